@@ -1,0 +1,6 @@
+//! The words that every layer shares: names, modes, statuses, metadata.
+
+pub mod mode;
+pub mod object;
+pub mod status;
+pub mod uri;
