@@ -1,0 +1,70 @@
+//! Where bytes are: the one open seam of the core.
+//!
+//! A mount binds a prefix to a [`Backing`]. So far there is one, [`tree`]; a store
+//! of memory objects, a keyspace or a remote store implement the same four verbs.
+
+pub mod tree;
+
+use std::os::fd::OwnedFd;
+
+use objmapper_os::file::Identity;
+use objmapper_proto::Kind;
+
+use crate::refusal::Miss;
+
+/// Whether the caller can wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Answer [`Miss::WouldBlock`] rather than wait.
+    Never,
+    /// Wait.
+    Block,
+}
+
+/// An object that was opened.
+#[derive(Debug)]
+pub struct Found {
+    /// A new open file description, for reading.
+    pub file: OwnedFd,
+    /// What it looks like.
+    pub identity: Identity,
+}
+
+/// A name below a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Percent-encoded; ends with `/` if others lie below it.
+    pub name: Box<[u8]>,
+    /// An object or a prefix.
+    pub kind: Kind,
+    /// Bytes; 0 for a prefix.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+/// A page of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// In the order of their encoded bytes.
+    pub names: Vec<Name>,
+    /// The encoded name to go on after, if there may be more.
+    pub next: Option<Box<[u8]>>,
+}
+
+/// A store of objects, named by paths: bytes without a leading `/`, decoded, with no
+/// empty, `.` or `..` segment; empty for the root itself.
+pub trait Backing: Send + Sync + std::fmt::Debug {
+    /// Opens the object of that name, for reading, as it is at this moment.
+    fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss>;
+
+    /// What the object of that name looks like at this moment.
+    fn stat(&self, path: &[u8], patience: Patience) -> Result<Identity, Miss>;
+
+    /// At most `limit` names one level below `path`, those whose encoded names come
+    /// after `after`, in the order of their encoded names' bytes. May wait.
+    fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss>;
+
+    /// For people: what this is.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,207 @@
+//! A directory tree: regular files beneath a root, as they are at the moment of asking.
+//!
+//! What must stay true:
+//! - nothing outside the root is ever opened: the kernel resolves beneath the root's
+//!   descriptor (openat2(2), `RESOLVE_BENEATH`), there is no check to race with;
+//! - nothing is remembered about a file: every request opens anew, so that a rename,
+//!   a truncation, a deletion or a chmod is seen by the next one;
+//! - only regular files are handed out; FIFOs, sockets and devices are closed again.
+
+use std::collections::BinaryHeap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use objmapper_os as os;
+use os::errno;
+use os::file::{self, Entry, Identity, Kind as FileKind};
+use os::root::{Links, Resolve, Root};
+
+use objmapper_proto::Kind;
+use objmapper_proto::word::uri::encode_path;
+
+use crate::backing::{Backing, Found, Name, Names, Patience};
+use crate::refusal::{Miss, Refusal};
+
+/// Whether descriptors of a tree come through a read-only mount of our own, so that
+/// a receiver cannot reopen one for writing even where the file's mode would let it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// The root is a private read-only clone of the mount.
+    Clone,
+    /// The root is the directory as it is mounted.
+    AsMounted,
+}
+
+/// A directory tree.
+#[derive(Debug)]
+pub struct Tree {
+    root: Root,
+    links: Links,
+    path: PathBuf,
+    read_only: ReadOnly,
+}
+
+impl Tree {
+    /// The tree at `path`, as it is mounted.
+    pub fn open(path: &Path, links: Links) -> os::Result<Self> {
+        let root = Root::open(path)?;
+        Ok(Self { root, links, path: path.to_owned(), read_only: ReadOnly::AsMounted })
+    }
+
+    /// The tree at `path` through a private read-only clone of its mount. Needs
+    /// `CAP_SYS_ADMIN` while it is made: EPERM otherwise.
+    pub fn open_read_only(path: &Path, links: Links) -> os::Result<Self> {
+        let root = Root::read_only_clone(path)?;
+        Ok(Self { root, links, path: path.to_owned(), read_only: ReadOnly::Clone })
+    }
+
+    /// How its descriptors are guarded.
+    pub const fn read_only(&self) -> ReadOnly {
+        self.read_only
+    }
+
+    fn identity_of(&self, path: &[u8], entry: &Entry, dir: BorrowedFd<'_>) -> Option<Identity> {
+        if entry.kind == FileKind::Link {
+            let mut full = path.to_vec();
+            if !full.is_empty() {
+                full.push(b'/');
+            }
+            full.extend_from_slice(&entry.name);
+            let place = self.root.open_path(&full, self.links).ok()?;
+            return file::identity(place.as_fd()).ok();
+        }
+        file::identity_at(dir, &entry.name, true).ok()
+    }
+}
+
+impl Backing for Tree {
+    #[inline]
+    fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
+        let resolve = match patience {
+            Patience::Never => Resolve::CachedOnly,
+            Patience::Block => Resolve::MayBlock,
+        };
+        let file =
+            self.root.open_file(path, self.links, resolve).map_err(|e| judge(e, patience))?;
+        let identity = file::identity(file.as_fd())?;
+        if identity.is_regular() {
+            Ok(Found { file, identity })
+        } else {
+            Err(Refusal::NotRegular.into())
+        }
+    }
+
+    fn stat(&self, path: &[u8], patience: Patience) -> Result<Identity, Miss> {
+        // By opening it: STAT then refuses exactly what GET refuses.
+        self.open(path, patience).map(|found| found.identity)
+    }
+
+    fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {
+        let dir = self.root.open_dir(path, self.links).map_err(|e| match e.errno() {
+            errno::ENOTDIR => Refusal::NotDirectory.into(),
+            _ => judge(e, Patience::Block),
+        })?;
+        let mut page = Page::new(after, limit);
+        for entry in file::read_dir(dir.as_fd())? {
+            let mut entry = entry?;
+            let linked = entry.kind == FileKind::Link;
+            if linked && self.links == Links::Refuse || entry.kind == FileKind::Other {
+                continue;
+            }
+            if linked || entry.kind == FileKind::Unknown {
+                // A directory's name ends with '/', so its kind decides its place in the order.
+                let Some(identity) = self.identity_of(path, &entry, dir.as_fd()) else { continue };
+                if identity.is_dir() {
+                    entry.kind = FileKind::Dir;
+                }
+            }
+            page.offer(entry, linked);
+        }
+        Ok(page.names(|entry| self.identity_of(path, entry, dir.as_fd())))
+    }
+
+    fn describe(&self) -> String {
+        let links = match self.links {
+            Links::Refuse => "refused",
+            Links::Beneath => "followed beneath",
+        };
+        let guard = match self.read_only {
+            ReadOnly::Clone => "read-only clone",
+            ReadOnly::AsMounted => "as mounted",
+        };
+        format!("{} (symlinks {links}, {guard})", self.path.display())
+    }
+}
+
+/// What a failed open means to whoever asked.
+fn judge(error: os::Error, patience: Patience) -> Miss {
+    let refusal = match error.errno() {
+        errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG => Refusal::NotFound,
+        errno::EACCES | errno::EPERM => Refusal::Forbidden,
+        errno::ELOOP => Refusal::Symlink,
+        errno::EXDEV => Refusal::Escape,
+        errno::EINVAL => Refusal::BadName,
+        errno::ENXIO | errno::EISDIR | errno::ENODEV => Refusal::NotRegular,
+        errno::EAGAIN if patience == Patience::Block => Refusal::Busy {
+            what: "the file is being renamed, or another process holds a lease on it",
+        },
+        _ => return error.into(),
+    };
+    refusal.into()
+}
+
+/// The smallest names of a directory that come after a cursor, in bounded memory.
+struct Page<'a> {
+    after: &'a [u8],
+    limit: usize,
+    heap: BinaryHeap<Candidate>,
+    more: bool,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    encoded: Box<[u8]>,
+    raw: Box<[u8]>,
+    linked: bool,
+}
+
+impl<'a> Page<'a> {
+    fn new(after: &'a [u8], limit: usize) -> Self {
+        Self { after, limit, heap: BinaryHeap::new(), more: false }
+    }
+
+    fn offer(&mut self, entry: Entry, linked: bool) {
+        let mut encoded = Vec::with_capacity(entry.name.len() + 1);
+        encode_path(&entry.name, &mut encoded);
+        if entry.kind == FileKind::Dir {
+            encoded.push(b'/');
+        }
+        if *encoded <= *self.after {
+            return;
+        }
+        self.heap.push(Candidate { encoded: encoded.into(), raw: entry.name, linked });
+        if self.heap.len() > self.limit {
+            self.heap.pop();
+            self.more = true;
+        }
+    }
+
+    /// Asks for the metadata of those that are left. One that has vanished, or is
+    /// neither file nor directory, is left out.
+    fn names(self, identity: impl Fn(&Entry) -> Option<Identity>) -> Names {
+        let name = |candidate: Candidate| {
+            let kind = if candidate.linked { FileKind::Link } else { FileKind::Unknown };
+            let identity = identity(&Entry { name: candidate.raw, kind })?;
+            let is_prefix = candidate.encoded.last() == Some(&b'/');
+            let (kind, size) = match (identity.is_regular(), is_prefix && identity.is_dir()) {
+                (true, _) => (Kind::File, identity.size),
+                (_, true) => (Kind::Prefix, 0),
+                _ => return None,
+            };
+            Some(Name { name: candidate.encoded, kind, size, mtime_ns: identity.mtime_ns })
+        };
+        let next = self.heap.peek().filter(|_| self.more).map(|last| last.encoded.clone());
+        let names = self.heap.into_sorted_vec().into_iter().filter_map(name).collect();
+        Names { names, next }
+    }
+}

@@ -1,0 +1,67 @@
+//! Who asks, and what they were found to be allowed.
+//!
+//! A caller's credentials never change, so a mount's verdict is worked out once and
+//! kept until the mounts are swapped (their epoch moves).
+
+use objmapper_os::peer;
+
+use crate::rule::{Rules, Verbs};
+
+/// A process that asks, by the credentials the kernel gave for it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    uid: u32,
+    gid: u32,
+    groups: Box<[u32]>,
+    epoch: u32,
+    verdicts: Vec<Option<Verbs>>,
+}
+
+impl Caller {
+    /// A caller with these credentials.
+    pub fn new(uid: u32, gid: u32, groups: &[u32]) -> Self {
+        Self { uid, gid, groups: groups.into(), epoch: 0, verdicts: Vec::new() }
+    }
+
+    /// This process itself.
+    pub fn own() -> Self {
+        Self::new(peer::own_uid(), u32::MAX, &[])
+    }
+
+    /// Their user.
+    pub const fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Whether they belong to this group.
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
+    }
+
+    /// Whether `rules`, those of mount number `mount` in `epoch`, allow `verb`.
+    #[inline]
+    pub(crate) fn may(&mut self, verb: Verbs, epoch: u32, mount: usize, rules: &Rules) -> bool {
+        if self.epoch == epoch
+            && let Some(Some(known)) = self.verdicts.get(mount)
+        {
+            return known.contains(verb);
+        }
+        self.judge(epoch, mount, rules).contains(verb)
+    }
+
+    #[cold]
+    fn judge(&mut self, epoch: u32, mount: usize, rules: &Rules) -> Verbs {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.verdicts.clear();
+        }
+        let verdict = rules.allowed(self);
+        if self.verdicts.len() <= mount {
+            self.verdicts.resize(mount + 1, None);
+        }
+        if let Some(slot) = self.verdicts.get_mut(mount) {
+            *slot = Some(verdict);
+        }
+        verdict
+    }
+}

@@ -1,0 +1,64 @@
+//! The one place that decides in which form an object is delivered.
+
+use objmapper_proto::{Delivery, Mode, Reason, limits};
+
+/// The sizes at which the decision turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A body of at most so many bytes is sent at once by whoever answers; a longer
+    /// one is streamed. At most [`limits::INLINE`]; 0 streams everything.
+    pub inline: u64,
+    /// `auto` sends a body of at most so many bytes, and a descriptor above.
+    pub auto: u64,
+}
+
+impl Default for Limits {
+    /// `objmapper-bench --mode copy` over file sizes: sending at once is cheaper than
+    /// a hand-over to the transfer path up to the wire's limit; `--mode fdpass`
+    /// against it: from 16 KiB on a descriptor and a read cost both sides less.
+    fn default() -> Self {
+        Self { inline: limits::INLINE as u64, auto: 16 * 1024 }
+    }
+}
+
+/// How `length` bytes go to somebody who asked for `mode`.
+#[inline]
+pub fn plan(mode: Mode, length: u64, limits: Limits) -> (Delivery, Reason) {
+    let bytes = if length <= limits.inline { Delivery::Inline } else { Delivery::Stream };
+    match mode {
+        Mode::Fdpass => (Delivery::Descriptor, Reason::Asked),
+        Mode::Copy => (bytes, Reason::Asked),
+        // Nothing to move: an empty stream would be three frames instead of one.
+        Mode::Splice if length == 0 => (Delivery::Inline, Reason::Asked),
+        Mode::Splice => (Delivery::Stream, Reason::Asked),
+        Mode::Auto if length <= limits.auto => (bytes, Reason::Small),
+        Mode::Auto => (Delivery::Descriptor, Reason::Large),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { inline: 100, auto: 10 };
+
+    #[test]
+    fn fdpass_is_a_descriptor_at_any_size() {
+        for length in [0, 1, u64::MAX] {
+            assert_eq!(plan(Mode::Fdpass, length, LIMITS).0, Delivery::Descriptor);
+        }
+    }
+
+    #[test]
+    fn copy_turns_at_the_inline_limit() {
+        assert_eq!(plan(Mode::Copy, 100, LIMITS).0, Delivery::Inline);
+        assert_eq!(plan(Mode::Copy, 101, LIMITS).0, Delivery::Stream);
+        assert_eq!(plan(Mode::Copy, 1, Limits { inline: 0, auto: 10 }).0, Delivery::Stream);
+    }
+
+    #[test]
+    fn auto_says_why() {
+        assert_eq!(plan(Mode::Auto, 10, LIMITS), (Delivery::Inline, Reason::Small));
+        assert_eq!(plan(Mode::Auto, 11, LIMITS), (Delivery::Descriptor, Reason::Large));
+    }
+}

@@ -1,0 +1,305 @@
+//! The store: names in, deliveries out.
+//!
+//! ```text
+//!  name ─▶ index ──hit──▶ mount, path ─▶ rule ─▶ open ─▶ plan ─▶ delivery
+//!            └─miss─▶ normalise, route ──┘          └─▶ remembered, if it exists
+//! ```
+//!
+//! What must stay true:
+//! - every request goes through the index, and asks the backing all the same: an
+//!   entry says where a name leads, never what is there;
+//! - only a name that was opened is remembered: a flood of misses adds nothing;
+//! - the index has the normal spelling of a name only; others are normalised first.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use objmapper_proto::word::uri;
+use objmapper_proto::{Delivery as Form, Mode, Range, Uri, limits};
+
+use crate::backing::{Name, Names, Patience};
+use crate::caller::Caller;
+use crate::delivery::{Body, Delivery, How};
+use crate::index::{Bounds, Counters, Index};
+use crate::mount::{Mount, Mounts};
+use crate::object::Object;
+use crate::plan::{Limits, plan};
+use crate::refusal::{Miss, Refusal};
+use crate::rule::Verbs;
+
+/// What is wanted of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Want<'a> {
+    /// Its name, in any spelling.
+    pub uri: &'a [u8],
+    /// In which form.
+    pub mode: Mode,
+    /// Which bytes.
+    pub range: Range,
+}
+
+/// What is wanted of a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listing<'a> {
+    /// Its name, with or without a `/` at the end.
+    pub prefix: &'a [u8],
+    /// Empty, or what the page before gave.
+    pub cursor: &'a [u8],
+    /// At most so many names; at least 1.
+    pub limit: usize,
+}
+
+/// A page of names; see [`Names`].
+pub type Page = Names;
+
+/// Where a name leads, as the index remembers it.
+#[derive(Debug, Clone)]
+struct Route {
+    epoch: u32,
+    mount: u16,
+    /// Where in the name the path begins; what `path` holds instead if it has escapes.
+    tail: u16,
+    path: Option<Arc<[u8]>>,
+}
+
+/// Mounts and index behind one door. Shared by any number of threads.
+#[derive(Debug)]
+pub struct Store {
+    mounts: ArcSwap<Mounts>,
+    index: Option<Index<Route>>,
+    limits: Limits,
+}
+
+impl Store {
+    /// A store with default limits.
+    pub fn new(mounts: Mounts) -> Self {
+        Self::with_limits(mounts, Limits::default(), Some(Bounds::default()))
+    }
+
+    /// A store with these limits. Without bounds there is no index and every name is
+    /// resolved from scratch: for measuring what the index is worth.
+    pub fn with_limits(mounts: Mounts, limits: Limits, index: Option<Bounds>) -> Self {
+        Self { mounts: ArcSwap::from_pointee(mounts), index: index.map(Index::new), limits }
+    }
+
+    /// Replaces all mounts at once; requests under way finish with the old ones.
+    pub fn swap(&self, mounts: Mounts) {
+        self.mounts.store(Arc::new(mounts));
+    }
+
+    /// The mounts as they are now.
+    pub fn mounts(&self) -> Arc<Mounts> {
+        self.mounts.load_full()
+    }
+
+    /// The sizes at which deliveries turn.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What the index has done so far.
+    pub fn index_counters(&self) -> Counters {
+        self.index.as_ref().map(Index::counters).unwrap_or_default()
+    }
+
+    /// One object in the form that is wanted.
+    #[inline]
+    pub fn deliver(
+        &self,
+        caller: &mut Caller,
+        want: &Want<'_>,
+        patience: Patience,
+    ) -> Result<Delivery, Miss> {
+        let found =
+            self.at(caller, want.uri, |mount, path| mount.backing().open(path, patience))?;
+        let object = Object::of_file(&found.identity);
+        let range = want
+            .range
+            .clamp(object.size)
+            .ok_or(Refusal::BadRange { offset: want.range.offset, size: object.size })?;
+        let (form, reason) = plan(want.mode, range.length, self.limits);
+        let body = |file: OwnedFd| Body::new(file, found.identity, range);
+        let how = match form {
+            Form::Stream => How::Stream(body(found.file)),
+            Form::Inline => How::Inline(body(found.file)),
+            Form::Descriptor | Form::None => How::Descriptor(found.file),
+        };
+        Ok(Delivery { object, range, reason, how })
+    }
+
+    /// Metadata of one object.
+    pub fn stat(
+        &self,
+        caller: &mut Caller,
+        name: &[u8],
+        patience: Patience,
+    ) -> Result<Object, Miss> {
+        self.at(caller, name, |mount, path| mount.backing().stat(path, patience))
+            .map(|identity| Object::of_file(&identity))
+    }
+
+    /// One page of the names one level below a prefix. May wait for a disk.
+    ///
+    /// Mounts that lie below the prefix are shown as prefixes, if `caller` may do
+    /// anything there at all. The cost of a page is one pass over the directory.
+    pub fn list(&self, caller: &mut Caller, listing: &Listing<'_>) -> Result<Page, Miss> {
+        let mounts = self.mounts.load();
+        let mut scratch = Vec::new();
+        let prefix = Uri::normalise(listing.prefix, &mut scratch).map_err(Refusal::from)?;
+        if listing.cursor.contains(&0) {
+            return Err(Refusal::BadCursor.into());
+        }
+        let below = mounts_below(&mounts, prefix, caller, listing.cursor);
+        let own = match mounts.route(prefix) {
+            Some((number, mount, rest)) => {
+                if !caller.may(Verbs::LIST, mounts.epoch(), number, mount.rules()) {
+                    return Err(Refusal::Denied { uid: caller.uid() }.into());
+                }
+                let rest = rest.strip_suffix(b"/").unwrap_or(rest);
+                let path = decoded(rest)?;
+                let limit = listing.limit.clamp(1, limits::LIST);
+                match mount.backing().list(&path, listing.cursor, limit) {
+                    // Nothing there, but something is mounted further down.
+                    Err(Miss::Refused(Refusal::NotFound)) if !below.is_empty() => Names::default(),
+                    other => other?,
+                }
+            }
+            None if below.is_empty() => return Err(Refusal::NotMounted.into()),
+            None => Names::default(),
+        };
+        Ok(merge(own, below, listing.limit))
+    }
+
+    /// Resolves a name, checks the rules, and lets `open` have mount and path.
+    #[inline]
+    fn at<T>(
+        &self,
+        caller: &mut Caller,
+        name: &[u8],
+        open: impl FnOnce(&Mount, &[u8]) -> Result<T, Miss>,
+    ) -> Result<T, Miss> {
+        let mounts = self.mounts.load();
+        if let Some(index) = &self.index
+            && let Some(route) = index.find(index.hash(name), name)
+            && route.epoch == mounts.epoch()
+            && let Some(mount) = mounts.at(route.mount.into())
+        {
+            allow(caller, &mounts, route.mount.into(), mount)?;
+            let tail = name.get(usize::from(route.tail)..).unwrap_or_default();
+            return open(mount, route.path.as_deref().unwrap_or(tail));
+        }
+        self.at_unknown(&mounts, caller, name, open)
+    }
+
+    #[inline(never)]
+    fn at_unknown<T>(
+        &self,
+        mounts: &Mounts,
+        caller: &mut Caller,
+        name: &[u8],
+        open: impl FnOnce(&Mount, &[u8]) -> Result<T, Miss>,
+    ) -> Result<T, Miss> {
+        let mut scratch = Vec::new();
+        let normal = Uri::normalise(name, &mut scratch).map_err(Refusal::from)?;
+        let (number, mount, rest) = mounts.route(normal).ok_or(Refusal::NotMounted)?;
+        allow(caller, mounts, number, mount)?;
+        let path = decoded(rest)?;
+        let opened = open(mount, &path)?;
+        self.remember(mounts, number, normal, rest, path);
+        Ok(opened)
+    }
+
+    fn remember(&self, mounts: &Mounts, mount: usize, name: Uri<'_>, rest: &[u8], path: Path<'_>) {
+        let Some(index) = &self.index else { return };
+        let name = name.as_bytes();
+        let tail = u16::try_from(name.len() - rest.len());
+        let (Ok(mount), Ok(tail)) = (u16::try_from(mount), tail) else { return };
+        let (path, weight) = match path {
+            Path::Plain(_) => (None, 0),
+            Path::Decoded(bytes) => (Some(Arc::from(bytes.as_slice())), bytes.len()),
+        };
+        let route = Route { epoch: mounts.epoch(), mount, tail, path };
+        index.put(index.hash(name), name, route, weight);
+    }
+}
+
+#[inline]
+fn allow(caller: &mut Caller, mounts: &Mounts, number: usize, mount: &Mount) -> Result<(), Miss> {
+    if caller.may(Verbs::READ, mounts.epoch(), number, mount.rules()) {
+        Ok(())
+    } else {
+        Err(Refusal::Denied { uid: caller.uid() }.into())
+    }
+}
+
+/// A path without escapes: mostly the name's own bytes.
+enum Path<'a> {
+    Plain(&'a [u8]),
+    Decoded(Vec<u8>),
+}
+
+impl std::ops::Deref for Path<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Decoded(bytes) => bytes,
+        }
+    }
+}
+
+/// Undoes the escapes. One that hides a `/` or a NUL would change where the path
+/// leads, and no file has such a name.
+fn decoded(text: &[u8]) -> Result<Path<'_>, Refusal> {
+    if !text.contains(&b'%') {
+        return Ok(Path::Plain(text));
+    }
+    let mut path = Vec::with_capacity(text.len());
+    uri::decode_path(text, &mut path);
+    let slashes = |bytes: &[u8]| bytes.split(|&b| b == b'/').count();
+    if path.contains(&0) || slashes(&path) != slashes(text) {
+        return Err(Refusal::BadName);
+    }
+    Ok(Path::Decoded(path))
+}
+
+/// The next segment of every mount that lies below `prefix`, after `cursor`.
+fn mounts_below(mounts: &Mounts, prefix: Uri<'_>, caller: &mut Caller, cursor: &[u8]) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::new();
+    for (number, mount) in mounts.iter() {
+        let Some(rest) = mount.prefix().below(prefix) else { continue };
+        let Some(segment) = rest.split(|&b| b == b'/').find(|s| !s.is_empty()) else { continue };
+        let (epoch, rules) = (mounts.epoch(), mount.rules());
+        let visible = caller.may(Verbs::READ, epoch, number, rules)
+            || caller.may(Verbs::LIST, epoch, number, rules);
+        let name: Box<[u8]> = [segment, b"/"].concat().into();
+        if visible && *name > *cursor && names.iter().all(|n| n.name != name) {
+            names.push(Name { name, kind: objmapper_proto::Kind::Prefix, size: 0, mtime_ns: 0 });
+        }
+    }
+    names
+}
+
+/// Puts mounts among the names of a page; a mount hides what it is mounted over.
+fn merge(own: Names, below: Vec<Name>, limit: usize) -> Page {
+    if below.is_empty() {
+        return own;
+    }
+    let in_page = |n: &Name| own.next.as_ref().is_none_or(|next| n.name <= *next);
+    let below: Vec<Name> = below.into_iter().filter(in_page).collect();
+    let hidden = |n: &Name| {
+        let plain = n.name.strip_suffix(b"/").unwrap_or(&n.name);
+        below.iter().any(|m| m.name.strip_suffix(b"/") == Some(plain))
+    };
+    let mut names: Vec<Name> = own.names.iter().filter(|n| !hidden(n)).cloned().collect();
+    names.extend(below.iter().cloned());
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut next = own.next;
+    if names.len() > limit {
+        names.truncate(limit);
+        next = names.last().map(|n| n.name.clone());
+    }
+    Names { names, next }
+}
