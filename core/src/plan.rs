@@ -21,10 +21,11 @@ impl Default for Limits {
     }
 }
 
-/// How `length` bytes go to somebody who asked for `mode`.
+/// How `length` bytes go to somebody who asked for `mode` and has room for `room`
+/// bytes in one piece.
 #[inline]
-pub fn plan(mode: Mode, length: u64, limits: Limits) -> (Delivery, Reason) {
-    let bytes = if length <= limits.inline { Delivery::Inline } else { Delivery::Stream };
+pub fn plan(mode: Mode, length: u64, room: u64, limits: Limits) -> (Delivery, Reason) {
+    let bytes = if length <= limits.inline.min(room) { Delivery::Inline } else { Delivery::Stream };
     match mode {
         Mode::Fdpass => (Delivery::Descriptor, Reason::Asked),
         Mode::Copy => (bytes, Reason::Asked),
@@ -41,6 +42,15 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { inline: 100, auto: 10 };
+
+    fn plan(mode: Mode, length: u64, limits: Limits) -> (Delivery, Reason) {
+        super::plan(mode, length, u64::MAX, limits)
+    }
+
+    #[test]
+    fn what_does_not_fit_in_one_piece_is_streamed() {
+        assert_eq!(super::plan(Mode::Copy, 100, 99, LIMITS).0, Delivery::Stream);
+    }
 
     #[test]
     fn fdpass_is_a_descriptor_at_any_size() {

@@ -29,7 +29,7 @@ use crate::refusal::{Miss, Refusal};
 use crate::rule::Verbs;
 
 /// What is wanted of one object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want<'a> {
     /// Its name, in any spelling.
     pub uri: &'a [u8],
@@ -37,6 +37,14 @@ pub struct Want<'a> {
     pub mode: Mode,
     /// Which bytes.
     pub range: Range,
+    /// The most bytes that can be taken in one piece; more are streamed.
+    pub room: u64,
+}
+
+impl Default for Want<'_> {
+    fn default() -> Self {
+        Self { uri: b"/", mode: Mode::default(), range: Range::ALL, room: u64::MAX }
+    }
 }
 
 /// What is wanted of a collection.
@@ -118,7 +126,7 @@ impl Store {
             .range
             .clamp(object.size)
             .ok_or(Refusal::BadRange { offset: want.range.offset, size: object.size })?;
-        let (form, reason) = plan(want.mode, range.length, self.limits);
+        let (form, reason) = plan(want.mode, range.length, want.room, self.limits);
         let body = |file: OwnedFd| Body::new(file, found.identity, range);
         let how = match form {
             Form::Stream => How::Stream(body(found.file)),

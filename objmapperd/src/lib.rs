@@ -1,1 +1,43 @@
-//! Soon.
+//! objmapperd: answers many clients over Unix sockets from one [`objmapper::Store`].
+//!
+//! ```text
+//!  listener ─▶ pool ─▶ attendant ─▶ session ─▶ service ─▶ outbox ─▶ socket
+//!               ▲          ├─▶ helpers  (what has to wait for a disk)
+//!               └──────────┴─▶ transfer (bodies)
+//! ```
+//!
+//! The library is there for the binary and for tests; embed [`objmapper`] instead.
+//! The modules form a ladder: each uses only those before it.
+
+#![cfg_attr(not(loom), forbid(unsafe_code))]
+
+pub mod config;
+
+pub mod cli;
+pub mod logging;
+
+pub mod metrics;
+
+pub mod pool;
+
+pub mod ledger;
+pub mod session;
+
+pub mod outbox;
+
+pub mod link;
+
+pub mod transfer;
+
+pub mod connection;
+
+pub mod helpers;
+pub mod service;
+pub mod transfer_path;
+
+pub mod attendant;
+
+pub mod listener;
+pub mod server;
+
+pub use server::run;

@@ -1,0 +1,304 @@
+//! A turn: read what a connection sent, answer it, send the replies.
+//!
+//! ```text
+//!  recv ─▶ split ─▶ admit ─▶ answer ─▶ outbox ─▶ one send
+//!    ▲                 └────────────────▶ next frame
+//!    └── only when the outbox is empty
+//! ```
+//!
+//! What must stay true:
+//! - nothing is read while replies wait to be sent: that bounds what a connection can
+//!   make us keep to one read and its replies;
+//! - everything that one read brought is answered before anything is sent, so that a
+//!   pipeline costs one recv and one send, and its descriptors share one message;
+//! - a turn ends after a bounded number of objects.
+//!
+//! Buffers belong to the attendant. What a turn leaves over moves into the connection.
+
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use objmapper::Patience;
+use objmapper_proto::frame::Split;
+use objmapper_proto::{Status, Violation, limits};
+
+use crate::connection::Connection;
+use crate::helpers::Helpers;
+use crate::link::{ENOUGH, Flushed};
+use crate::outbox::Outbox;
+use crate::pool::{Loan, Serve, Turn};
+use crate::service::{Answer, Service};
+use crate::session::Asked;
+use crate::transfer_path::Path;
+
+/// Objects that one turn may open. Small enough for others' latency (some 100 us of
+/// work), large enough that a pipeline of usual depth is one turn.
+const ITEMS: usize = 128;
+
+/// Bytes that one recv asks for, beside an unfinished frame.
+const READ: usize = 64 * 1024;
+
+/// How long a connection waits for descriptors in flight to be taken. Not tuned.
+const FULL: Duration = Duration::from_millis(2);
+
+/// Where connections go that leave.
+#[derive(Clone)]
+pub struct Ways {
+    /// For bodies.
+    pub transfer: Path,
+    /// For what has to wait for a disk.
+    pub helpers: Helpers,
+}
+
+/// Serves turns, with buffers of its own.
+pub struct Attendant {
+    service: Service,
+    ways: Ways,
+    input: Input,
+    outbox: Outbox,
+}
+
+/// The read buffer: bytes from `start` to `end` are read and not served.
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// Why serving what was read stopped.
+enum Served {
+    /// All whole frames are answered.
+    Hungry,
+    /// The turn's objects are used up.
+    Tired,
+    /// The next one has to wait for a disk.
+    Cold,
+    /// A body is to be sent first.
+    Body,
+    /// The replies have to leave first and cannot.
+    Stuck(Flushed),
+    /// This connection ends when its replies are sent.
+    Over,
+}
+
+impl Attendant {
+    /// Buffers included.
+    pub fn new(service: Service, ways: Ways) -> Self {
+        Self { service, ways, input: Input::new(), outbox: Outbox::default() }
+    }
+
+    fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+        if let Some(turn) = stuck(c.link.flush(false)) {
+            return turn;
+        }
+        if c.session.closing {
+            return Turn::Close;
+        }
+        let mut items = ITEMS;
+        c.drained = false;
+        loop {
+            let served = self.serve(c, &mut items);
+            if let Served::Body = served {
+                // The head leaves together with the body's first frame.
+                return Turn::Leave;
+            }
+            if let Some(turn) = stuck(c.link.flush(false)) {
+                return turn;
+            }
+            match served {
+                Served::Hungry if c.drained => return self.rest(c),
+                Served::Hungry => {}
+                Served::Tired => return Turn::Again,
+                Served::Cold => return Turn::Leave,
+                Served::Stuck(flushed) => return stuck(flushed).unwrap_or(Turn::Again),
+                Served::Body | Served::Over => return Turn::Close,
+            }
+            match self.input.read(c) {
+                // A peer that only shut its sending side down has had its replies.
+                Read::Bytes(0) | Read::Gone => return Turn::Close,
+                Read::Bytes(_) if hung_up => {}
+                // Less than asked for: the socket is empty (there are no descriptors to
+                // stop at).
+                Read::Bytes(n) => c.drained = n < READ,
+                Read::Empty => return self.rest(c),
+            }
+        }
+    }
+
+    /// Nothing left to do for this connection.
+    fn rest(&self, c: &mut Connection) -> Turn {
+        if !self.service.house.draining.load(Ordering::Relaxed) {
+            return Turn::Wait;
+        }
+        c.link.outbox.refuse(0, Status::Stopping, 0, &"the daemon is stopping: connect again");
+        c.link.flush(false);
+        Turn::Close
+    }
+
+    /// Answers the frames that were read.
+    fn serve(&mut self, c: &mut Connection, items: &mut usize) -> Served {
+        loop {
+            if *items == 0 {
+                return Served::Tired;
+            }
+            let frame = match c.session.split(self.input.bytes()) {
+                Ok(Split::Whole(frame, used)) => (frame, used),
+                Ok(Split::Partial(_)) => return Served::Hungry,
+                Err(violation) => return self.violated(c, &violation),
+            };
+            let (frame, used) = frame;
+            let id = frame.header.id;
+            let answer = match c.session.admit(frame) {
+                Ok(Asked::Request(request, agreed)) => {
+                    self.service.answer(c, id, request, agreed, items)
+                }
+                Ok(Asked::Hello(ack)) => {
+                    ack.encode(id, c.link.outbox.bytes());
+                    Answer::Done
+                }
+                Ok(Asked::Bad(bad)) => {
+                    self.service.counters.refused.add(1);
+                    c.link.outbox.refuse(id, bad.status(), 0, &bad);
+                    Answer::Done
+                }
+                Err(violation) => return self.violated(c, &violation),
+            };
+            match answer {
+                Answer::Done | Answer::Body => self.input.consume(used),
+                Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
+            }
+            match answer {
+                Answer::Body => return Served::Body,
+                Answer::Part if c.body.is_some() => return Served::Body,
+                Answer::Part => return Served::Tired,
+                Answer::Cold => return Served::Cold,
+                Answer::Stuck(flushed) => return Served::Stuck(flushed),
+                Answer::Done if c.session.closing => return Served::Over,
+                Answer::Done => {}
+            }
+            if c.link.outbox.len() >= ENOUGH {
+                match c.link.flush(false) {
+                    Flushed::All => {}
+                    flushed => return Served::Stuck(flushed),
+                }
+            }
+        }
+    }
+
+    fn violated(&self, c: &mut Connection, violation: &Violation) -> Served {
+        tracing::debug!(uid = c.caller.uid(), %violation, "a peer broke the protocol");
+        self.service.counters.violations.add(1);
+        c.link.outbox.refuse(0, violation.status(), 0, violation);
+        c.session.closing = true;
+        Served::Over
+    }
+}
+
+impl Serve for Attendant {
+    type Connection = Connection;
+
+    fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+        self.input.take_up(&mut c.leftover);
+        if c.link.outbox.is_empty() {
+            mem::swap(&mut c.link.outbox, &mut self.outbox);
+        }
+        let turn = self.drive(c, hung_up);
+        self.input.leave(&mut c.leftover);
+        if c.link.outbox.is_empty() {
+            mem::swap(&mut c.link.outbox, &mut self.outbox);
+            self.outbox.shrink();
+        }
+        turn
+    }
+
+    fn leave(&mut self, mut loan: Loan<Connection>) {
+        let Some(connection) = loan.connection() else { return };
+        if connection.body.is_some() {
+            self.ways.transfer.send(loan);
+        } else if self.service.patience == Patience::Never {
+            self.service.counters.errands.add(1);
+            self.ways.helpers.send(loan);
+        } else {
+            loan.give_back(Turn::Again);
+        }
+    }
+}
+
+/// How a turn ends when replies cannot leave; `None` if they did.
+fn stuck(flushed: Flushed) -> Option<Turn> {
+    match flushed {
+        Flushed::All => None,
+        Flushed::Blocked => Some(Turn::Blocked),
+        Flushed::Full => Some(Turn::Later(FULL)),
+        Flushed::Gone => Some(Turn::Close),
+    }
+}
+
+/// What a read gave.
+enum Read {
+    Bytes(usize),
+    Empty,
+    Gone,
+}
+
+impl Input {
+    fn new() -> Self {
+        // Zeroed pages that no large request touches cost nothing.
+        let size = READ + limits::HEADER + limits::REQUEST_PAYLOAD;
+        Self { buffer: vec![0; size], start: 0, end: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.start >= self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Starts with what the connection had left over.
+    fn take_up(&mut self, leftover: &mut Vec<u8>) {
+        (self.start, self.end) = (0, 0);
+        if let Some(place) = self.buffer.get_mut(..leftover.len()) {
+            place.copy_from_slice(leftover);
+            self.end = leftover.len();
+        }
+        leftover.clear();
+    }
+
+    /// Leaves what was not served with the connection, in no more memory than that.
+    fn leave(&mut self, leftover: &mut Vec<u8>) {
+        let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
+        if rest.is_empty() {
+            if leftover.capacity() > 0 {
+                *leftover = Vec::new();
+            }
+        } else {
+            leftover.extend_from_slice(rest);
+        }
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Reads behind what there is.
+    fn read(&mut self, c: &Connection) -> Read {
+        // An unfinished frame is at most one request long; with it at the front there
+        // is room for a whole read behind it.
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let room = self.buffer.get_mut(self.end..self.end + READ).unwrap_or_default();
+        match c.link.socket.recv_bytes(room) {
+            Ok(n) => {
+                self.end += n;
+                Read::Bytes(n)
+            }
+            Err(error) if error.is_would_block() => Read::Empty,
+            Err(_) => Read::Gone,
+        }
+    }
+}

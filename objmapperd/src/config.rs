@@ -1,0 +1,178 @@
+//! What the daemon runs with: [`Settings`], complete and checked.
+//!
+//! ```text
+//!  file ──▶ Raw ◀── environment, flags (crate::cli)        a later word replaces an earlier one
+//!            │
+//!            ▼ resolve: one line for each setting: its name, default, kind and range
+//!  Loaded { settings, effective, warnings }   or   Problems, all of them at once
+//! ```
+//!
+//! What must stay true:
+//! - every setting has one name, one default and one range, whoever says it: they stand in
+//!   `config/resolve.rs` and nowhere else;
+//! - a name that nobody knows is an error with its line, never ignored;
+//! - a value that is refused is told with its name, where it was said, and what is allowed;
+//! - users and groups are numbers in here: names were looked up.
+//!
+//! Not here: the command line ([`crate::cli`]), and whether the machine grants what is asked for
+//! (descriptors, directories that may be opened): that is found out at start.
+//!
+//! A new setting is a field in `config/file.rs`, a field here, a line in `config/resolve.rs` and
+//! one in the example file; a flag for it is two more in `cli.rs`. A test compares the example.
+
+mod given;
+mod value;
+
+mod file;
+mod sheet;
+
+mod allow;
+mod mount;
+mod resolve;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use objmapper::{Links, Rule};
+use objmapper_proto::UriBuf;
+
+pub use file::{Document, Raw};
+pub use given::{Given, Origin, Scalar};
+pub use resolve::resolve;
+pub use sheet::{Problem, Problems};
+
+/// Where the configuration file is looked for when nothing else is said; it need not exist.
+pub const DEFAULT_FILE: &str = "/etc/objmapper/objmapperd.toml";
+
+/// The answer to "what shall I run with?".
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the daemon runs with.
+    pub settings: Settings,
+    /// The same as a configuration file, with a remark at each value that is not a default.
+    pub effective: String,
+    /// What is no error and yet hardly meant, in whole sentences.
+    pub warnings: Vec<String>,
+}
+
+/// All settings, complete and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What is served; at least one, no two with the same URI.
+    pub mounts: Vec<MountSpec>,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Threads.
+    pub pool: Pool,
+    /// In which form objects are delivered.
+    pub delivery: Delivery,
+    /// What may be used up.
+    pub limits: Limits,
+    /// How long connections may finish what is under way after the first SIGTERM; then they are
+    /// closed. Zero closes them at once.
+    pub drain_deadline: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// The socket that the daemon makes if the service manager gave it none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// An absolute path, or `@` and an abstract name.
+    pub path: PathBuf,
+    /// Permission bits of the path: who may write may connect.
+    pub mode: u32,
+    /// The user who shall own it; `None` leaves it with the daemon's.
+    pub owner: Option<u32>,
+    /// The group that shall own it; `None` leaves it with the daemon's.
+    pub group: Option<u32>,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+}
+
+/// A directory tree and the URI under which it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSpec {
+    /// The prefix; `/a/` was cut to `/a`, which means the same.
+    pub uri: UriBuf,
+    /// The root of the tree, an absolute path.
+    pub dir: PathBuf,
+    /// What to do with symbolic links.
+    pub symlinks: Links,
+    /// Whether to serve it through a read-only mount of our own.
+    pub read_only_clone: ReadOnlyClone,
+    /// Who may do what. Empty: nothing was said, so the daemon's own user and root.
+    pub allow: Vec<Rule>,
+}
+
+/// Whether a tree is served through a private read-only clone of its mount, so that nobody can
+/// reopen a descriptor for writing. Making one needs `CAP_SYS_ADMIN`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnlyClone {
+    /// If it is permitted.
+    Auto,
+    /// Always; refuse to start without.
+    On,
+    /// Never.
+    Off,
+}
+
+/// The threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Workers that serve connections; 0: one for each core.
+    pub workers: usize,
+    /// Threads for what has to wait for a disk.
+    pub helpers: usize,
+}
+
+/// The sizes at which the form of a delivery turns, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The largest body that a worker sends in place; longer ones are streamed. 0: all are.
+    pub inline_limit: u64,
+    /// Mode `auto` sends bodies of at most so many bytes, and a descriptor above.
+    pub auto_limit: u64,
+}
+
+/// What may be used up. Reaching one makes somebody wait or be refused, never fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Descriptors sent and not yet taken, in all; 0: half of `RLIMIT_NOFILE`.
+    pub descriptors_in_flight: usize,
+    /// The same for all connections of one user; 0: half of that.
+    pub descriptors_per_uid: usize,
+    /// The same for one connection.
+    pub descriptors_per_connection: usize,
+    /// Names in the index; 0: there is none.
+    pub index_entries: usize,
+    /// Bytes that the index may take.
+    pub index_bytes: usize,
+    /// Shards of the index, a power of two.
+    pub index_shards: usize,
+    /// Bytes of replies that the kernel keeps for a client that does not read (`SO_SNDBUF`); 0:
+    /// as many as it does by itself.
+    pub send_buffer: usize,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Which events, as `tracing_subscriber::EnvFilter` reads it; it was checked.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `Journal` if standard error is the journal, else `Plain`.
+    Auto,
+    /// With the time; in colours on a terminal.
+    Plain,
+    /// With the priority in front as the journal reads it (sd-daemon(3)), without the time.
+    Journal,
+}

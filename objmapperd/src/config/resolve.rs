@@ -1,0 +1,130 @@
+//! The list of all settings: name, default, kind and range of each.
+//!
+//! Sizes for which the core has measured defaults take them from there.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use objmapper::index::Bounds;
+use objmapper_os::peer;
+use objmapper_proto::limits::{DESCRIPTORS, INLINE};
+
+use super::allow::{Group, User};
+use super::file::{self, Document, Raw};
+use super::mount::mounts;
+use super::sheet::{Problems, Sheet};
+use super::value::{
+    Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
+};
+use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// More than any kernel grants (`fs.nr_open` is at most about this).
+const MOST_DESCRIPTORS: usize = 1 << 30;
+
+const DAY: Duration = Duration::from_hours(24);
+
+const LOG_FORMAT: Word<LogFormat> = Word(&[
+    ("auto", LogFormat::Auto),
+    ("plain", LogFormat::Plain),
+    ("journal", LogFormat::Journal),
+]);
+
+/// Settings from all that was said; `document` is the file that `raw` began with.
+pub fn resolve(raw: Raw, document: Option<&Document>) -> Result<Loaded, Problems> {
+    let mut sheet = Sheet::new(document);
+    let drain_deadline = sheet.take(
+        "drain_deadline",
+        &raw.drain_deadline,
+        Duration::from_secs(10), // long enough for bodies under way, short for a restart; not tuned
+        &UpTo(DAY),
+    );
+    let listen = listen(&mut sheet, &raw.listen);
+    let pool = pool(&mut sheet, &raw.pool);
+    let delivery = delivery(&mut sheet, &raw.delivery);
+    let limits = limits(&mut sheet, &raw.limits);
+    let log = log(&mut sheet, &raw.log);
+    let mounts = mounts(&mut sheet, raw);
+    let effective = sheet.finish()?;
+    let settings = Settings { mounts, listen, pool, delivery, limits, drain_deadline, log };
+    Ok(Loaded { settings, effective, warnings: Vec::new() })
+}
+
+fn listen(sheet: &mut Sheet<'_>, raw: &file::Listen) -> Listen {
+    sheet.section("listen");
+    Listen {
+        path: sheet.take("path", &raw.path, default_socket(), &SocketName),
+        mode: sheet.take("mode", &raw.mode, 0o660, &Permissions),
+        owner: sheet.take_if_given("owner", &raw.owner, &User),
+        group: sheet.take_if_given("group", &raw.group, &Group),
+        // The kernel's own cap by default (`net.core.somaxconn`).
+        backlog: sheet.take("backlog", &raw.backlog, 4096, &Number(1..=65535)),
+    }
+}
+
+fn pool(sheet: &mut Sheet<'_>, raw: &file::Pool) -> Pool {
+    sheet.section("pool");
+    Pool {
+        workers: sheet.take("workers", &raw.workers, 0, &Number(0..=1024)),
+        helpers: sheet.take("helpers", &raw.helpers, 4, &Number(1..=1024)), // not tuned
+    }
+}
+
+fn delivery(sheet: &mut Sheet<'_>, raw: &file::Delivery) -> Delivery {
+    let objmapper::Limits { inline, auto } = objmapper::Limits::default();
+    let room = Bytes(0..=INLINE as u64); // of a reply
+    sheet.section("delivery");
+    Delivery {
+        inline_limit: sheet.take("inline_limit", &raw.inline_limit, inline, &room),
+        auto_limit: sheet.take("auto_limit", &raw.auto_limit, auto, &Bytes(0..=GIB as u64)),
+    }
+}
+
+#[rustfmt::skip] // a table
+fn limits(sheet: &mut Sheet<'_>, raw: &file::Limits) -> Limits {
+    let Bounds { entries, bytes, shards } = Bounds::default();
+    // One message must fit, or it could never be sent.
+    let message = DESCRIPTORS..=MOST_DESCRIPTORS;
+    let or_auto = ZeroOr(message.clone());
+    sheet.section("limits");
+    Limits {
+        connections:
+            sheet.take("connections", &raw.connections, 16384, &Number(1..=MIB)),
+        descriptors_in_flight:
+            sheet.take("descriptors_in_flight", &raw.descriptors_in_flight, 0, &or_auto),
+        descriptors_per_uid:
+            sheet.take("descriptors_per_uid", &raw.descriptors_per_uid, 0, &or_auto),
+        descriptors_per_connection:
+            sheet.take("descriptors_per_connection", &raw.descriptors_per_connection, 1024, &Number(message)),
+        // Each entry is remembered in four bytes even after it has gone.
+        index_entries:
+            sheet.take("index_entries", &raw.index_entries, entries, &Number(0..=GIB / 4)),
+        index_bytes:
+            sheet.take("index_bytes", &raw.index_bytes, bytes, &Bytes(64 * KIB..=1024 * GIB)),
+        index_shards:
+            sheet.take("index_shards", &raw.index_shards, shards, &PowerOfTwo(4096)),
+        // The kernel keeps the size doubled, in an int.
+        send_buffer:
+            sheet.take("send_buffer", &raw.send_buffer, MIB, &Bytes(0..=512 * MIB)),
+    }
+}
+
+fn log(sheet: &mut Sheet<'_>, raw: &file::Log) -> Log {
+    sheet.section("log");
+    Log {
+        filter: sheet.take("filter", &raw.filter, "info".to_owned(), &Filter),
+        format: sheet.take("format", &raw.format, LogFormat::Auto, &LOG_FORMAT),
+    }
+}
+
+/// For root and for services the system's socket, for a person their own.
+fn default_socket() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match runtime.filter(|dir| dir.is_absolute() && peer::own_uid() != 0) {
+        Some(dir) => dir.join("objmapper.sock"),
+        None => Path::new("/run/objmapper").join("objmapper.sock"),
+    }
+}

@@ -1,0 +1,183 @@
+//! The sheet on which settings are filled in: each is read, shown and remembered here.
+//!
+//! One pass gives three things: the checked values, the list of everything that is wrong, and the
+//! effective settings as text. So none of the three can be about another set of settings.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use super::DEFAULT_FILE;
+use super::file::Document;
+use super::given::{Given, Origin};
+use super::value::Kind;
+
+/// One thing that is wrong, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl Problem {
+    /// In these words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// All that is wrong; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Only this.
+    pub fn one(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    /// A heading and a line for each; some go on in further, indented lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "there is a mistake in the configuration:")?,
+            n => write!(f, "there are {n} mistakes in the configuration:")?,
+        }
+        self.0.iter().try_for_each(|Problem(text)| write!(f, "\n  {text}"))
+    }
+}
+
+impl Error for Problems {}
+
+/// The sheet.
+#[derive(Debug)]
+pub(super) struct Sheet<'a> {
+    document: Option<&'a Document>,
+    section: &'static str,
+    problems: Vec<Problem>,
+    effective: String,
+}
+
+impl<'a> Sheet<'a> {
+    /// An empty sheet for what is said in this file, in the environment and by flags.
+    pub(super) fn new(document: Option<&'a Document>) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        let file = match document {
+            Some(document) => format!("{}, then environment, then flags", document.path.display()),
+            None => "no file; environment, then flags".to_owned(),
+        };
+        let effective = format!(
+            "# Effective settings of objmapperd {version}, from: {file}.\n\
+             # A remark says where a value comes from; one without a remark is the default.\n\n"
+        );
+        Self { document, section: "", problems: Vec::new(), effective }
+    }
+
+    /// What follows is about this section, and is not written down yet.
+    pub(super) fn enter(&mut self, name: &'static str) {
+        self.section = name;
+    }
+
+    /// What follows is in `[name]`.
+    pub(super) fn section(&mut self, name: &'static str) {
+        self.enter(name);
+        let _ = writeln!(self.effective, "\n[{name}]"); // into a String: cannot fail
+    }
+
+    /// What follows is in one more `[[name]]`.
+    pub(super) fn element(&mut self, name: &'static str) {
+        self.enter(name);
+        let _ = writeln!(self.effective, "\n[[{name}]]");
+    }
+
+    /// Fills in a setting: what was given if it is acceptable, else the default.
+    pub(super) fn take<'g, K: Kind>(
+        &mut self,
+        key: &str,
+        given: impl Into<Option<&'g Given>>,
+        default: K::Value,
+        kind: &K,
+    ) -> K::Value {
+        let given = given.into();
+        let value = given.and_then(|given| self.read(key, given, kind)).unwrap_or(default);
+        self.show(key, &kind.show(&value), given.map(|given| &given.origin));
+        value
+    }
+
+    /// Fills in a setting that may be left open.
+    pub(super) fn take_if_given<'g, K: Kind>(
+        &mut self,
+        key: &str,
+        given: impl Into<Option<&'g Given>>,
+        kind: &K,
+    ) -> Option<K::Value> {
+        let given = given.into();
+        let value = given.and_then(|given| self.read(key, given, kind));
+        match (&value, given) {
+            (Some(value), Some(given)) => self.show(key, &kind.show(value), Some(&given.origin)),
+            _ => drop(writeln!(self.effective, "# {key} is not set")),
+        }
+        value
+    }
+
+    /// The value, or a problem and nothing.
+    pub(super) fn read<K: Kind>(&mut self, key: &str, given: &Given, kind: &K) -> Option<K::Value> {
+        kind.read(given).map_err(|why| self.refuse(key, given, &why)).ok()
+    }
+
+    /// Writes down a line of the effective settings; `value` is as in a file.
+    pub(super) fn show(&mut self, key: &str, value: &str, origin: Option<&Origin>) {
+        let _ = match origin {
+            None => writeln!(self.effective, "{key} = {value}"),
+            Some(origin) => {
+                let origin = self.place(origin);
+                writeln!(self.effective, "{key} = {value}  # {origin}")
+            }
+        };
+    }
+
+    /// Notes that a value cannot stand: where, which, and why.
+    pub(super) fn refuse(&mut self, key: &str, given: &Given, why: &str) {
+        let name = match self.section {
+            "" => key.to_owned(),
+            section => format!("{section}.{key}"),
+        };
+        let place = self.place(&given.origin);
+        let value = &given.scalar;
+        self.problems.push(Problem(format!("{place}: {name} = {value}: {why}")));
+    }
+
+    /// Notes that what was given as a whole cannot stand.
+    pub(super) fn refuse_whole(&mut self, given: &Given, why: &str) {
+        let place = self.place(&given.origin);
+        self.problems.push(Problem(format!("{place} {}: {why}", given.scalar)));
+    }
+
+    /// Notes any other problem.
+    pub(super) fn complain(&mut self, text: impl Into<String>) {
+        self.problems.push(Problem(text.into()));
+    }
+
+    /// The file in which something could be said.
+    pub(super) fn file(&self) -> String {
+        let path = self.document.map_or(Path::new(DEFAULT_FILE), |document| &document.path);
+        path.display().to_string()
+    }
+
+    /// Where something was said, for people.
+    pub(super) fn place(&self, origin: &Origin) -> String {
+        match (origin, self.document) {
+            (Origin::File(offset), Some(document)) => document.place(*offset),
+            (Origin::File(_), None) => "file".to_owned(),
+            (Origin::Variable(name) | Origin::Flag(name), _) => name.clone(),
+        }
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The effective settings, or all that is wrong.
+    pub(super) fn finish(self) -> Result<String, Problems> {
+        if self.problems.is_empty() { Ok(self.effective) } else { Err(Problems(self.problems)) }
+    }
+}

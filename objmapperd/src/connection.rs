@@ -1,0 +1,53 @@
+//! A connection: one accepted socket and everything that is known about it.
+//!
+//! It is a value with one owner at a time: the listener makes it, a worker serves it
+//! while it is ready, a helper or the transfer path holds it meanwhile. An idle one
+//! has no buffers: those belong to whoever serves it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use objmapper::Caller;
+
+use crate::link::Link;
+use crate::metrics::OpenConnection;
+use crate::session::Session;
+use crate::transfer::Transfer;
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The way out.
+    pub link: Link,
+    /// Where the protocol is.
+    pub session: Session,
+    /// Who it is.
+    pub caller: Caller,
+    /// Bytes that were read and not served yet: mostly none.
+    pub leftover: Vec<u8>,
+    /// Whether the last read emptied the socket: then what comes next is a new edge.
+    pub drained: bool,
+    /// A body under way.
+    pub body: Option<Transfer>,
+    _open: OpenConnection,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(link: Link, caller: Caller, open: OpenConnection) -> Self {
+        Self {
+            link,
+            session: Session::default(),
+            caller,
+            leftover: Vec::new(),
+            drained: true,
+            body: None,
+            _open: open,
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.socket.as_fd()
+    }
+}

@@ -1,0 +1,108 @@
+//! A link: a connection's socket, what waits to be sent over it, and what it owes the
+//! ledger. Whoever has the connection sends with this: workers, helpers and transfers.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use objmapper_os as os;
+use os::errno;
+use os::fds::MAX_PER_MESSAGE;
+use os::socket::Stream;
+
+use crate::ledger::Tab;
+use crate::outbox::Outbox;
+
+/// Bytes that may wait before they must be flushed. A socket's default send buffer
+/// takes about three times as much.
+pub const ENOUGH: usize = 64 * 1024;
+
+/// What became of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything has left.
+    All,
+    /// The peer has to read first.
+    Blocked,
+    /// Too many descriptors are in flight.
+    Full,
+    /// The peer is gone.
+    Gone,
+}
+
+/// One connection's way out.
+#[derive(Debug)]
+pub struct Link {
+    /// Shared with the ledger only, which asks it how much is unread.
+    pub socket: Arc<Stream>,
+    /// Replies that have not left yet: mostly none.
+    pub outbox: Outbox,
+    tab: Tab,
+}
+
+impl Link {
+    /// Nothing waits.
+    pub fn new(socket: Arc<Stream>, tab: Tab) -> Self {
+        Self { socket, outbox: Outbox::default(), tab }
+    }
+
+    /// Sends what waits, in as few messages as the kernel takes. With `more`, more
+    /// will follow at once.
+    #[inline]
+    pub fn flush(&mut self, more: bool) -> Flushed {
+        while !self.outbox.is_empty() {
+            let (bytes, fds) = self.outbox.waiting();
+            let sent = if fds.is_empty() {
+                self.socket.send(bytes, &[], more)
+            } else {
+                if self.tab.charge(fds.len()).is_err() {
+                    return Flushed::Full;
+                }
+                let sent = lend(fds, |fds| self.socket.send(bytes, fds, more));
+                match sent {
+                    Ok(_) => self.tab.sent(),
+                    Err(_) => self.tab.undo(fds.len()),
+                }
+                sent
+            };
+            match sent {
+                Ok(n) => self.outbox.left(n),
+                Err(error) => return judge(&error),
+            }
+        }
+        Flushed::All
+    }
+}
+
+fn judge(error: &os::Error) -> Flushed {
+    match error.errno() {
+        errno::EAGAIN => Flushed::Blocked,
+        // The ledger keeps us below the kernel's limit, but others of our user count
+        // too. Out of memory for the message: as if it were full.
+        errno::ETOOMANYREFS | errno::ENOMEM | errno::ENOBUFS => Flushed::Full,
+        errno::EPIPE | errno::ECONNRESET => Flushed::Gone,
+        // Like EPERM of a client that refuses descriptors and asks for one.
+        _ => {
+            tracing::warn!(%error, "cannot send; closing");
+            Flushed::Gone
+        }
+    }
+}
+
+/// Lends descriptors as the kernel's interface wants them, without an allocation.
+fn lend<T>(fds: &[OwnedFd], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {
+    const FEW: usize = 8;
+    fn in_room<const N: usize, T>(
+        fds: &[OwnedFd],
+        first: BorrowedFd<'_>,
+        send: impl FnOnce(&[BorrowedFd<'_>]) -> T,
+    ) -> T {
+        let mut room = [first; N];
+        room.iter_mut().zip(fds).for_each(|(slot, fd)| *slot = fd.as_fd());
+        send(room.get(..fds.len()).unwrap_or_default())
+    }
+    match fds.first() {
+        None => send(&[]),
+        Some(first) if fds.len() <= FEW => in_room::<FEW, T>(fds, first.as_fd(), send),
+        Some(first) => in_room::<MAX_PER_MESSAGE, T>(fds, first.as_fd(), send),
+    }
+}

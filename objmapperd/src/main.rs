@@ -1,0 +1,61 @@
+//! The daemon's program: reads its settings, runs, and says why it ended.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use objmapperd::cli::{self, Order, Stop};
+use objmapperd::config::Loaded;
+use objmapperd::logging;
+
+/// It ran, or tried to, and failed.
+const FAILURE: u8 = 1;
+/// It was told something that makes no sense; trying again will not help.
+const MISTAKE: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::read(std::env::args_os()) {
+        Ok(Order::Serve(loaded)) => serve(*loaded),
+        Ok(Order::CheckConfig(loaded)) => check(&loaded),
+        Err(Stop::Flags(error)) => {
+            // Help and version are such errors too, with status 0 and on standard output.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(MISTAKE) } else { ExitCode::SUCCESS }
+        }
+        Err(Stop::Settings(problems)) => {
+            logging::complain(&format!("objmapperd: {problems}"));
+            ExitCode::from(MISTAKE)
+        }
+    }
+}
+
+fn serve(loaded: Loaded) -> ExitCode {
+    let Loaded { settings, warnings, .. } = loaded;
+    let outcome = logging::start(&settings.log).and_then(|()| {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        objmapperd::run(&settings)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes = error.chain().map(ToString::to_string).collect::<Vec<_>>();
+            logging::complain(&format!("objmapperd: {}", causes.join("\n  because: ")));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn check(loaded: &Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        logging::complain(&format!("objmapperd: {warning}"));
+    }
+    match io::stdout().write_all(loaded.effective.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            logging::complain(&format!("objmapperd: the settings could not be written: {error}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Replies on their way out: bytes in order, and the descriptors that go with them.
+//!
+//! What waits here leaves in one message: descriptors of consecutive replies share
+//! one SCM_RIGHTS, and whoever fills the outbox flushes it before there are more than
+//! one message may carry. Sending is done in [`crate::link`].
+
+use std::fmt::Display;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use objmapper_proto::{Header, Op, Status, limits};
+
+/// Capacity in bytes that is kept from one turn to the next: an ordinary turn's worth.
+const KEPT: usize = 256 * 1024;
+
+/// Replies that have not left yet.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// Bytes at the front that have left.
+    sent: usize,
+    /// Descriptors that belong to what has not left.
+    fds: Vec<OwnedFd>,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Descriptors that wait.
+    #[inline]
+    pub fn descriptors(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// Where encoders append.
+    #[inline]
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Adds a descriptor that belongs to the bytes appended since the last flush.
+    #[inline]
+    pub fn push(&mut self, fd: OwnedFd) {
+        self.fds.push(fd);
+    }
+
+    /// Gives back the memory of one body that was larger than usual.
+    pub fn shrink(&mut self) {
+        if self.is_empty() && self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Appends an ERROR frame.
+    pub fn refuse(&mut self, id: u64, status: Status, retry_after_ms: u32, text: &dyn Display) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&Header::new(Op::Error, id, 0, 0).encode());
+        self.bytes.extend_from_slice(&status.to_u16().to_le_bytes());
+        self.bytes.extend_from_slice(&[0; 2]);
+        self.bytes.extend_from_slice(&retry_after_ms.to_le_bytes());
+        self.write_text(text);
+        self.patch_length(at);
+    }
+
+    /// Appends a text, cut to what the wire allows; returns its length in bytes.
+    pub fn write_text(&mut self, text: &dyn Display) -> u16 {
+        let at = self.bytes.len();
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.bytes, "{text}");
+        let written = self.bytes.get(at..).unwrap_or_default();
+        let whole = std::str::from_utf8(written).unwrap_or_default();
+        let length = whole.floor_char_boundary(limits::TEXT);
+        self.bytes.truncate(at + length);
+        u16::try_from(length).unwrap_or(0)
+    }
+
+    /// Writes the length of the frame that began at `at` and ends here into its header.
+    pub fn patch_length(&mut self, at: usize) {
+        let length = u32::try_from(self.bytes.len() - at - limits::HEADER).unwrap_or(0);
+        self.patch(at, &length.to_le_bytes());
+    }
+
+    /// Overwrites bytes that were appended before.
+    pub fn patch(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// What has to leave next.
+    #[inline]
+    pub fn waiting(&self) -> (&[u8], &[OwnedFd]) {
+        (self.bytes.get(self.sent..).unwrap_or_default(), &self.fds)
+    }
+
+    /// `n` bytes have left, and with the first of them all descriptors: closing ours
+    /// is all that remains (unix(7)).
+    #[inline]
+    pub fn left(&mut self, n: usize) {
+        self.fds.clear();
+        self.sent += n;
+        if self.sent >= self.bytes.len() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The daemon from start to stop: what is opened in which order, and how it ends.
+//!
+//! ```text
+//!  signals ─▶ inherited sockets ─▶ limits ─▶ mounts ─▶ transfer, workers, helpers
+//!     ─▶ listener ─▶ READY ─▶ accept … ─▶ SIGTERM ─▶ drain ─▶ stop
+//! ```
+//!
+//! The main thread accepts and minds signals; it serves nobody itself.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use objmapper::{Mount, Mounts, Patience, Rules, Store, Tree, index, plan};
+use objmapper_os as os;
+use os::poll::{Events, Interest, Poll, Token};
+use os::service_manager::{self, Notify};
+use os::signal::{self, Signal, Signals};
+use os::socket::{self, BindOptions, Listener};
+
+use crate::attendant::{Attendant, Ways};
+use crate::config::{MountSpec, ReadOnlyClone, Settings};
+use crate::connection::Connection;
+use crate::helpers::Helpers;
+use crate::ledger::{self, Ledger};
+use crate::listener::Door;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::service::{House, Service};
+use crate::transfer_path::Path;
+
+const LISTENER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+
+/// Name of our socket among those that a service manager passes (FileDescriptorName=).
+const SOCKET_NAME: &str = "objmapper";
+
+/// How often a drain looks whether everybody has left. Nothing waits on it but the exit.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Descriptors that are not for connections: roots, epoll instances, logs. Counted
+/// generously.
+const OWN_DESCRIPTORS: usize = 64;
+
+/// Everything that runs.
+struct Running {
+    house: Arc<House>,
+    pool: Pool<Connection>,
+    helpers: Helpers,
+    transfer: Path,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    // Before any thread: they inherit the mask, and the environment may still change.
+    let signals = Signals::block(&[Signal::Terminate, Signal::Interrupt])?;
+    signal::ignore_sigpipe()?;
+    let inherited = service_manager::listen_fds()?;
+    let notify = Notify::from_env()?;
+
+    let (_, nofile) = os::limits::raise_nofile()?;
+    let house = house(settings, nofile)?;
+    let listener = listener(settings, inherited)?;
+    let mut running = start(settings, &house)?;
+    let mut door =
+        Door::new(listener, &house, settings.limits.connections, settings.limits.send_buffer)?;
+    tracing::info!(
+        socket = %door.listener().path().map_or("inherited".into(), |p| p.display().to_string()),
+        mounts = house.store.mounts().iter().count(),
+        "ready"
+    );
+    say(notify.as_ref(), "READY=1\nSTATUS=Serving");
+    accept_until_told(&mut door, &signals, &mut running.pool)?;
+
+    say(notify.as_ref(), "STOPPING=1\nSTATUS=Draining");
+    drop(door);
+    drain(&running, &signals, settings.drain_deadline);
+    stop(running);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn say(notify: Option<&Notify>, message: &str) {
+    if let Some(notify) = notify
+        && let Err(error) = notify.notify(message)
+    {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// Opens mounts and builds what all threads share.
+fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
+    let mounts = settings.mounts.iter().map(mount).collect::<anyhow::Result<Vec<_>>>()?;
+    for mount in &mounts {
+        tracing::info!(uri = %mount.prefix(), backing = mount.backing().describe(), "mounted");
+    }
+    let limits =
+        plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
+    let bounds = index::Bounds {
+        entries: settings.limits.index_entries,
+        bytes: settings.limits.index_bytes,
+        shards: settings.limits.index_shards,
+    };
+    let bounds = (bounds.entries > 0).then_some(bounds);
+    Ok(Arc::new(House {
+        store: Store::with_limits(Mounts::new(mounts)?, limits, bounds),
+        ledger: Ledger::new(descriptor_limits(settings, nofile)?),
+        metrics: Arc::default(),
+        draining: AtomicBool::new(false),
+    }))
+}
+
+/// Adds up who may hold descriptors at the same time, a line for each, and compares
+/// the sum with what the kernel allows.
+fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger::Limits> {
+    let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
+    let l = &settings.limits;
+    let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
+    let per_user = if l.descriptors_per_uid == 0 { total / 2 } else { l.descriptors_per_uid };
+    // One message's worth in each thread's hands while it is being filled.
+    let threads = workers(settings) + settings.pool.helpers + 1;
+    let held = threads * os::fds::MAX_PER_MESSAGE;
+    let sum = OWN_DESCRIPTORS + held + settings.mounts.len() + l.connections;
+    if sum > nofile {
+        tracing::warn!(
+            "RLIMIT_NOFILE is {nofile}: {} of our own + {held} in {threads} threads' hands + \
+             limits.connections {} = {sum}; clients will be turned away before that limit. Raise \
+             LimitNOFILE= or lower limits.connections",
+            OWN_DESCRIPTORS + settings.mounts.len(),
+            l.connections,
+        );
+    }
+    anyhow::ensure!(
+        nofile > OWN_DESCRIPTORS + held,
+        "RLIMIT_NOFILE is {nofile}, at least {} are needed for {threads} threads: raise it",
+        OWN_DESCRIPTORS + held + 1
+    );
+    // A message must fit, or its connection would wait for ever.
+    let least = os::fds::MAX_PER_MESSAGE;
+    Ok(ledger::Limits {
+        total: total.max(least),
+        per_user: per_user.max(least),
+        per_connection: l.descriptors_per_connection.max(least),
+    })
+}
+
+fn workers(settings: &Settings) -> usize {
+    match settings.pool.workers {
+        0 => std::thread::available_parallelism().map_or(1, Into::into),
+        n => n,
+    }
+}
+
+fn mount(spec: &MountSpec) -> anyhow::Result<Mount> {
+    let told = || format!("cannot mount {} at {}", spec.dir.display(), spec.uri);
+    let plain = || Tree::open(&spec.dir, spec.symlinks).with_context(told);
+    let tree = match spec.read_only_clone {
+        ReadOnlyClone::Off => plain()?,
+        ReadOnlyClone::On => Tree::open_read_only(&spec.dir, spec.symlinks).with_context(told)?,
+        ReadOnlyClone::Auto => match Tree::open_read_only(&spec.dir, spec.symlinks) {
+            Ok(tree) => tree,
+            Err(error) => {
+                tracing::debug!(%error, "no read-only clone; files are as they are mounted");
+                plain()?
+            }
+        },
+    };
+    let rules =
+        if spec.allow.is_empty() { Rules::owner_only() } else { Rules::new(spec.allow.clone()) };
+    Ok(Mount::new(spec.uri.clone(), Box::new(tree), rules))
+}
+
+/// The socket that the service manager passed, or one of our own.
+fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Listener> {
+    let only = inherited.len() == 1;
+    let passed = inherited.into_iter().find(|(name, _)| only || name == SOCKET_NAME);
+    let listen = &settings.listen;
+    let listener = if let Some((name, fd)) = passed {
+        Listener::from_fd(fd)
+            .with_context(|| format!("the inherited socket '{name}' cannot be used"))?
+    } else {
+        let options = BindOptions {
+            mode: listen.mode,
+            owner: listen.owner,
+            group: listen.group,
+            backlog: listen.backlog,
+        };
+        Listener::bind(&listen.path, options)
+            .with_context(|| format!("cannot listen at {}", listen.path.display()))?
+    };
+    if !socket::refuse_descriptors(listener.as_fd())? {
+        tracing::debug!(
+            "this kernel cannot refuse clients' descriptors; they are closed on arrival"
+        );
+    }
+    Ok(listener)
+}
+
+fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
+    let metrics: &Arc<Metrics> = &house.metrics;
+    let (transfer, thread) = Path::start(metrics.answers())?;
+    let mut threads = vec![thread];
+    let helpers = Helpers::default();
+    let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
+    let attendant = |patience| {
+        let service = Service { house: house.clone(), patience, counters: house.metrics.answers() };
+        Attendant::new(service, ways.clone())
+    };
+    let pool =
+        Pool::start(workers(settings), |_| (attendant(Patience::Never), house.metrics.worker()))?;
+    for number in 0..settings.pool.helpers.max(1) {
+        threads.push(helpers.start(number, attendant(Patience::Block))?);
+    }
+    Ok(Running { house: house.clone(), pool, helpers, transfer, threads })
+}
+
+fn accept_until_told(
+    door: &mut Door,
+    signals: &Signals,
+    pool: &mut Pool<Connection>,
+) -> anyhow::Result<()> {
+    let mut readiness = Poll::new()?;
+    readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
+    readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
+    let mut events = Events::with_capacity(8);
+    loop {
+        door.accept(|connection| pool.admit(connection));
+        readiness.wait(&mut events, door.next_try())?;
+        if let Some(signal) = signals.next()? {
+            tracing::info!(?signal, "stopping");
+            return Ok(());
+        }
+    }
+}
+
+/// Lets every connection finish what it was asked, until the deadline or another signal.
+fn drain(running: &Running, signals: &Signals, deadline: Duration) {
+    let house = &running.house;
+    house.draining.store(true, Ordering::SeqCst);
+    running.pool.rouse();
+    let end = Instant::now() + deadline;
+    let open = || house.metrics.open.load(Ordering::Acquire);
+    while open() > 0 {
+        if Instant::now() >= end {
+            tracing::warn!(connections = open(), ?deadline, "drain deadline passed; cutting off");
+            return;
+        }
+        if matches!(signals.next(), Ok(Some(_))) {
+            tracing::warn!(connections = open(), "told again; cutting off");
+            return;
+        }
+        std::thread::sleep(DRAIN_LOOK);
+    }
+}
+
+fn stop(running: Running) {
+    running.transfer.stop();
+    running.helpers.stop();
+    running.pool.stop();
+    for thread in running.threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread ended in a panic");
+        }
+    }
+}

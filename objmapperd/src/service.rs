@@ -1,0 +1,80 @@
+//! From requests to the core's verbs to replies: one table for each door.
+//!
+//! Not here: reading, sending, scheduling. A service is given a request that was
+//! decoded and puts its reply into the connection's outbox.
+
+pub mod objects;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_utils::CachePadded;
+use objmapper::{Patience, Store};
+
+use crate::ledger::Ledger;
+use crate::link::Flushed;
+use crate::metrics::{self, AnswerCounters, Metrics};
+
+/// What all services share.
+#[derive(Debug)]
+pub struct House {
+    /// Names to objects.
+    pub store: Store,
+    /// Descriptors in flight.
+    pub ledger: Arc<Ledger>,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// The daemon is stopping: answer what was asked, then part.
+    pub draining: AtomicBool,
+}
+
+impl House {
+    /// The counters, as STATS tells them.
+    pub fn stats(&self) -> String {
+        let mut out = String::with_capacity(2048);
+        self.metrics.write(&mut out);
+        let index = self.store.index_counters();
+        let (in_flight, limit, refusals, debts) = self.ledger.figures();
+        let lines = [
+            ("index.hits", index.hits),
+            ("index.misses", index.misses),
+            ("index.entries", index.entries),
+            ("index.bytes", index.bytes),
+            ("index.evictions", index.evictions),
+            ("descriptors.in_flight_at_most", in_flight as u64),
+            ("descriptors.limit", limit as u64),
+            ("descriptors.waits", refusals),
+            ("descriptors.closed_connections_that_owe", debts as u64),
+        ];
+        for (name, value) in lines {
+            metrics::line(&mut out, name, value);
+        }
+        out
+    }
+}
+
+/// Somebody who answers: with whose patience, into which counters.
+#[derive(Debug)]
+pub struct Service {
+    /// What is served.
+    pub house: Arc<House>,
+    /// Whether this thread may wait for a disk.
+    pub patience: Patience,
+    /// Where this thread counts.
+    pub counters: Arc<CachePadded<AnswerCounters>>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Its reply is in the outbox.
+    Done,
+    /// Its reply's head is in the outbox and its body is the connection's now.
+    Body,
+    /// So far; the same request goes on when this part's body, or turn, is over.
+    Part,
+    /// It would have to wait for a disk: ask again with patience.
+    Cold,
+    /// The outbox must empty first, and cannot.
+    Stuck(Flushed),
+}

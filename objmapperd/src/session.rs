@@ -1,0 +1,139 @@
+//! What two sides have agreed on and where they are: protocol state as plain data.
+//!
+//! No socket, no clock, no I/O: a session is given frames and says what they ask, or
+//! that the peer broke the protocol.
+
+use objmapper_proto::frame::{self, Split};
+use objmapper_proto::{BadRequest, Frame, Hello, HelloAck, Op, Request, Violation, limits};
+
+/// One connection's protocol state.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    agreed: Option<Agreed>,
+    /// Items of the GET_MANY at the front of the input that are answered already.
+    pub many_done: u32,
+    /// CLOSE was answered: what comes after is not read.
+    pub closing: bool,
+}
+
+/// What HELLO settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// Largest reply payload that the client takes, in bytes.
+    pub max_payload: usize,
+    /// Descriptors that the client takes in one message.
+    pub max_descriptors: usize,
+}
+
+/// What a frame asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// Answer with this.
+    Hello(HelloAck),
+    /// A request, with what was agreed on.
+    Request(Request<'a>, Agreed),
+    /// A request that makes no sense.
+    Bad(BadRequest),
+}
+
+impl Session {
+    /// Cuts the first frame off `input`.
+    #[inline]
+    pub fn split<'a>(&self, input: &'a [u8]) -> Result<Split<'a>, Violation> {
+        frame::split(input, limits::REQUEST_PAYLOAD)
+    }
+
+    /// What a frame asks.
+    #[inline]
+    pub fn admit<'a>(&mut self, frame: Frame<'a>) -> Result<Asked<'a>, Violation> {
+        if frame.header.fds != 0 {
+            return Err(Violation::Descriptors {
+                declared: frame.header.fds.into(),
+                arrived: 0,
+                why: "this daemon takes none: HELLO_ACK said so",
+            });
+        }
+        match self.agreed {
+            Some(agreed) if frame.header.op != Op::Hello as u8 => {
+                Ok(Request::decode(frame).map_or_else(Asked::Bad, |r| Asked::Request(r, agreed)))
+            }
+            None if frame.header.op == Op::Hello as u8 => self.greet(&frame).map(Asked::Hello),
+            _ => Err(Violation::HelloExpected),
+        }
+    }
+
+    fn greet(&mut self, frame: &Frame<'_>) -> Result<HelloAck, Violation> {
+        let hello = Hello::decode(frame.payload)?;
+        self.agreed = Some(Agreed {
+            max_payload: (hello.max_payload as usize).min(limits::REPLY_PAYLOAD),
+            max_descriptors: usize::from(hello.max_descriptors),
+        });
+        Ok(ack())
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // constants, asserted in `limits`
+const fn ack() -> HelloAck {
+    HelloAck {
+        version: limits::VERSION,
+        capabilities: 0,
+        max_payload: limits::REQUEST_PAYLOAD as u32,
+        max_pipeline: limits::PIPELINE,
+        max_descriptors: 0,
+        max_uri: limits::URI as u16,
+        max_data: limits::DATA_PAYLOAD as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: &[u8]) -> Frame<'_> {
+        match Session::default().split(bytes).unwrap() {
+            Split::Whole(frame, used) if used == bytes.len() => frame,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hello() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Hello { max_descriptors: 7, ..Hello::default() }.encode(1, &mut bytes);
+        bytes
+    }
+
+    fn ping() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Request::Ping(b"x").encode(2, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        let mut session = Session::default();
+        assert_eq!(session.admit(frame(&ping())), Err(Violation::HelloExpected));
+        assert_eq!(session.admit(frame(&hello())), Ok(Asked::Hello(ack())));
+        let agreed = Agreed { max_payload: limits::REPLY_PAYLOAD, max_descriptors: 7 };
+        let bytes = ping();
+        let asked = session.admit(frame(&bytes));
+        assert_eq!(asked, Ok(Asked::Request(Request::Ping(b"x"), agreed)));
+        assert_eq!(session.admit(frame(&hello())), Err(Violation::HelloExpected));
+    }
+
+    #[test]
+    fn descriptors_that_nobody_asked_for_end_it() {
+        let mut bytes = hello();
+        bytes[6] = 1;
+        let refused = Session::default().admit(frame(&bytes));
+        assert!(matches!(refused, Err(Violation::Descriptors { declared: 1, .. })));
+    }
+
+    #[test]
+    fn a_request_that_makes_no_sense_is_no_violation() {
+        let mut session = Session::default();
+        session.admit(frame(&hello())).unwrap();
+        let mut bytes = ping();
+        bytes[4] = 0x55;
+        assert_eq!(session.admit(frame(&bytes)), Ok(Asked::Bad(BadRequest::NoSuchOp(0x55))));
+    }
+}

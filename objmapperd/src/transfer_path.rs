@@ -1,0 +1,229 @@
+//! The transfer path: one thread and its epoll instance, which streams bodies.
+//!
+//! ```text
+//!  worker ──loan──▶ inbox ──▶ running ──blocked──▶ waiting for room to write
+//!                               │ ▲                        │
+//!                               │ └────────────────────────┘
+//!                               └──body is out──▶ back to the pool
+//! ```
+//!
+//! It holds a connection from the reply's head to its END, so nothing can overtake.
+//! Bodies take turns; one that waits for its peer costs nothing but its place.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use objmapper_os::poll::{Events, Interest, Poll, Token, Waker};
+use objmapper_proto::Status;
+use parking_lot::Mutex;
+
+use crate::connection::Connection;
+use crate::metrics::AnswerCounters;
+use crate::pool::slots::Slots;
+use crate::pool::{Loan, StartError, Turn};
+use crate::transfer::Step;
+
+const WAKE: Token = Token(usize::MAX >> 1);
+
+/// Events taken from the kernel at once. Not tuned.
+const EVENTS: usize = 256;
+
+/// How long a body waits for descriptors in flight to be taken. Not tuned.
+const FULL: Duration = Duration::from_millis(2);
+
+/// The way in.
+#[derive(Clone)]
+pub struct Path {
+    shared: Arc<Inbox>,
+}
+
+struct Inbox {
+    letters: Mutex<Letters>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Letters {
+    loans: Vec<Loan<Connection>>,
+    stop: bool,
+}
+
+impl Path {
+    /// Starts the thread.
+    pub fn start(
+        counters: Arc<CachePadded<AnswerCounters>>,
+    ) -> Result<(Self, JoinHandle<()>), StartError> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let shared = Arc::new(Inbox { letters: Mutex::default(), waker });
+        let streamer = Streamer {
+            shared: shared.clone(),
+            poll,
+            slots: Slots::default(),
+            running: VecDeque::new(),
+            full: Vec::new(),
+            counters,
+        };
+        let thread = thread::Builder::new().name("transfer".to_owned());
+        Ok((Self { shared }, thread.spawn(move || streamer.run())?))
+    }
+
+    /// Hands over a connection whose body is to be sent.
+    pub fn send(&self, loan: Loan<Connection>) {
+        let mut letters = self.shared.letters.lock();
+        let first = letters.loans.is_empty();
+        letters.loans.push(loan);
+        drop(letters);
+        if first {
+            self.wake();
+        }
+    }
+
+    /// Stops the thread; bodies that are not out are cut off.
+    pub fn stop(&self) {
+        self.shared.letters.lock().stop = true;
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.shared.waker.wake() {
+            tracing::error!(%error, "cannot wake the transfer path");
+        }
+    }
+}
+
+/// A connection here, and whether epoll watches it.
+struct Place {
+    loan: Loan<Connection>,
+    watched: bool,
+    queued: bool,
+}
+
+struct Streamer {
+    shared: Arc<Inbox>,
+    poll: Poll,
+    slots: Slots<Place>,
+    running: VecDeque<usize>,
+    full: Vec<usize>,
+    counters: Arc<CachePadded<AnswerCounters>>,
+}
+
+impl Streamer {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while self.take_in() {
+            // One round: everybody who can runs once.
+            for _ in 0..self.running.len() {
+                if let Some(token) = self.running.pop_front() {
+                    self.step(token);
+                }
+            }
+            let timeout = match (self.running.is_empty(), self.full.is_empty()) {
+                (false, _) => Some(Duration::ZERO),
+                (true, false) => Some(FULL),
+                (true, true) => None,
+            };
+            if let Err(error) = self.poll.wait(&mut events, timeout) {
+                tracing::error!(%error, "the transfer path cannot poll");
+            }
+            for event in events.iter().filter(|event| event.token != WAKE) {
+                self.queue(event.token.0);
+            }
+            for token in std::mem::take(&mut self.full) {
+                self.queue(token);
+            }
+        }
+    }
+
+    /// Takes in what came; false when it is time to stop.
+    fn take_in(&mut self) -> bool {
+        let mut letters = self.shared.letters.lock();
+        let (loans, stop) = (std::mem::take(&mut letters.loans), letters.stop);
+        drop(letters);
+        for loan in loans {
+            self.counters.transfers.add(1);
+            let place = Place { loan, watched: false, queued: true };
+            let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(place));
+            self.running.push_back(token);
+        }
+        !stop
+    }
+
+    fn queue(&mut self, token: usize) {
+        if let Some(place) = self.slots.at_mut(token)
+            && !place.queued
+        {
+            place.queued = true;
+            self.running.push_back(token);
+        }
+    }
+
+    fn step(&mut self, token: usize) {
+        let Some(place) = self.slots.at_mut(token) else { return };
+        place.queued = false;
+        let step = match place.loan.connection() {
+            Some(connection) => step(connection),
+            None => Step::Gone,
+        };
+        match step {
+            Step::Again => self.queue(token),
+            Step::Full => self.full.push(token),
+            Step::Blocked => self.wait(token),
+            Step::Done(status) => self.done(token, status),
+            Step::Gone => drop(self.take_out(token)),
+        }
+    }
+
+    /// Waits for room to write. Edge-triggered: registered once, and room that there
+    /// is by then is reported at once.
+    fn wait(&mut self, token: usize) {
+        let Some(place) = self.slots.at_mut(token) else { return };
+        if place.watched {
+            return;
+        }
+        let Some(connection) = place.loan.connection() else { return };
+        match self.poll.registry().add(&*connection, Token(token), Interest::WRITABLE) {
+            Ok(()) => place.watched = true,
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch a connection; it is closed");
+                self.slots.remove(token);
+            }
+        }
+    }
+
+    fn done(&mut self, token: usize, status: Status) {
+        let Some(mut loan) = self.take_out(token) else { return };
+        let Some(connection) = loan.connection() else { return };
+        if let Some(body) = connection.body.take() {
+            self.counters.body_bytes.add(body.length());
+        }
+        if status != Status::Ok {
+            self.counters.refusal(status);
+        }
+        // What was read before the body goes on now; else the pool waits for more.
+        let more = !connection.leftover.is_empty() || !connection.drained;
+        loan.give_back(if more { Turn::Again } else { Turn::Wait });
+    }
+
+    fn take_out(&mut self, token: usize) -> Option<Loan<Connection>> {
+        let mut place = self.slots.remove(token)?;
+        if place.watched
+            && let Some(connection) = place.loan.connection()
+            && let Err(error) = self.poll.registry().remove(&*connection)
+        {
+            tracing::error!(%error, "cannot stop watching a connection");
+        }
+        Some(place.loan)
+    }
+}
+
+/// One step of a connection's body; nothing to send is done already.
+fn step(connection: &mut Connection) -> Step {
+    let Some(mut body) = connection.body.take() else { return Step::Done(Status::Ok) };
+    let step = body.step(&mut connection.link);
+    connection.body = Some(body);
+    step
+}

@@ -1,0 +1,333 @@
+//! Settings as an operator meets them: the program is run, its output is read.
+//!
+//! Every run is alone: no configuration of this machine, no variable of this shell.
+
+#![allow(clippy::unwrap_used)] // what a test cannot go on without
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use objmapperd::config::{Document, Raw, Settings, resolve};
+use tempfile::TempDir;
+
+const EXAMPLE: &str = include_str!("../../systemd/objmapperd.toml");
+const MANUAL: &str = include_str!("../../docs/operating.md");
+
+/// A directory with an empty tree to serve, and perhaps a configuration file.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn tree(&self) -> String {
+        self.path("tree").to_str().unwrap().to_owned()
+    }
+
+    /// `[[mount]]` for the tree, then what else the file shall say.
+    fn file(&self, rest: &str) -> PathBuf {
+        let path = self.path("objmapperd.toml");
+        let mount = format!("[[mount]]\nuri = \"/\"\ndir = {:?}\n", self.tree());
+        fs::write(&path, mount + rest).unwrap();
+        path
+    }
+}
+
+/// `objmapperd --config file ...`; without a file there is none at all.
+fn objmapperd(file: Option<&Path>, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_objmapperd"))
+        .env_clear()
+        .envs(variables.iter().copied())
+        .arg("--config")
+        .arg(file.unwrap_or(Path::new("/dev/null")))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The settings that `--check-config` prints.
+fn checked(file: Option<&Path>, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let arguments = [&["--check-config"], arguments].concat();
+    let output = objmapperd(file, &arguments, variables);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said, "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is said about settings that are refused.
+fn refused(file: Option<&Path>, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = objmapperd(file, arguments, variables);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn settings(text: &str) -> Settings {
+    let document = Document { path: "test.toml".into(), text: text.to_owned() };
+    let raw = Raw::parse(&document).unwrap_or_else(|problems| panic!("{problems}"));
+    resolve(raw, Some(&document)).unwrap_or_else(|problems| panic!("{problems}")).settings
+}
+
+#[test]
+fn flags_beat_the_environment_and_that_beats_the_file() {
+    let place = Place::new();
+    let file = place.file("[pool]\nworkers = 1\nhelpers = 1\n[log]\nfilter = \"error\"\n");
+    let variables = [("OBJMAPPERD_POOL_SIZE", "2"), ("OBJMAPPERD_HELPERS", "2")];
+    let text = checked(Some(&file), &["--pool-size", "3"], &variables);
+    assert!(text.contains("workers = 3  # --pool-size\n"), "{text}");
+    assert!(text.contains("helpers = 2  # OBJMAPPERD_HELPERS\n"), "{text}");
+    assert!(text.contains(&format!("filter = \"error\"  # {}:8\n", file.display())), "{text}");
+    assert!(text.contains("backlog = 4096\n"), "{text}");
+}
+
+#[test]
+fn clients_and_daemon_share_a_variable_for_the_socket() {
+    let place = Place::new();
+    let file = place.file("[listen]\npath = \"/file\"\n");
+    let path = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let text = checked(Some(&file), arguments, variables);
+        let line = text.lines().find(|line| line.starts_with("path = ")).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let shared = ("OBJMAPPER_SOCKET", "/shared");
+    let own = ("OBJMAPPERD_SOCKET", "/own");
+    assert_eq!(path(&[], &[]), "/file");
+    assert_eq!(path(&[], &[shared]), "/shared");
+    assert_eq!(path(&[], &[shared, own]), "/own");
+    assert_eq!(path(&["--socket", "/flag"], &[shared, own]), "/flag");
+    assert_eq!(path(&[], &[("OBJMAPPERD_SOCKET", "")]), "/file", "empty is not set");
+}
+
+#[test]
+fn a_later_mount_replaces_an_earlier_one_and_its_rules() {
+    let place = Place::new();
+    let file = place.file("allow = [\"any\"]\n");
+    let text = checked(Some(&file), &["--root", "/usr"], &[]);
+    assert_eq!(text.matches("[[mount]]").count(), 1);
+    assert!(text.contains("dir = \"/usr\"  # --root\n") && text.contains("allow = []\n"), "{text}");
+
+    let more = "/b/=/usr,symlinks=beneath,allow=uid:7 read,allow=any list; /c=/etc";
+    let text = checked(Some(&file), &[], &[("OBJMAPPERD_MOUNT", more)]);
+    assert_eq!(text.matches("[[mount]]").count(), 3);
+    assert!(text.contains("uri = \"/b\"  # OBJMAPPERD_MOUNT\n"), "{text}");
+    assert!(text.contains("allow = [\"uid:7 read\", \"any list\"]"), "{text}");
+    assert!(text.contains("symlinks = \"beneath\"  # OBJMAPPERD_MOUNT\n"), "{text}");
+}
+
+#[test]
+fn what_is_printed_means_the_same_when_read() {
+    let place = Place::new();
+    let file = place.file("allow = [\"uid:7 read\"]\n[limits]\nindex_bytes = 1000\n");
+    let flags = ["--inline-limit", "2048", "--drain-deadline", "90s", "--socket-mode", "666"];
+    let text = checked(Some(&file), &flags, &[]);
+    fs::write(place.path("again.toml"), &text).unwrap();
+    let again = checked(Some(&place.path("again.toml")), &[], &[]);
+    let values = |text: &str| -> Vec<String> {
+        let bare = |line: &str| line.split("  #").next().unwrap_or_default().to_owned();
+        text.lines().skip(2).map(bare).collect()
+    };
+    assert_eq!(values(&text), values(&again));
+    assert!(text.contains("drain_deadline = \"1m 30s\""), "{text}");
+}
+
+#[test]
+fn a_name_that_is_not_known_is_told_with_its_line() {
+    let place = Place::new();
+    let file = place.file("[pool]\nworkrs = 3\n");
+    let said = refused(Some(&file), &[], &[]);
+    let expected = format!(
+        "objmapperd: there is a mistake in the configuration:\n  \
+         {}:5: unknown key `workrs`, expected `workers` or `helpers`\n    workrs = 3\n",
+        file.display()
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_with_its_line() {
+    let place = Place::new();
+    let said = refused(Some(&place.file("[pool\n")), &[], &[]);
+    assert!(said.contains("objmapperd.toml:4: ") && said.ends_with("    [pool\n"), "{said}");
+    let said = refused(Some(&place.file("[pool]\nworkers = true\n")), &[], &[]);
+    assert!(said.contains("a text in quotes or a whole number"), "{said}");
+    let said = refused(Some(&place.path("nowhere")), &[], &[]);
+    assert!(said.contains("nowhere: cannot be read: No such file"), "{said}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let place = Place::new();
+    let file = place.file(
+        "allow = [\"user:no-such-user\", \"anybody\"]\n[limits]\nsend_buffer = \"64QB\"\n\
+         index_shards = 12\n[listen]\nmode = 660\n",
+    );
+    let flags = ["--drain-deadline", "soon", "--mount", "/x", "--mount", "/y=/no/such/dir"];
+    let said = refused(Some(&file), &flags, &[("OBJMAPPERD_POOL_SIZE", "many")]);
+    let file = file.display().to_string();
+    for expected in [
+        "objmapperd: there are 9 mistakes in the configuration:",
+        "--drain-deadline: drain_deadline = \"soon\": must be a duration",
+        &format!("{file}:9: listen.mode = 660: must be a text of octal digits"),
+        "OBJMAPPERD_POOL_SIZE: pool.workers = \"many\": must be a whole number from 0 to 1024",
+        &format!("{file}:6: limits.send_buffer = \"64QB\": must be a size from 0 to \"512MiB\""),
+        &format!("{file}:7: limits.index_shards = 12: must be a power of two"),
+        "--mount \"/x\": must be URI=DIR",
+        "--mount: mount.dir = \"/no/such/dir\": must be a directory that exists",
+        &format!("{file}:4: mount.allow = \"user:no-such-user\": must be a user that exists"),
+        &format!("{file}:4: mount.allow = \"anybody\": must be \"any\", \"uid:N\""),
+    ] {
+        assert!(said.contains(expected), "missing: {expected}\nin: {said}");
+    }
+}
+
+#[test]
+fn two_mounts_at_one_uri_are_a_mistake() {
+    let place = Place::new();
+    let file =
+        place.file("[[mount]]\nuri = \"/a\"\ndir = \"/\"\n[[mount]]\nuri = \"/a/\"\ndir = \"/\"\n");
+    let said = refused(Some(&file), &[], &[]);
+    let file = file.display();
+    let expected = format!(
+        "{file}:8: mount.uri = \"/a/\": must be mounted once only: {file}:5 mounts it as well"
+    );
+    assert!(said.contains(&expected), "{said}");
+    let said = refused(None, &["--root", "/usr", "--mount", "/=/etc"], &[]);
+    assert!(said.contains("--mount: mount.uri = \"/\": must be mounted once only"), "{said}");
+}
+
+#[test]
+fn without_a_mount_one_is_told_what_to_do() {
+    let said = refused(None, &[], &[]);
+    assert!(
+        said.contains("nothing to serve") && said.contains("`objmapperd --root DIR`"),
+        "{said}"
+    );
+    let output = objmapperd(None, &["--frobnicate"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_variable_that_looks_like_ours_and_is_none_is_told() {
+    let variables = [("OBJMAPPERD_POOLSIZE", "3"), ("OBJMAPPER_OTHER", "1")];
+    let output = objmapperd(None, &["--check-config", "--root", "/usr"], &variables);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("OBJMAPPERD_POOLSIZE has no meaning here"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn under_the_journal_every_line_has_its_priority() {
+    let place = Place::new();
+    let journal = fs::File::create(place.path("journal")).unwrap();
+    let metadata = journal.metadata().unwrap();
+    let run = |stream: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_objmapperd"));
+        command.env_clear().env("JOURNAL_STREAM", stream).args(["--config", "/dev/null"]);
+        let status = command.stderr(journal.try_clone().unwrap()).status().unwrap();
+        assert_eq!(status.code(), Some(2));
+        let text = fs::read_to_string(place.path("journal")).unwrap();
+        journal.set_len(0).unwrap();
+        text
+    };
+    let said = run(format!("{}:{}", metadata.dev(), metadata.ino()));
+    assert!(said.trim_start_matches('\0').lines().all(|line| line.starts_with("<3>")), "{said}");
+    let said = run(format!("{}:{}", metadata.dev(), metadata.ino() + 1));
+    assert!(!said.contains("<3>"), "another stream was put in its place: {said}");
+}
+
+#[test]
+fn a_failure_is_told_with_its_causes() {
+    let place = Place::new();
+    let socket = place.path("missing").join("x.sock");
+    let arguments = ["--socket", socket.to_str().unwrap(), "--root", &place.tree()];
+    let output = objmapperd(None, &arguments, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last = said.find("objmapperd: ").unwrap();
+    assert!(said[last..].lines().skip(1).all(|line| line.starts_with("  because: ")), "{said}");
+}
+
+#[test]
+fn the_example_is_made_of_the_defaults_and_leaves_none_out() {
+    let place = Place::new();
+    let quoted = format!("{:?}", place.tree());
+    let example = EXAMPLE.replace("\"/srv/objmapper\"", &quoted);
+    // "#name = value" is a setting, "# text" is text.
+    let is_setting = |line: &str| {
+        line.strip_prefix('#')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    let uncover =
+        |line: &str| line.strip_prefix('#').filter(|_| is_setting(line)).unwrap_or(line).to_owned();
+    let uncovered = example.lines().map(uncover).collect::<Vec<_>>().join("\n");
+    let mount = format!("[[mount]]\nuri = \"/\"\ndir = {quoted}\n");
+    let root = "[listen]\npath = \"/run/objmapper/objmapper.sock\"\n";
+    let defaults = settings(&format!("{mount}{root}"));
+    assert_eq!(settings(&uncovered), defaults);
+    let example_at_root = example.replace("[listen]\n", root);
+    assert_eq!(settings(&example_at_root), defaults);
+
+    let file = place.file("");
+    let effective = checked(Some(&file), &[], &[]);
+    for key in effective.lines().filter_map(key_of) {
+        assert!(example.contains(&format!("{key} = ")), "{key} is not in the example");
+        assert!(MANUAL.contains(&format!("`{key}`")), "{key} is not in the manual");
+    }
+}
+
+#[test]
+fn the_manual_explains_every_counter() {
+    let mut lines = String::new();
+    objmapperd::metrics::Metrics::default().write(&mut lines);
+    for name in lines.lines().filter_map(|line| line.split(' ').next()) {
+        assert!(MANUAL.contains(&format!("`{name}`")), "{name} is not in the manual");
+    }
+}
+
+/// The name of the setting that a line of the effective settings is about, set or not.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, rest) = line.trim_start_matches("# ").split_once(' ')?;
+    (rest.starts_with("= ") || rest == "is not set").then_some(key)
+}
+
+#[test]
+fn help_tells_the_defaults_that_hold() {
+    let place = Place::new();
+    let effective = checked(Some(&place.file("")), &[], &[]);
+    let output = objmapperd(None, &["--help"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (flag, key) in [
+        ("--socket-mode", "mode"),
+        ("--max-connections", "connections"),
+        ("--pool-size", "workers"),
+        ("--helpers", "helpers"),
+        ("--inline-limit", "inline_limit"),
+        ("--auto-limit", "auto_limit"),
+        ("--drain-deadline", "drain_deadline"),
+        ("--log", "filter"),
+        ("--log-format", "format"),
+    ] {
+        let (_, after) = words.split_once(&format!("{flag} <")).unwrap();
+        let default = after.split_once("[default: ").unwrap().1.split(']').next().unwrap();
+        let line = effective.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        assert_eq!(line.replace('"', ""), format!("{key} = {default}"), "{flag}");
+    }
+    let output = objmapperd(None, &["--version"], &[]);
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(version, format!("objmapperd {}\n", env!("CARGO_PKG_VERSION")));
+}

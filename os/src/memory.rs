@@ -1,0 +1,60 @@
+//! Memory that can be handed out like a file: memfds, sealed so that nobody can change them.
+//!
+//! Sealed for writing, shrinking, growing and sealing, the bytes are what they are for ever, for
+//! every holder. A write seal alone for the future is not that. Not here: who pays for the memory,
+//! and adopting what somebody else made.
+
+use crate::error::{Error, Result};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// The seals of a memfd. fcntl(2), `F_GET_SEALS`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seals(SealFlags);
+
+impl Seals {
+    /// Whether neither the bytes nor their number nor the seals can ever change.
+    pub fn are_immutable(self) -> bool {
+        let needed = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        self.0.contains(needed)
+    }
+
+    /// Whether it cannot shrink, so that a mapping within its size is safe from SIGBUS.
+    pub fn forbid_shrinking(self) -> bool {
+        self.0.contains(SealFlags::SHRINK)
+    }
+
+    /// The kernel's own bits.
+    pub fn bits(self) -> u32 {
+        self.0.bits()
+    }
+}
+
+/// A new memfd with these bytes, sealed for good; close-on-exec, at position 0. The name shows in
+/// `/proc` only (at most 249 bytes, no nul). ENOMEM, EMFILE, ENFILE. memfd_create(2)
+pub fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // before Linux 6.3
+        other => other,
+    }
+    .map_err(Error::on("memfd_create"))?;
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        written += retry_on_intr(|| rustix::io::pwrite(&fd, rest, written as u64))
+            .map_err(Error::on("pwrite"))?;
+    }
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, seals).map_err(Error::on("fcntl(F_ADD_SEALS)"))?;
+    Ok(fd)
+}
+
+/// The seals it has; `None` for a file that has no notion of seals.
+pub fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
+    match rustix::fs::fcntl_get_seals(fd) {
+        Ok(seals) => Ok(Some(Seals(seals))),
+        Err(Errno::INVAL) => Ok(None),
+        Err(errno) => Err(Error::on("fcntl(F_GET_SEALS)")(errno)),
+    }
+}

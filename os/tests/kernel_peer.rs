@@ -1,0 +1,90 @@
+//! Who the kernel says is at the other end.
+
+mod common;
+
+use common::{Balance, directory, pair, skip};
+use objmapper_os::peer::{Peer, own_uid};
+use objmapper_os::socket::{BindOptions, Listener, Stream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Tells a child which socket to connect to.
+const CHILD: &str = "OBJMAPPER_TEST_CHILD";
+
+/// Nobody's numbers.
+const SOME_USER: u32 = 64_001;
+const SOME_GROUP: u32 = 64_002;
+
+/// Runs one test of this file in a process of its own.
+#[allow(clippy::unwrap_used)] // fails its test
+fn child(test: &str, told: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, told).current_dir("/");
+    command
+}
+
+fn assert_passed(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{failed}");
+}
+
+#[test]
+fn the_peer_of_a_pair_is_oneself() {
+    let _balance = Balance::new();
+    let (one, _other) = pair();
+    let peer = Peer::of(&one).unwrap();
+    assert_eq!(peer.pid, Some(std::process::id().cast_signed()));
+    assert_eq!(peer.uid, own_uid());
+    assert!(peer.is_in_group(peer.gid));
+    let mut groups: Vec<u32> =
+        nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    assert_eq!(peer.groups, groups);
+}
+
+#[test]
+fn the_peer_is_who_connected_even_when_it_has_gone() {
+    let _balance = Balance::new();
+    if let Some(path) = std::env::var_os(CHILD) {
+        let server = Stream::connect(Path::new(&path), None).unwrap();
+        assert_ne!(Peer::of(&server).unwrap().uid, SOME_USER, "the listener's, not ours");
+        return;
+    }
+    let directory = directory();
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), everybody).unwrap();
+    let path = directory.path().join("s");
+    let options = BindOptions { mode: 0o666, ..BindOptions::default() };
+    let listener = Listener::bind(&path, options).unwrap();
+    let mut client = child("the_peer_is_who_connected_even_when_it_has_gone", &path);
+    match client.uid(SOME_USER).gid(SOME_GROUP).output() {
+        Ok(output) => assert_passed(&output),
+        Err(error) => return skip(&format!("not as another user: {error}")),
+    }
+    let peer = Peer::of(&listener.accept().unwrap()).unwrap();
+    assert!(peer.pid.is_some_and(|pid| pid != std::process::id().cast_signed()));
+    assert_eq!((peer.uid, peer.gid), (SOME_USER, SOME_GROUP));
+    assert!(peer.groups.is_empty() && peer.is_in_group(SOME_GROUP) && !peer.is_in_group(0));
+}
+
+#[test]
+fn a_peer_may_have_very_many_groups() {
+    let _balance = Balance::new();
+    let many: Vec<u32> = (SOME_GROUP..SOME_GROUP + 1000).collect();
+    if std::env::var_os(CHILD).is_some() {
+        let groups: Vec<_> = many.iter().map(|&gid| nix::unistd::Gid::from_raw(gid)).collect();
+        nix::unistd::setgroups(&groups).unwrap();
+        let peer = Peer::of(&pair().0).unwrap();
+        assert!(peer.groups == many && peer.is_in_group(SOME_GROUP + 999));
+        return;
+    }
+    if own_uid() != 0 {
+        return skip("only root may take on groups");
+    }
+    let output = child("a_peer_may_have_very_many_groups", Path::new("-")).output().unwrap();
+    assert_passed(&output);
+}
