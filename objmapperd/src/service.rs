@@ -3,6 +3,7 @@
 //! Not here: reading, sending, scheduling. A service is given a request that was
 //! decoded and puts its reply into the connection's outbox.
 
+mod many;
 pub mod objects;
 
 use std::sync::Arc;

@@ -129,7 +129,7 @@ fn a_later_mount_replaces_an_earlier_one_and_its_rules() {
 #[test]
 fn what_is_printed_means_the_same_when_read() {
     let place = Place::new();
-    let file = place.file("allow = [\"uid:7 read\"]\n[limits]\nindex_bytes = 1000\n");
+    let file = place.file("allow = [\"uid:7 read\"]\n[limits]\nindex_bytes = 100000\n");
     let flags = ["--inline-limit", "2048", "--drain-deadline", "90s", "--socket-mode", "666"];
     let text = checked(Some(&file), &flags, &[]);
     fs::write(place.path("again.toml"), &text).unwrap();

@@ -1,16 +1,15 @@
-//! GET, GET_MANY, STAT, LIST and the small ones.
+//! GET, STAT, LIST and the small ones; [`super::many`] has GET_MANY.
 
 use objmapper::{Delivery, Fill, How, Listing, Miss, Object, Patience, Want};
 use objmapper_proto::frame::Op;
-use objmapper_proto::reply::{Entry, Objects, Reply};
+use objmapper_proto::reply::{Entry, Reply};
 use objmapper_proto::{
-    Delivery as Form, Get, GetMany, Header, List, Mode, ObjectHead, Range, Reason, Request, Status,
-    limits,
+    Delivery as Form, Get, Header, List, Mode, ObjectHead, Range, Reason, Request, Status, limits,
 };
 
 use super::{Answer, Service};
 use crate::connection::Connection;
-use crate::link::{ENOUGH, Flushed};
+use crate::link::Flushed;
 use crate::outbox::Outbox;
 use crate::session::Agreed;
 use crate::transfer::Transfer;
@@ -23,7 +22,7 @@ const RETRY_MS: u32 = 20;
 const HEAD: u32 = ObjectHead::SIZE as u32;
 
 /// Bytes of frame that an item may need beside its inline body.
-const ITEM: usize = ObjectHead::SIZE + limits::TEXT;
+pub(super) const ITEM: usize = ObjectHead::SIZE + limits::TEXT;
 
 impl Service {
     /// Answers one request. `items` is how many objects it may still open in this turn.
@@ -79,7 +78,7 @@ impl Service {
 
     /// `auto` sends bytes while descriptors are scarce.
     #[inline]
-    fn mode(&self, asked: Mode) -> (Mode, Option<Reason>) {
+    pub(super) fn mode(&self, asked: Mode) -> (Mode, Option<Reason>) {
         if asked == Mode::Auto && self.house.ledger.is_scarce() {
             return (Mode::Copy, Some(Reason::Descriptors));
         }
@@ -129,7 +128,7 @@ impl Service {
     }
 
     /// Status and time to retry after; `None` if patience would help.
-    fn judge(&self, miss: &Miss) -> Option<(Status, u32)> {
+    pub(super) fn judge(&self, miss: &Miss) -> Option<(Status, u32)> {
         let status = match miss {
             Miss::WouldBlock if self.patience == Patience::Never => return None,
             // Even a patient read can say so, on a file that another process leases.
@@ -191,160 +190,6 @@ impl Service {
         }
         Answer::Done
     }
-
-    /// Goes on with a GET_MANY where it stopped: opens what the turn allows and packs
-    /// it into OBJECTS frames.
-    fn many(
-        &self,
-        c: &mut Connection,
-        id: u64,
-        many: &GetMany<'_>,
-        agreed: Agreed,
-        items: &mut usize,
-    ) -> Answer {
-        let total = many.count();
-        let (mode, reason) = self.mode(many.mode);
-        let most = ENOUGH.min(agreed.max_payload / 2);
-        let room = most.saturating_sub(ITEM + Objects::FIXED) as u64;
-        let mut part = Part::begin(c, id);
-        for uri in many.uris().skip(c.session.many_done as usize) {
-            if part.length(c) >= most || c.link.outbox.descriptors() >= agreed.max_descriptors {
-                part.end(c, total);
-                match c.link.flush(false) {
-                    Flushed::All => {}
-                    stuck => return Answer::Stuck(stuck),
-                }
-                part = Part::begin(c, id);
-            }
-            if *items == 0 {
-                part.end(c, total);
-                return Answer::Part;
-            }
-            *items -= 1;
-            let want = Want { uri, mode, range: Range::ALL, room };
-            let delivered = self.house.store.deliver(&mut c.caller, &want, self.patience);
-            match self.item(c, &mut part, delivered, reason) {
-                Answer::Cold => {
-                    part.end(c, total);
-                    return Answer::Cold;
-                }
-                Answer::Body => {
-                    self.counters.of(many.mode).add(1);
-                    return if part.end(c, total) { Answer::Body } else { Answer::Part };
-                }
-                _ => self.counters.of(many.mode).add(1),
-            }
-        }
-        part.end(c, total);
-        Answer::Done
-    }
-
-    /// Appends one item to a part.
-    fn item(
-        &self,
-        c: &mut Connection,
-        part: &mut Part,
-        delivered: Result<Delivery, Miss>,
-        reason: Option<Reason>,
-    ) -> Answer {
-        let at = c.link.outbox.bytes().len();
-        let answer = match delivered {
-            Ok(d) => self.deliver_item(c, part, d, reason),
-            Err(miss) => Err(miss),
-        };
-        let miss = match answer {
-            Ok(answer) => {
-                part.count += 1;
-                return answer;
-            }
-            Err(miss) => miss,
-        };
-        c.link.outbox.bytes().truncate(at);
-        let Some((status, _)) = self.judge(&miss) else { return Answer::Cold };
-        let failed = ObjectHead::failed(status);
-        c.link.outbox.bytes().extend_from_slice(&failed.encode(0, 0));
-        let length = c.link.outbox.write_text(&miss);
-        c.link.outbox.patch(at, &failed.encode(length, 0));
-        part.count += 1;
-        Answer::Done
-    }
-
-    fn deliver_item(
-        &self,
-        c: &mut Connection,
-        part: &mut Part,
-        d: Delivery,
-        reason: Option<Reason>,
-    ) -> Result<Answer, Miss> {
-        let reason = reason.unwrap_or(d.reason);
-        let out = c.link.outbox.bytes();
-        match d.how {
-            How::Descriptor(fd) => {
-                let head = head(&d.object, d.range, Form::Descriptor, reason);
-                out.extend_from_slice(&head.encode(0, 0));
-                c.link.outbox.push(fd);
-                part.fds += 1;
-                self.counters.descriptors.add(1);
-                Ok(Answer::Done)
-            }
-            How::Inline(body) => {
-                let head = head(&d.object, d.range, Form::Inline, reason);
-                out.extend_from_slice(&head.encode(0, inline_length(d.range.length)));
-                match body.fill(out, self.patience)? {
-                    Fill::Whole => {
-                        self.counters.body_bytes.add(d.range.length);
-                        Ok(Answer::Done)
-                    }
-                    Fill::Cold => Err(Miss::WouldBlock),
-                }
-            }
-            How::Stream(body) => {
-                let head = head(&d.object, d.range, Form::Stream, reason);
-                out.extend_from_slice(&head.encode(0, 0));
-                c.body = Some(Transfer::new(body, part.id));
-                Ok(Answer::Body)
-            }
-        }
-    }
-}
-
-/// An OBJECTS frame under construction in the outbox.
-struct Part {
-    id: u64,
-    at: usize,
-    count: u16,
-    fds: u16,
-}
-
-impl Part {
-    fn begin(c: &mut Connection, id: u64) -> Self {
-        let at = c.link.outbox.bytes().len();
-        c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER + Objects::FIXED]);
-        Self { id, at, count: 0, fds: 0 }
-    }
-
-    fn length(&self, c: &mut Connection) -> usize {
-        c.link.outbox.bytes().len() - self.at
-    }
-
-    /// Writes the frame's numbers, or takes the frame back if it is empty. Returns
-    /// whether all items of the request are answered.
-    fn end(&self, c: &mut Connection, total: usize) -> bool {
-        if self.count == 0 {
-            c.link.outbox.bytes().truncate(self.at);
-            return false;
-        }
-        let first = c.session.many_done;
-        let done = first + u32::from(self.count);
-        let last = done as usize == total;
-        c.session.many_done = if last { 0 } else { done };
-        let length = self.length(c) - limits::HEADER;
-        let length = u32::try_from(length).unwrap_or(0);
-        let header = Header::new(Op::Objects, self.id, length, self.fds);
-        c.link.outbox.patch(self.at, &header.encode());
-        c.link.outbox.patch(self.at + limits::HEADER, &Objects::fixed(first, last, self.count));
-        last
-    }
 }
 
 /// Sees to it that one more descriptor can go with what waits in the outbox.
@@ -360,7 +205,7 @@ fn make_room(c: &mut Connection, agreed: Agreed) -> Option<Answer> {
 }
 
 #[inline]
-fn head(object: &Object, range: Range, delivery: Form, reason: Reason) -> ObjectHead {
+pub(super) fn head(object: &Object, range: Range, delivery: Form, reason: Reason) -> ObjectHead {
     let flags = if object.immutable { ObjectHead::IMMUTABLE } else { ObjectHead::CHECKED };
     ObjectHead {
         status: Status::Ok,
@@ -387,7 +232,7 @@ fn put_head(outbox: &mut Outbox, id: u64, head: &ObjectHead, fds: u16, inline: u
 }
 
 #[inline]
-fn inline_length(length: u64) -> u32 {
+pub(super) fn inline_length(length: u64) -> u32 {
     debug_assert!(length <= limits::INLINE as u64);
     u32::try_from(length).unwrap_or(0)
 }
