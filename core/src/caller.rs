@@ -55,7 +55,7 @@ impl Caller {
             self.epoch = epoch;
             self.verdicts.clear();
         }
-        let verdict = rules.allowed(self);
+        let verdict = rules.allowed(self.uid, |gid| self.is_in_group(gid));
         if self.verdicts.len() <= mount {
             self.verdicts.resize(mount + 1, None);
         }
@@ -63,5 +63,21 @@ impl Caller {
             *slot = Some(verdict);
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::{Rule, Subject};
+
+    #[test]
+    fn verdicts_are_kept_until_the_epoch_moves() {
+        let none = Rules::default();
+        let all = Rules::new(vec![Rule { subject: Subject::Anyone, verbs: Verbs::ALL }]);
+        let mut caller = Caller::new(7, 7, &[]);
+        assert!(!caller.may(Verbs::READ, 1, 3, &none));
+        assert!(!caller.may(Verbs::READ, 1, 3, &all), "same epoch: the verdict stands");
+        assert!(caller.may(Verbs::READ, 2, 3, &all));
     }
 }

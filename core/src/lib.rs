@@ -28,17 +28,19 @@
 
 pub mod refusal;
 
-pub mod caller;
 pub mod rule;
 
-pub mod index;
+pub mod caller;
 
-pub mod delivery;
+pub mod index;
 pub mod object;
 pub mod plan;
 
 pub mod backing;
+
+pub mod delivery;
 pub mod mount;
+
 pub mod store;
 
 pub use backing::tree::{ReadOnly, Tree};
