@@ -1,1 +1,71 @@
-//! Soon.
+//! Asking objmapperd for objects: a small, blocking client.
+//!
+//! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
+//! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],
+//! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
+//! [`Client::pipeline`]).
+//!
+//! ```no_run
+//! use objmapper_client::Client;
+//!
+//! # fn main() -> Result<(), objmapper_client::Error> {
+//! let mut client = Client::connect()?; // OBJMAPPER_SOCKET, or the usual path
+//! let weights = client.open("/models/a.gguf")?.into_file();
+//! match client.read("/models/a.json") {
+//!     Ok(bytes) => println!("{} bytes of configuration", bytes.len()),
+//!     Err(error) if error.is_not_found() => println!("no configuration"),
+//!     Err(error) => return Err(error),
+//! }
+//! # drop(weights);
+//! # Ok(()) }
+//! ```
+//!
+//! The examples that talk to a daemon are compiled and not run; they need one.
+//!
+//! What holds:
+//! - The daemon is not believed: lengths, counts and descriptors are checked before they are used,
+//!   no memory is taken for a size that is only announced, and every descriptor that arrives is
+//!   owned (close-on-exec) and closed on every way out.
+//! - An answer is never mistaken for another: after an error in the middle of one, the connection
+//!   is closed, and says so from then on. See [`Error::ends_connection`].
+//! - After a fork the child is refused ([`Error::Forked`]); the parent is not disturbed.
+//! - No thread is started, no signal is raised by a send, nothing is printed.
+//!
+//! Not here: mapping objects into memory, and asynchronous calls.
+//!
+//! The command `objmapper` is in this package as well, behind the default feature `cli`. Programs
+//! that link the library want `default-features = false`.
+//!
+//! The modules form a ladder: each uses only those before it.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod metadata;
+mod name;
+mod opened;
+
+mod link;
+mod sink;
+
+mod answer;
+mod connection;
+
+mod listing;
+mod pipeline;
+mod transfer;
+
+mod client;
+mod many;
+
+pub use client::{Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE};
+pub use error::{Error, Result};
+pub use listing::{Entry, Listing};
+pub use metadata::Metadata;
+pub use opened::{Object, Opened};
+pub use pipeline::{Answer, Pipeline};
+pub use transfer::Transfer;
+
+pub use objmapper_os::Error as OsError;
+pub use objmapper_proto::word::mode::NoSuchMode;
+pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};

@@ -53,6 +53,10 @@ impl Session {
                 why: "this daemon takes none: HELLO_ACK said so",
             });
         }
+        if frame.header.id == 0 {
+            let why = "id 0 is the connection's own: number requests from 1";
+            return Err(Violation::BadFrame { what: "request", why });
+        }
         match self.agreed {
             Some(agreed) if frame.header.op != Op::Hello as u8 => {
                 Ok(Request::decode(frame).map_or_else(Asked::Bad, |r| Asked::Request(r, agreed)))
@@ -64,6 +68,9 @@ impl Session {
 
     fn greet(&mut self, frame: &Frame<'_>) -> Result<HelloAck, Violation> {
         let hello = Hello::decode(frame.payload)?;
+        if frame.header.flags != 0 {
+            return Err(Violation::BadFrame { what: "HELLO", why: "its flags must be 0" });
+        }
         self.agreed = Some(Agreed {
             max_payload: (hello.max_payload as usize).min(limits::REPLY_PAYLOAD),
             max_descriptors: usize::from(hello.max_descriptors),
@@ -118,6 +125,14 @@ mod tests {
         let asked = session.admit(frame(&bytes));
         assert_eq!(asked, Ok(Asked::Request(Request::Ping(b"x"), agreed)));
         assert_eq!(session.admit(frame(&hello())), Err(Violation::HelloExpected));
+    }
+
+    #[test]
+    fn id_0_is_the_connections_own() {
+        let mut bytes = hello();
+        bytes[8] = 0;
+        let refused = Session::default().admit(frame(&bytes));
+        assert!(matches!(refused, Err(Violation::BadFrame { what: "request", .. })));
     }
 
     #[test]

@@ -22,6 +22,8 @@ const TURN: u64 = 1 << 20;
 pub struct Transfer {
     body: Body,
     id: u64,
+    /// Bytes of one DATA frame at most.
+    frame: u64,
     /// Where in the file to go on.
     offset: u64,
     /// Bytes of the range that no frame has announced yet.
@@ -49,12 +51,14 @@ pub enum Step {
 }
 
 impl Transfer {
-    /// The body of the reply with this id; its head is in the outbox already.
-    pub fn new(body: Body, id: u64) -> Self {
+    /// The body of the reply with this id; its head is in the outbox already. The
+    /// client takes payloads of `max_payload` bytes.
+    pub fn new(body: Body, id: u64, max_payload: usize) -> Self {
         let range = body.range();
         Self {
             body,
             id,
+            frame: max_payload.min(limits::DATA_PAYLOAD) as u64,
             offset: range.offset,
             unannounced: range.length,
             due: 0,
@@ -110,7 +114,7 @@ impl Transfer {
     /// Puts the next DATA header, or END, into the outbox.
     fn announce(&mut self, link: &mut Link) {
         if self.unannounced > 0 && self.status == Status::Ok {
-            let length = self.unannounced.min(limits::DATA_PAYLOAD as u64);
+            let length = self.unannounced.min(self.frame);
             self.unannounced -= length;
             // At most DATA_PAYLOAD: fits both types.
             self.due = usize::try_from(length).unwrap_or(0);

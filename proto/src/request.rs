@@ -136,6 +136,12 @@ fn plain(op: Op, id: u64, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// A name over the wire's limit is cut so that its length can be written; what is left
+/// is still over the limit, and refused for it.
+fn clipped(name: &[u8]) -> &[u8] {
+    name.get(..=limits::URI).unwrap_or(name)
+}
+
 impl<'a> Get<'a> {
     const FIXED: usize = 24;
 
@@ -166,14 +172,15 @@ impl<'a> Get<'a> {
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
-        let length = Self::FIXED as u32 + len32(self.uri);
+        let uri = clipped(self.uri);
+        let length = Self::FIXED as u32 + len32(uri);
         out.extend_from_slice(&Header::new(Op::Get, id, length, 0).encode());
         out.extend_from_slice(&[self.mode as u8, 0]);
-        out.extend_from_slice(&len16(self.uri).to_le_bytes());
+        out.extend_from_slice(&len16(uri).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.range.offset.to_le_bytes());
         out.extend_from_slice(&self.range.length.to_le_bytes());
-        out.extend_from_slice(self.uri);
+        out.extend_from_slice(uri);
     }
 }
 
@@ -197,10 +204,9 @@ impl<'a> GetMany<'a> {
         if count == 0 { Err(Self::FORM) } else { Ok(Self { mode, count, uris }) }
     }
 
-    /// Appends one URI to a list that [`GetMany::new`] takes. A URI over the wire's
-    /// limit is cut; the daemon refuses what is left by its length.
+    /// Appends one URI to a list that [`GetMany::new`] takes.
     pub fn push_uri(list: &mut Vec<u8>, uri: &[u8]) {
-        let uri = uri.get(..limits::URI + 1).unwrap_or(uri);
+        let uri = clipped(uri);
         list.extend_from_slice(&len16(uri).to_le_bytes());
         list.extend_from_slice(uri);
     }
@@ -266,12 +272,13 @@ impl<'a> List<'a> {
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
-        let length = 8 + len32(self.prefix) + len32(self.cursor);
+        let (prefix, cursor) = (clipped(self.prefix), clipped(self.cursor));
+        let length = 8 + len32(prefix) + len32(cursor);
         out.extend_from_slice(&Header::new(Op::List, id, length, 0).encode());
         out.extend_from_slice(&self.limit.to_le_bytes());
-        out.extend_from_slice(&len16(self.prefix).to_le_bytes());
-        out.extend_from_slice(&len16(self.cursor).to_le_bytes());
-        out.extend_from_slice(self.prefix);
-        out.extend_from_slice(self.cursor);
+        out.extend_from_slice(&len16(prefix).to_le_bytes());
+        out.extend_from_slice(&len16(cursor).to_le_bytes());
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(cursor);
     }
 }

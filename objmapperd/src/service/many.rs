@@ -31,7 +31,7 @@ impl Service {
         let (mode, reason) = self.mode(many.mode);
         let most = ENOUGH.min(agreed.max_payload / 2);
         let room = most.saturating_sub(ITEM + Objects::FIXED) as u64;
-        let mut part = Part::begin(c, id);
+        let mut part = Part::begin(c, id, agreed.max_payload);
         for uri in many.uris().skip(c.session.many_done as usize) {
             if part.length(c) >= most || c.link.outbox.descriptors() >= agreed.max_descriptors {
                 part.end(c, total);
@@ -39,7 +39,7 @@ impl Service {
                     Flushed::All => {}
                     stuck => return Answer::Stuck(stuck),
                 }
-                part = Part::begin(c, id);
+                part = Part::begin(c, id, agreed.max_payload);
             }
             if *items == 0 {
                 part.end(c, total);
@@ -126,7 +126,7 @@ impl Service {
             How::Stream(body) => {
                 let head = head(&d.object, d.range, Form::Stream, reason);
                 out.extend_from_slice(&head.encode(0, 0));
-                c.body = Some(Transfer::new(body, part.id));
+                c.body = Some(Transfer::new(body, part.id, part.max_payload));
                 Ok(Answer::Body)
             }
         }
@@ -139,13 +139,14 @@ struct Part {
     at: usize,
     count: u16,
     fds: u16,
+    max_payload: usize,
 }
 
 impl Part {
-    fn begin(c: &mut Connection, id: u64) -> Self {
+    fn begin(c: &mut Connection, id: u64, max_payload: usize) -> Self {
         let at = c.link.outbox.bytes().len();
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER + Objects::FIXED]);
-        Self { id, at, count: 0, fds: 0 }
+        Self { id, at, count: 0, fds: 0, max_payload }
     }
 
     fn length(&self, c: &mut Connection) -> usize {

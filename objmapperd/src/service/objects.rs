@@ -44,7 +44,10 @@ impl Service {
             Request::Stat(uri) => self.stat(connection, id, uri),
             Request::List(list) => self.list(connection, id, &list, agreed),
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
-            Request::Stats => self.reply(connection, id, Reply::Stats(&self.house.stats())),
+            Request::Stats => {
+                let stats = self.house.stats();
+                self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
+            }
             Request::Close => {
                 connection.session.closing = true;
                 self.reply(connection, id, Reply::CloseAck(0))
@@ -67,7 +70,7 @@ impl Service {
         let room = (agreed.max_payload - ITEM) as u64;
         let want = Want { uri: get.uri, mode, range: get.range, room };
         let answer = match self.house.store.deliver(&mut c.caller, &want, self.patience) {
-            Ok(delivery) => self.object(c, id, delivery, reason),
+            Ok(delivery) => self.object(c, id, delivery, reason, agreed.max_payload),
             Err(miss) => self.miss(c, id, &miss),
         };
         if answer != Answer::Cold {
@@ -86,7 +89,14 @@ impl Service {
     }
 
     #[inline]
-    fn object(&self, c: &mut Connection, id: u64, d: Delivery, reason: Option<Reason>) -> Answer {
+    fn object(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        d: Delivery,
+        reason: Option<Reason>,
+        max_payload: usize,
+    ) -> Answer {
         let reason = reason.unwrap_or(d.reason);
         match d.how {
             How::Descriptor(fd) => {
@@ -114,7 +124,7 @@ impl Service {
             How::Stream(body) => {
                 let head = head(&d.object, d.range, Form::Stream, reason);
                 put_head(&mut c.link.outbox, id, &head, 0, 0);
-                c.body = Some(Transfer::new(body, id));
+                c.body = Some(Transfer::new(body, id, max_payload));
                 Answer::Body
             }
         }
@@ -192,6 +202,14 @@ impl Service {
     }
 }
 
+/// As many whole lines as fit.
+fn whole_lines(text: &str, most: usize) -> &str {
+    match text.get(..most) {
+        None => text,
+        Some(front) => front.rfind('\n').and_then(|end| text.get(..=end)).unwrap_or_default(),
+    }
+}
+
 /// Sees to it that one more descriptor can go with what waits in the outbox.
 #[inline]
 fn make_room(c: &mut Connection, agreed: Agreed) -> Option<Answer> {
@@ -206,7 +224,12 @@ fn make_room(c: &mut Connection, agreed: Agreed) -> Option<Answer> {
 
 #[inline]
 pub(super) fn head(object: &Object, range: Range, delivery: Form, reason: Reason) -> ObjectHead {
-    let flags = if object.immutable { ObjectHead::IMMUTABLE } else { ObjectHead::CHECKED };
+    // Only bytes that we read can have been checked by us.
+    let flags = match delivery {
+        _ if object.immutable => ObjectHead::IMMUTABLE,
+        Form::Inline | Form::Stream => ObjectHead::CHECKED,
+        Form::Descriptor | Form::None => 0,
+    };
     ObjectHead {
         status: Status::Ok,
         kind: object.kind,

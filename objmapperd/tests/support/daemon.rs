@@ -146,8 +146,7 @@ impl Setup {
     pub fn start_in(self, place: Place) -> Daemon {
         let child = self.spawn(&place);
         let log = place.outside("log");
-        let mut daemon =
-            Daemon { child, place: Some(place), log, fds: 0, threads: 0, ended: None };
+        let mut daemon = Daemon { child, place: Some(place), log, fds: 0, threads: 0, ended: None };
         // The probe itself is the one descriptor too many.
         let probe = daemon.wait_until_ready();
         daemon.fds = daemon.open_fds() - 1;

@@ -1,0 +1,301 @@
+//! Reading the answer to one request, and believing none of it unchecked.
+//!
+//! Checked here: the frame answers the oldest request; it is of a kind that the request can have;
+//! it declares as many descriptors as its items deliver, and they are there; an object comes in a
+//! form that was asked for; a body has the length that was announced; a range is the one that was
+//! asked for, cut at the object's end.
+//!
+//! A refusal leaves the link between two answers. Every other error leaves it somewhere inside
+//! one: see [`Error::ends_connection`].
+
+use crate::error::{Error, Result};
+use crate::link::{Link, Reach};
+use crate::metadata::Metadata;
+use crate::opened::{Object, Opened};
+use crate::sink::{Memory, Sink};
+use objmapper_os::fds::FdQueue;
+use objmapper_proto::frame::{Frame, Op, Violation};
+use objmapper_proto::{Delivery, Item, Mode, Objects, Range, Reply, Status, limits};
+use std::os::fd::OwnedFd;
+
+/// What was asked for, as far as it decides which answers make sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// STAT.
+    Metadata,
+    /// GET and GET_MANY.
+    Object(Mode, Range),
+}
+
+impl Wanted {
+    /// Whether an object may come in this form.
+    fn allows(self, delivery: Delivery) -> bool {
+        let bytes = matches!(delivery, Delivery::Inline | Delivery::Stream);
+        let descriptor = delivery == Delivery::Descriptor;
+        match self {
+            Self::Metadata => delivery == Delivery::None,
+            Self::Object(Mode::Fdpass, _) => descriptor,
+            Self::Object(Mode::Copy | Mode::Splice, _) => bytes,
+            Self::Object(Mode::Auto, _) => bytes || descriptor,
+        }
+    }
+}
+
+/// An object whose bytes, if they came, have gone into the sink.
+pub(crate) struct Arrived {
+    pub(crate) metadata: Metadata,
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+impl Arrived {
+    /// With the bytes that went into memory, if no descriptor came.
+    pub(crate) fn into_object(self, memory: Memory) -> Object {
+        match self.fd {
+            Some(fd) => Object::Descriptor(Opened::new(fd, self.metadata)),
+            None => Object::Bytes(memory.0, self.metadata),
+        }
+    }
+}
+
+/// What an item says beyond its metadata.
+enum Form<'a> {
+    Nothing,
+    Descriptor(OwnedFd),
+    Inline(&'a [u8]),
+    /// So many bytes follow in frames of their own.
+    Stream(u64),
+}
+
+/// Reads the one frame that answers request `id`: not a refusal, and without descriptors.
+pub(crate) fn plain<T>(
+    link: &mut Link,
+    id: u64,
+    read: impl FnOnce(&Reply<'_>) -> Option<Result<T>>,
+) -> Result<T> {
+    let (frame, _) = link.frame(Reach::Far)?;
+    let reply = decode(frame, id)?;
+    if let Reply::Error(refusal) = reply {
+        return Err(Error::from_reply(&refusal));
+    }
+    expect_fds(&frame, 0)?;
+    read(&reply).unwrap_or(Err(Error::bad("reply", "it does not answer what was asked")))
+}
+
+/// Reads the answer to a GET or STAT; the bytes go into `sink`.
+pub(crate) fn object(
+    link: &mut Link,
+    id: u64,
+    wanted: Wanted,
+    sink: &mut dyn Sink,
+) -> Result<Arrived> {
+    let (frame, fds) = link.frame(Reach::Far)?;
+    let item = match decode(frame, id)? {
+        Reply::Object(item) => item,
+        Reply::Error(refusal) => return Err(Error::from_reply(&refusal)),
+        _ => return Err(Error::bad("reply", "it does not answer a GET or STAT")),
+    };
+    let delivered = item.head.delivery == Delivery::Descriptor && item.head.status == Status::Ok;
+    expect_fds(&frame, usize::from(delivered))?;
+    let (metadata, form) = open_item(&item, wanted, &frame, fds)?;
+    let fd = match form {
+        Form::Descriptor(fd) => Some(fd),
+        Form::Nothing => None,
+        Form::Inline(bytes) => {
+            sink.begin(bytes.len() as u64)?;
+            sink.bytes(bytes)?;
+            None
+        }
+        Form::Stream(length) => {
+            body(link, id, length, sink)?;
+            None
+        }
+    };
+    Ok(Arrived { metadata, fd })
+}
+
+/// Reads the answer to a GET_MANY of `count` URIs: one result for each, in order, into `out`.
+/// A refusal of the whole is for the caller to spread over what is still missing.
+pub(crate) fn objects(
+    link: &mut Link,
+    id: u64,
+    wanted: Wanted,
+    count: usize,
+    out: &mut Vec<Result<Object>>,
+) -> Result<()> {
+    let before = out.len();
+    loop {
+        let (frame, fds) = link.frame(Reach::Far)?;
+        let part = match decode(frame, id)? {
+            Reply::Objects(part) => part,
+            Reply::Error(refusal) => return Err(Error::from_reply(&refusal)),
+            _ => return Err(Error::bad("reply", "it does not answer a GET_MANY")),
+        };
+        let had = out.len() - before;
+        if part.first as usize != had || had + part.count() > count {
+            return Err(Error::bad("OBJECTS", "its items are not the next ones of the request"));
+        }
+        let (last, moves) = (part.last, part.count() > 0);
+        if let Some((metadata, length)) = read_items(part, wanted, &frame, fds, out)? {
+            let mut memory = Memory::default();
+            out.push(match body(link, id, length, &mut memory) {
+                Ok(()) => Ok(Object::Bytes(memory.0, metadata)),
+                Err(error) if error.ends_connection() => return Err(error),
+                Err(refusal) => Err(refusal),
+            });
+        }
+        match (last, out.len() - before == count) {
+            (true, true) => return Ok(()),
+            (false, false) if moves => (),
+            _ => return Err(Error::bad("OBJECTS", "the last part is not where it should be")),
+        }
+    }
+}
+
+/// Takes the items of one OBJECTS frame. The body of the last one may follow: then its metadata
+/// and length are the result, and it is not in `out` yet.
+fn read_items(
+    part: Objects<'_>,
+    wanted: Wanted,
+    frame: &Frame<'_>,
+    fds: &mut FdQueue,
+    out: &mut Vec<Result<Object>>,
+) -> Result<Option<(Metadata, u64)>> {
+    let mut delivered = 0;
+    let mut items = part.items().peekable();
+    let mut streamed = None;
+    while let Some(item) = items.next() {
+        let (metadata, form) = match open_item(&item, wanted, frame, fds) {
+            Ok(opened) => opened,
+            Err(error) if error.ends_connection() => return Err(error),
+            Err(refusal) => {
+                out.push(Err(refusal));
+                continue;
+            }
+        };
+        match form {
+            Form::Descriptor(fd) => {
+                delivered += 1;
+                out.push(Ok(Object::Descriptor(Opened::new(fd, metadata))));
+            }
+            Form::Inline(bytes) => out.push(Ok(Object::Bytes(bytes.to_vec(), metadata))),
+            Form::Stream(length) if items.peek().is_none() => streamed = Some((metadata, length)),
+            Form::Stream(_) | Form::Nothing => {
+                return Err(Error::bad("OBJECTS", "a body follows an item that is not the last"));
+            }
+        }
+    }
+    expect_fds(frame, delivered)?;
+    Ok(streamed)
+}
+
+/// Checks one item, and takes its descriptor if it has one.
+fn open_item<'a>(
+    item: &Item<'a>,
+    wanted: Wanted,
+    frame: &Frame<'_>,
+    fds: &mut FdQueue,
+) -> Result<(Metadata, Form<'a>)> {
+    let head = item.head;
+    if head.status != Status::Ok {
+        return Err(Error::refused(head.status, item.text, 0));
+    }
+    if !wanted.allows(head.delivery) {
+        return Err(Error::bad("OBJECT", "it comes in a form that was not asked for"));
+    }
+    if head.delivery != Delivery::Inline && !item.inline.is_empty() {
+        return Err(Error::bad("OBJECT", "it has inline bytes and is not delivered inline"));
+    }
+    if let (Wanted::Object(_, range), Delivery::Inline | Delivery::Stream) = (wanted, head.delivery)
+        && range.clamp(head.size) != Some(head.range)
+    {
+        return Err(Error::bad("OBJECT", "its range is not the one that was asked for"));
+    }
+    let form = match head.delivery {
+        Delivery::None => Form::Nothing,
+        Delivery::Stream => Form::Stream(head.range.length),
+        Delivery::Inline if item.inline.len() as u64 == head.range.length => {
+            Form::Inline(item.inline)
+        }
+        Delivery::Inline => {
+            return Err(Error::bad("OBJECT", "its inline bytes are not as many as its range says"));
+        }
+        Delivery::Descriptor => Form::Descriptor(fds.pop_front().ok_or_else(|| {
+            Error::Protocol(Violation::Descriptors {
+                declared: usize::from(frame.header.fds),
+                arrived: 0,
+                why: "an item is delivered by a descriptor that did not come",
+            })
+        })?),
+    };
+    Ok((Metadata::new(head), form))
+}
+
+/// Reads the DATA and END frames of a body of `length` bytes.
+fn body(link: &mut Link, id: u64, length: u64, sink: &mut dyn Sink) -> Result<()> {
+    sink.begin(length)?;
+    let mut moved = 0_u64;
+    loop {
+        let header = link.header(sink.reach())?;
+        if header.op != Op::Data as u8 {
+            return end(link, id, length, moved);
+        }
+        let piece = header.length as usize;
+        if header.id != id || header.fds != 0 {
+            return Err(Error::bad("DATA", "it does not belong to the body under way"));
+        }
+        if piece > limits::DATA_PAYLOAD {
+            let max = limits::DATA_PAYLOAD;
+            return Err(Violation::FrameTooLarge { length: piece, max }.into());
+        }
+        moved += piece as u64;
+        if moved > length {
+            return Err(Error::bad("DATA", "the body is longer than was announced"));
+        }
+        link.skip_header();
+        sink.pull(link, piece)?;
+    }
+}
+
+/// Reads the END of a body of which `moved` bytes came.
+fn end(link: &mut Link, id: u64, announced: u64, moved: u64) -> Result<()> {
+    let (frame, _) = link.frame(Reach::Far)?;
+    let Reply::End(end) = decode(frame, id)? else {
+        return Err(Error::bad("reply", "a body is under way, and this is neither DATA nor END"));
+    };
+    expect_fds(&frame, 0)?;
+    if end.length != moved {
+        return Err(Error::bad("END", "its length is not what came"));
+    }
+    if end.status != Status::Ok {
+        return Err(Error::refused(end.status, end.text, 0));
+    }
+    if moved != announced {
+        return Err(Error::bad("END", "the body is shorter than was announced"));
+    }
+    Ok(())
+}
+
+/// Decodes a frame that must answer request `id`, or says why the connection ends.
+fn decode(frame: Frame<'_>, id: u64) -> Result<Reply<'_>> {
+    let reply = Reply::decode(frame)?;
+    match (&reply, frame.header.id) {
+        (Reply::Error(last), 0) => Err(Error::ended(last)),
+        (_, got) if got != id => {
+            Err(Error::bad("reply", "it answers another request than the oldest"))
+        }
+        (Reply::Error(_), _) => expect_fds(&frame, 0).map(|()| reply),
+        _ => Ok(reply),
+    }
+}
+
+fn expect_fds(frame: &Frame<'_>, delivered: usize) -> Result<()> {
+    let declared = usize::from(frame.header.fds);
+    if declared == delivered {
+        return Ok(());
+    }
+    Err(Error::Protocol(Violation::Descriptors {
+        declared,
+        arrived: delivered,
+        why: "its header and what it delivers do not agree",
+    }))
+}

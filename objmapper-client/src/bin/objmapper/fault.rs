@@ -1,0 +1,168 @@
+//! What went wrong: the text, a hint, and the exit code.
+//!
+//! The codes are part of `--help`; change both or none. A reader that has gone (`| head`) is no
+//! fault: there is nobody left to tell.
+
+use anyhow::Error;
+use objmapper_client::{Error as Refusal, OsError, UriBuf, UriError};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// A refusal of this very request.
+const REFUSED: u8 = 1;
+/// The same code that clap uses.
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+const DAEMON: u8 = 4;
+const HERE: u8 = 5;
+
+/// The worst that has happened so far, as an exit code.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    code: u8,
+}
+
+impl Outcome {
+    /// Reports an error that does not keep the others from being done; one that does is given back.
+    pub(crate) fn note(&mut self, error: Error) -> Result<(), Error> {
+        if is_closed_pipe(&error) || ends_everything(&error) {
+            return Err(error);
+        }
+        report(&error);
+        self.code = self.code.max(exit_code(&error));
+        Ok(())
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+/// The last word on an error: told and turned into an exit code.
+pub(crate) fn conclude(error: &Error) -> u8 {
+    if is_closed_pipe(error) {
+        return 0;
+    }
+    report(error);
+    exit_code(error)
+}
+
+fn refusal(error: &Error) -> Option<&Refusal> {
+    error.downcast_ref()
+}
+
+fn ends_everything(error: &Error) -> bool {
+    refusal(error).is_some_and(Refusal::ends_connection) || exit_code(error) == HERE
+}
+
+fn is_closed_pipe(error: &Error) -> bool {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match refusal(error) {
+        Some(Refusal::Output(error)) => gone(error),
+        Some(_) => false,
+        None => error.downcast_ref().is_some_and(gone),
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match refusal(error) {
+        None | Some(Refusal::Output(_) | Refusal::Os(_) | Refusal::DescriptorsLost) => HERE,
+        Some(Refusal::Unreachable(_)) => UNREACHABLE,
+        Some(Refusal::Uri { .. }) => USAGE,
+        Some(error) if error.is_daemon_fault() => DAEMON,
+        Some(_) => REFUSED,
+    }
+}
+
+fn report(error: &Error) {
+    let stderr = io::stderr();
+    let (red, plain) = if colours(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let mut text = format!("{red}error:{plain} {error:#}\n");
+    if let Some(hint) = refusal(error).and_then(hint) {
+        text.push_str("hint: ");
+        text.push_str(&hint);
+        text.push('\n');
+    }
+    // If even this cannot be written, the exit code has to do.
+    let _ = stderr.lock().write_all(text.as_bytes());
+}
+
+/// Whether to colour what goes there. <https://no-color.org>
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !unwanted && stream.is_terminal()
+}
+
+fn hint(error: &Refusal) -> Option<String> {
+    match error {
+        Refusal::Unreachable(error) => Some(unreachable_hint(error)),
+        Refusal::Uri { uri, error } => {
+            suggestion(uri, error).map(|better| format!("did you mean '{better}'?"))
+        }
+        Refusal::Timeout => Some("--timeout SECONDS waits longer".to_owned()),
+        Refusal::Refused { .. } | Refusal::Closed { .. } if error.may_retry() => {
+            Some("trying again may help".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn unreachable_hint(error: &OsError) -> String {
+    use objmapper_os::errno;
+    match error.errno() {
+        errno::EACCES | errno::EPERM => {
+            "this user may not connect to that socket: its owner, group and mode say who may".into()
+        }
+        errno::ETIMEDOUT => "objmapperd is there and accepts nobody: it may be overloaded".into(),
+        _ => private_socket().map_or_else(
+            || {
+                "is objmapperd running? Start it with 'objmapperd --root DIR --socket PATH', \
+                 or name its socket with --socket or OBJMAPPER_SOCKET"
+                    .into()
+            },
+            |path| format!("there is a socket of your own: try --socket {}", path.display()),
+        ),
+    }
+}
+
+/// Where an objmapperd of an ordinary user listens if nobody says otherwise.
+fn private_socket() -> Option<PathBuf> {
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(directory).join("objmapper.sock")).filter(|path| path.exists())
+}
+
+/// The URI that somebody may have meant who wrote a file's name.
+fn suggestion(given: &str, error: &UriError) -> Option<String> {
+    let path = match error {
+        UriError::NotAbsolute => format!("/{given}"),
+        UriError::Byte { .. } | UriError::Escape { .. } => given.to_owned(),
+        _ => return None,
+    };
+    let better = UriBuf::from_path(path.as_bytes()).ok()?.to_string();
+    (better != given).then_some(better)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggested(given: &str) -> Option<String> {
+        suggestion(given, &given.parse::<UriBuf>().unwrap_err())
+    }
+
+    #[test]
+    fn a_file_name_is_shown_as_a_uri() {
+        assert_eq!(suggested("/a b/c").as_deref(), Some("/a%20b/c"));
+        assert_eq!(suggested("/100%").as_deref(), Some("/100%25"));
+        assert_eq!(suggested("a/b").as_deref(), Some("/a/b"));
+        assert_eq!(suggested("/a/../b"), None);
+        assert_eq!(suggested(""), None);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_fault() {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(conclude(&gone().into()), 0);
+        assert_eq!(conclude(&Refusal::Output(gone()).into()), 0);
+    }
+}

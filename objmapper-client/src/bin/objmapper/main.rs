@@ -1,0 +1,67 @@
+//! `objmapper`: asking objmapperd from a shell.
+//!
+//! One subcommand, one function; what they share is how errors end the program (`fault`), how
+//! numbers look (`format`) and where bytes go (`output`). Everything that speaks to the daemon is
+//! in the library.
+
+#![forbid(unsafe_code)]
+
+mod fault;
+mod format;
+mod output;
+mod progress;
+
+mod args;
+mod get;
+mod list;
+mod show;
+
+use anyhow::Result;
+use args::{Command, CommandLine};
+use clap::{CommandFactory, Parser};
+use objmapper_client::Client;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let done = run(&line).and_then(|code| {
+        io::stdout().flush()?; // what is lost here would be lost in silence
+        Ok(code)
+    });
+    ExitCode::from(done.unwrap_or_else(|error| fault::conclude(&error)))
+}
+
+fn run(line: &CommandLine) -> Result<u8> {
+    if let Command::Completions(completions) = &line.command {
+        let mut script = Vec::new();
+        clap_complete::generate(
+            completions.shell,
+            &mut CommandLine::command(),
+            "objmapper",
+            &mut script,
+        );
+        io::stdout().write_all(&script)?;
+        return Ok(0);
+    }
+    let mut client = connect(line)?;
+    let client = &mut client;
+    match &line.command {
+        Command::Get(get) => get::get(client, get).map(|()| 0),
+        Command::Cat(cat) => get::cat(client, cat).map(|outcome| outcome.code()),
+        Command::Stat(stat) => show::stat(client, stat).map(|outcome| outcome.code()),
+        Command::Ls(ls) => list::ls(client, ls).map(|outcome| outcome.code()),
+        Command::Ping(ping) => show::ping(client, ping).map(|()| 0),
+        Command::Stats(stats) => show::stats(client, stats).map(|()| 0),
+        Command::Completions(_) => Ok(0),
+    }
+}
+
+fn connect(line: &CommandLine) -> Result<Client> {
+    let builder = Client::builder().path(&line.socket);
+    let builder = match line.timeout {
+        time if time.is_zero() => builder.no_timeout(),
+        time => builder.timeout(time),
+    };
+    Ok(builder.connect()?)
+}

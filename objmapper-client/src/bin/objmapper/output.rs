@@ -1,0 +1,79 @@
+//! Where the bytes go: standard output, a file that appears whole, or something that is there.
+//!
+//! A regular file is written beside its final name and renamed at the end, so that an object that
+//! cannot be copied leaves what was there before. Devices, FIFOs and what a symbolic link leads to
+//! are written in place.
+
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+pub(crate) struct Output {
+    file: File,
+    /// Written here, and its final name.
+    pending: Option<(PathBuf, PathBuf)>,
+}
+
+impl Output {
+    /// Opens it. `None` and `-` are standard output.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
+        match path {
+            None => Self::stdout(),
+            Some(path) if path == Path::new("-") => Self::stdout(),
+            Some(path) => {
+                Self::named(path).with_context(|| format!("cannot write {}", path.display()))
+            }
+        }
+    }
+
+    pub(crate) fn stdout() -> Result<Self> {
+        let fd = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+        Ok(Self { file: fd.into(), pending: None })
+    }
+
+    fn named(path: &Path) -> Result<Self> {
+        let before = fs::symlink_metadata(path).ok();
+        if before.as_ref().is_some_and(|there| !there.is_file()) {
+            let file = File::options().write(true).truncate(true).open(path)?;
+            return Ok(Self { file, pending: None });
+        }
+        let mut name = OsString::from(".");
+        name.push(path.file_name().context("it has no file name")?);
+        name.push(format!(".objmapper-{}", std::process::id()));
+        let beside = path.with_file_name(name);
+        let file = File::options().write(true).create_new(true).open(&beside)?;
+        let output = Self { file, pending: Some((beside, path.to_owned())) };
+        if let Some(there) = before {
+            output.file.set_permissions(there.permissions())?;
+        }
+        Ok(output)
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// All bytes are written: the file gets its name.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        if let Some((beside, path)) = self.pending.take() {
+            let renamed = fs::rename(&beside, &path);
+            if renamed.is_err() {
+                self.pending = Some((beside, path.clone()));
+            }
+            renamed.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some((beside, _)) = &self.pending {
+            // Something failed before and is being told; a leftover would only be untidy.
+            let _ = fs::remove_file(beside);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The client: one connection, one request at a time.
+//!
+//! Every call sends a request and waits for its answer. Many at a time: [`Client::open_many`] for
+//! one round trip, [`Client::pipeline`] for a stream of requests of different kinds. A client
+//! may be sent to another thread; several threads want one each.
+
+use crate::answer::{self, Wanted};
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::listing::Listing;
+use crate::metadata::Metadata;
+use crate::name::{self, wire_range};
+use crate::opened::{Object, Opened};
+use crate::pipeline::Pipeline;
+use crate::sink::{Discard, Memory};
+use crate::transfer::Transfer;
+use objmapper_os::socket::Stream;
+use objmapper_proto::{Mode, Range, Reply, Request};
+use std::io::Write;
+use std::ops::RangeBounds;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The environment variable that names the daemon's socket.
+pub const SOCKET_VARIABLE: &str = "OBJMAPPER_SOCKET";
+
+/// Where the daemon listens unless somebody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
+
+/// How long a daemon may be silent, unless somebody says otherwise: a cold disk is quicker.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a PING carries.
+const PING: &[u8] = b"are you there";
+
+/// A connection to objmapperd.
+///
+/// ```no_run
+/// # fn main() -> Result<(), objmapper_client::Error> {
+/// let mut client = objmapper_client::Client::connect()?;
+/// let model = client.open("/models/a.gguf")?;
+/// println!("{} bytes, version {}", model.size(), model.metadata().version());
+/// let mut magic = [0; 4];
+/// model.read_at(&mut magic, 0)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) connection: Connection,
+}
+
+/// How to connect.
+///
+/// ```no_run
+/// use objmapper_client::Client;
+/// use std::time::Duration;
+/// let client = Client::builder().path("/run/other.sock").timeout(Duration::from_secs(5)).connect();
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct Builder {
+    path: Option<PathBuf>,
+    timeout: Option<Duration>,
+}
+
+impl Builder {
+    /// The daemon's socket: a path, or an abstract name behind an `@`. Without it, what
+    /// [`SOCKET_VARIABLE`] says, else [`DEFAULT_SOCKET`].
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// How long the daemon may be silent while an answer is awaited, and how long connecting may
+    /// take; [`DEFAULT_TIMEOUT`] if nothing is said. A long body may take longer in all, as long
+    /// as it keeps coming. Must not be zero.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits for ever.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// The path that [`Builder::connect`] will use.
+    pub fn socket_path(&self) -> PathBuf {
+        let named = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
+        match &self.path {
+            Some(path) => path.clone(),
+            None => named().map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
+        }
+    }
+
+    /// Connects and greets. [`Error::Unreachable`] if nobody answers there.
+    pub fn connect(&self) -> Result<Client> {
+        let path = self.socket_path();
+        let stream = Stream::connect(Path::new(&path), self.timeout).map_err(Error::Unreachable)?;
+        self.greet(stream)
+    }
+
+    /// Greets over a connected Unix stream socket that came from elsewhere: inherited, passed by a
+    /// sandbox's parent, one half of a socket pair.
+    pub fn over(&self, socket: OwnedFd) -> Result<Client> {
+        self.greet(Stream::from_fd(socket)?)
+    }
+
+    fn greet(&self, stream: Stream) -> Result<Client> {
+        Ok(Client { connection: Connection::establish(stream, self.timeout)? })
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { path: None, timeout: Some(DEFAULT_TIMEOUT) }
+    }
+}
+
+impl Client {
+    /// Connects to the daemon that [`SOCKET_VARIABLE`] names, else to [`DEFAULT_SOCKET`].
+    pub fn connect() -> Result<Self> {
+        Self::builder().connect()
+    }
+
+    /// Other paths, other timeouts.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// An open, read-only descriptor of the object; costs the same for every size.
+    pub fn open(&mut self, uri: &str) -> Result<Opened> {
+        let arrived = self.connection.fetch(uri, Mode::Fdpass, Range::ALL, &mut Discard)?;
+        let fd = arrived.fd.ok_or(Error::bad("OBJECT", "no descriptor came"))?;
+        Ok(Opened::new(fd, arrived.metadata))
+    }
+
+    /// All bytes of the object. For large ones prefer [`Client::open`], which copies nothing.
+    pub fn read(&mut self, uri: &str) -> Result<Vec<u8>> {
+        self.read_range(uri, ..)
+    }
+
+    /// Some bytes of the object: as many of the range as there are. A range that begins past the
+    /// end is refused with `BAD_RANGE`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// let header = client.read_range("/data/index.bin", ..512)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn read_range(&mut self, uri: &str, range: impl RangeBounds<u64>) -> Result<Vec<u8>> {
+        let mut memory = Memory::default();
+        self.connection.fetch(uri, Mode::Copy, wire_range(&range), &mut memory)?;
+        Ok(memory.0)
+    }
+
+    /// The object in the given mode; with [`Mode::Auto`] the daemon chooses: a small one comes as
+    /// bytes, a large one as a descriptor.
+    pub fn get(&mut self, uri: &str, mode: Mode) -> Result<Object> {
+        self.get_range(uri, mode, ..)
+    }
+
+    /// As [`Client::get`]. A descriptor gives access to the whole object whatever the range is.
+    pub fn get_range(
+        &mut self,
+        uri: &str,
+        mode: Mode,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Object> {
+        let mut memory = Memory::default();
+        let arrived = self.connection.fetch(uri, mode, wire_range(&range), &mut memory)?;
+        Ok(arrived.into_object(memory))
+    }
+
+    /// Copies the object's bytes to `out`; gives how many. See [`Client::transfer`] for a part of
+    /// the object, or to watch the progress.
+    ///
+    /// What was written before an error must not be used: the object may have changed meanwhile.
+    /// If `out` fails, the connection is closed, since the rest of the body is still on its way.
+    pub fn copy_to(&mut self, uri: &str, out: &mut dyn Write) -> Result<u64> {
+        self.transfer(uri).copy_to(out)
+    }
+
+    /// Moves the object's bytes to `out`; gives how many. Into a pipe the kernel moves them by
+    /// splice(2), past this process; into anything else they are read and written. (For files:
+    /// [`Client::open`] and [`std::io::copy`], which uses copy_file_range(2).)
+    ///
+    /// `out` should block; a non-blocking one that is full is an [`Error::Output`]. A pipe whose
+    /// reader has gone is that too, and SIGPIPE where the program has not ignored it (Rust
+    /// programs have). After an error the same holds as for [`Client::copy_to`].
+    pub fn splice_to(&mut self, uri: &str, out: impl AsFd) -> Result<u64> {
+        self.transfer(uri).splice_to(out)
+    }
+
+    /// Moving an object's bytes, with a range and a report of the progress.
+    pub fn transfer<'a>(&'a mut self, uri: &'a str) -> Transfer<'a> {
+        Transfer::new(&mut self.connection, uri)
+    }
+
+    /// What the object is, without opening it for us.
+    pub fn stat(&mut self, uri: &str) -> Result<Metadata> {
+        let name = name::normal(uri)?;
+        let request = Request::Stat(name.as_uri().as_bytes());
+        let read = |link: &mut _, id| answer::object(link, id, Wanted::Metadata, &mut Discard);
+        let arrived = self.connection.exchange(request, read);
+        Ok(arrived.map_err(|error| error.about(uri))?.metadata)
+    }
+
+    /// The names directly below `prefix`, page by page as they are asked for.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// for entry in client.list("/models")? {
+    ///     println!("{}", entry?.uri());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn list(&mut self, prefix: &str) -> Result<Listing<'_>> {
+        Ok(Listing::new(&mut self.connection, name::normal(prefix)?))
+    }
+
+    /// Sending requests without waiting for the answers before.
+    pub fn pipeline(&mut self) -> Result<Pipeline<'_>> {
+        Pipeline::new(&mut self.connection)
+    }
+
+    /// Asks whether anybody is there; gives the time it took.
+    pub fn ping(&mut self) -> Result<Duration> {
+        let sent = Instant::now();
+        self.connection.exchange(Request::Ping(PING), |link, id| {
+            answer::plain(link, id, |reply| match reply {
+                Reply::Pong(bytes) if *bytes == PING => Some(Ok(())),
+                _ => None,
+            })
+        })?;
+        Ok(sent.elapsed())
+    }
+
+    /// The daemon's counters, in its order.
+    pub fn stats(&mut self) -> Result<Vec<(String, String)>> {
+        self.connection.exchange(Request::Stats, |link, id| {
+            answer::plain(link, id, |reply| match reply {
+                Reply::Stats(text) => Some(Ok(text.lines().map(counter).collect())),
+                _ => None,
+            })
+        })
+    }
+
+    /// Says goodbye and waits until the daemon has heard it. Dropping a client is fine too; this
+    /// tells whether all went well to the end.
+    pub fn close(mut self) -> Result<()> {
+        self.connection.exchange(Request::Close, |link, id| {
+            answer::plain(link, id, |reply| match reply {
+                Reply::CloseAck(0) => Some(Ok(())),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// `name value`.
+fn counter(line: &str) -> (String, String) {
+    let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_move_to_another_thread() {
+        fn is_send<T: Send + 'static>() {}
+        is_send::<Client>();
+        is_send::<Opened>();
+        is_send::<Error>();
+    }
+}

@@ -1,0 +1,98 @@
+//! What the daemon says an object is.
+
+use objmapper_proto::{Kind, ObjectHead, Reason, Version};
+use std::time::{Duration, SystemTime};
+
+/// An object at the moment of the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    head: ObjectHead,
+}
+
+impl Metadata {
+    pub(crate) fn new(head: ObjectHead) -> Self {
+        Self { head }
+    }
+
+    /// Where its bytes are kept.
+    pub fn kind(&self) -> Kind {
+        self.head.kind
+    }
+
+    /// Size of the whole object in bytes, whatever range was asked for.
+    pub fn size(&self) -> u64 {
+        self.head.size
+    }
+
+    /// Last modification, nanoseconds since 1970.
+    pub fn mtime_ns(&self) -> i64 {
+        self.head.mtime_ns
+    }
+
+    /// Last modification.
+    pub fn mtime(&self) -> SystemTime {
+        system_time(self.head.mtime_ns)
+    }
+
+    /// Two equal versions of one URI have the same content.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// Whether the content can never change: the bytes are those of [`Metadata::version`].
+    pub fn is_immutable(&self) -> bool {
+        self.has(ObjectHead::IMMUTABLE)
+    }
+
+    /// Whether the content can change, and the daemon checked around copying that it did not.
+    pub fn is_checked(&self) -> bool {
+        self.has(ObjectHead::CHECKED)
+    }
+
+    /// Whether other receivers have the same open file description. Then its position and its
+    /// flags are theirs too: read only at explicit offsets.
+    pub fn is_shared(&self) -> bool {
+        self.has(ObjectHead::SHARED)
+    }
+
+    /// `F_SEAL_*` bits of a memory file, 0 otherwise. See fcntl(2).
+    pub fn seals(&self) -> u32 {
+        self.head.seals
+    }
+
+    /// Why the object came in the form in which it came.
+    pub fn reason(&self) -> Reason {
+        self.head.reason
+    }
+
+    /// The bytes that were delivered, if bytes were.
+    pub(crate) fn served(&self) -> u64 {
+        self.head.range.length
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.head.flags & flag != 0
+    }
+}
+
+/// Nanoseconds since 1970, which may be before it.
+pub(crate) fn system_time(ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(ns.unsigned_abs());
+    if ns < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stamp_of_the_wire_is_a_time() {
+        for ns in [i64::MIN, -1, 0, 1, i64::MAX] {
+            let distance = match system_time(ns).duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(after) => after,
+                Err(before) => before.duration(),
+            };
+            assert_eq!(distance.as_nanos(), u128::from(ns.unsigned_abs()));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Many requests under way at a time, answers in order.
+//!
+//! ```text
+//!  get, stat -> [ queued ] -- flush, next --> [ owed: sent, not answered ] -- next --> answer
+//! ```
+//!
+//! Two sides that both send and never read would wait for each other for ever. This one never
+//! waits while sending: what is under way, counted as generously as the kernel counts it, fills
+//! at most half of the socket's send buffer. Answers are read only when they are asked for, so
+//! memory and descriptors are bounded by what the caller holds, and the daemon waits meanwhile.
+
+use crate::answer::Wanted;
+use crate::connection::{Connection, Owed};
+use crate::error::Result;
+use crate::metadata::Metadata;
+use crate::name;
+use crate::opened::Object;
+use crate::sink::Memory;
+use objmapper_proto::request::Get;
+use objmapper_proto::{Mode, Range, Request};
+use std::collections::VecDeque;
+
+/// Send buffer to ask for, in bytes: some thousand small requests. Not tuned.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// What the kernel adds to each send, in bytes, rounded up: about 770 were measured for a small one.
+const PER_SEND: usize = 1024;
+
+/// What bytes under way are charged with: the kernel rounds buffers up to powers of two.
+const fn charge(bytes: usize) -> usize {
+    2 * bytes
+}
+
+/// The answer to one request of a pipeline.
+#[derive(Debug)]
+pub enum Answer {
+    /// To a get.
+    Object(Object),
+    /// To a stat.
+    Metadata(Metadata),
+}
+
+/// Made by [`crate::Client::pipeline`].
+///
+/// Requests are queued by [`Pipeline::get`] and [`Pipeline::stat`], which give a number for each,
+/// and answered by [`Iterator::next`] with that number, in the same order; every request gets one
+/// result, even when the connection breaks. Requests may be added while answers are read.
+/// Dropping a pipeline forgets what was not sent; answers to what was are thrown away later.
+///
+/// ```no_run
+/// # fn main() -> Result<(), objmapper_client::Error> {
+/// use objmapper_client::{Answer, Client, Mode, Object};
+/// # let mut client = Client::connect()?;
+/// let mut pipeline = client.pipeline()?;
+/// for shard in 0..100 {
+///     pipeline.get(&format!("/shards/{shard}"), Mode::Auto)?;
+/// }
+/// for (number, answer) in &mut pipeline {
+///     match answer {
+///         Ok(Answer::Object(object)) => println!("{number}: {} bytes", object.metadata().size()),
+///         Ok(Answer::Metadata(_)) => unreachable!("only gets were queued"),
+///         Err(error) => eprintln!("{number}: {error}"),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Pipeline<'a> {
+    connection: &'a mut Connection,
+    queued: VecDeque<Queued>,
+    /// The frames of what is queued, in order, behind those that were sent.
+    bytes: Vec<u8>,
+    sent: usize,
+    /// What each request under way is charged with, oldest first, and the sum.
+    charges: VecDeque<usize>,
+    charged: usize,
+    window: usize,
+}
+
+#[derive(Debug)]
+struct Queued {
+    request: Owed,
+    frame: usize,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(crate) fn new(connection: &'a mut Connection) -> Result<Self> {
+        connection.settle()?;
+        let room = connection.with_link(|link| link.grow_send_buffer(SEND_BUFFER))?;
+        Ok(Self {
+            connection,
+            queued: VecDeque::new(),
+            bytes: Vec::new(),
+            sent: 0,
+            charges: VecDeque::new(),
+            charged: 0,
+            window: room / 2,
+        })
+    }
+
+    /// Queues a GET; gives its number.
+    pub fn get(&mut self, uri: &str, mode: Mode) -> Result<u64> {
+        self.queue(uri, Wanted::Object(mode, Range::ALL))
+    }
+
+    /// Queues a STAT; gives its number.
+    pub fn stat(&mut self, uri: &str) -> Result<u64> {
+        self.queue(uri, Wanted::Metadata)
+    }
+
+    /// How many requests have no answer yet.
+    pub fn unanswered(&self) -> usize {
+        self.queued.len() + self.connection.owed.len()
+    }
+
+    /// Sends what is queued, as far as that can be done without waiting for answers; the rest
+    /// follows while answers are read.
+    pub fn flush(&mut self) -> Result<()> {
+        let (count, length) = self.fitting();
+        if count == 0 {
+            return Ok(());
+        }
+        let end = self.sent + length;
+        self.connection.send(self.bytes.get(self.sent..end).unwrap_or_default())?;
+        self.sent = end;
+        if self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        for queued in self.queued.drain(..count) {
+            self.charges.push_back(charge(queued.frame));
+            self.connection.owed.push_back(queued.request);
+        }
+        // The send's own cost is freed with its last request.
+        if let Some(last) = self.charges.back_mut() {
+            *last += PER_SEND;
+        }
+        self.charged += charge(length) + PER_SEND;
+        Ok(())
+    }
+
+    /// How many of the queued requests may go out now, and their bytes. One always may when
+    /// nothing is under way: then the daemon is reading.
+    fn fitting(&self) -> (usize, usize) {
+        let most = self.connection.agreed().max_pipeline as usize;
+        let (mut count, mut length) = (0, 0);
+        for queued in &self.queued {
+            let under_way = self.connection.owed.len() + count;
+            let charged = self.charged + charge(length + queued.frame) + PER_SEND;
+            if under_way > 0 && (under_way >= most || charged > self.window) {
+                break;
+            }
+            count += 1;
+            length += queued.frame;
+        }
+        (count, length)
+    }
+
+    fn queue(&mut self, uri: &str, wanted: Wanted) -> Result<u64> {
+        let name = name::normal(uri)?;
+        let name = name.as_uri().as_bytes();
+        let request = match wanted {
+            Wanted::Metadata => Request::Stat(name),
+            Wanted::Object(mode, range) => Request::Get(Get { mode, range, uri: name }),
+        };
+        let id = self.connection.next_id();
+        let before = self.bytes.len();
+        request.encode(id, &mut self.bytes);
+        let frame = self.bytes.len() - before;
+        self.queued.push_back(Queued { request: Owed { id, wanted, uri: uri.into() }, frame });
+        Ok(id)
+    }
+
+    /// Sends more when half of the window is free: not a send for every answer.
+    fn refill(&mut self) -> Result<()> {
+        if self.charged > self.window / 2 { Ok(()) } else { self.flush() }
+    }
+}
+
+impl Iterator for Pipeline<'_> {
+    type Item = (u64, Result<Answer>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.refill()
+            && self.connection.owed.is_empty()
+        {
+            let lost = self.queued.pop_front()?;
+            return Some((lost.request.id, Err(error)));
+        }
+        let mut memory = Memory::default();
+        let (owed, result) = self.connection.collect(&mut memory)?;
+        self.charged -= self.charges.pop_front().unwrap_or(0);
+        let answer = match (result, owed.wanted) {
+            (Err(error), _) => Err(error.about(&owed.uri)),
+            (Ok(arrived), Wanted::Metadata) => Ok(Answer::Metadata(arrived.metadata)),
+            (Ok(arrived), Wanted::Object(..)) => Ok(Answer::Object(arrived.into_object(memory))),
+        };
+        Some((owed.id, answer))
+    }
+}

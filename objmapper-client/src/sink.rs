@@ -1,0 +1,212 @@
+//! Where the bytes of a body go.
+//!
+//! A sink is given whole pieces (an inline body), or told to pull the payload of a DATA frame out
+//! of the link: part of it may be buffered already, the rest is still in the socket. It never
+//! decides how much: the announced length and the frames' lengths are checked before it is asked.
+
+use crate::error::{Error, Result};
+use crate::link::{Link, Reach, gone};
+use objmapper_os as os;
+use objmapper_os::pipe;
+use objmapper_proto::limits;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Where the bytes of a body go.
+pub(crate) trait Sink {
+    /// A body of `length` bytes is announced; nothing of it has arrived.
+    fn begin(&mut self, length: u64) -> Result<()>;
+
+    /// Takes these bytes.
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Takes the next `length` bytes of the link.
+    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let chunk = link.chunk(left)?;
+            left -= chunk.len();
+            self.bytes(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Whether bytes of a body are better left in the socket until they are pulled.
+    fn reach(&self) -> Reach {
+        Reach::Far
+    }
+}
+
+/// Nobody wants them.
+pub(crate) struct Discard;
+
+impl Sink for Discard {
+    fn begin(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Into memory, which is taken as bytes arrive and never for a length that is only announced.
+#[derive(Default)]
+pub(crate) struct Memory(pub(crate) Vec<u8>);
+
+impl Memory {
+    fn reserve(&mut self, length: usize) -> Result<()> {
+        let no_memory = |_| os::Error::new("malloc", os::errno::ENOMEM).into();
+        self.0.try_reserve(length).map_err(no_memory)
+    }
+}
+
+impl Sink for Memory {
+    fn begin(&mut self, length: u64) -> Result<()> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        self.0.clear();
+        self.reserve(length.min(limits::DATA_PAYLOAD))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reserve(bytes.len())?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
+        let buffered = link.take(length);
+        self.bytes(buffered)?;
+        let mut at = self.0.len();
+        let end = at + (length - buffered.len());
+        self.reserve(end - at)?;
+        self.0.resize(end, 0);
+        while at < end {
+            let room = self.0.get_mut(at..end).unwrap_or_default();
+            at += link.receive_into(room)?;
+        }
+        Ok(())
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Exact
+    }
+}
+
+/// Called with the bytes that were moved and the bytes that there will be.
+pub(crate) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Counts what was moved.
+struct Meter<'p> {
+    done: u64,
+    total: u64,
+    progress: Option<&'p mut Progress<'p>>,
+}
+
+impl Meter<'_> {
+    fn begin(&mut self, total: u64) {
+        (self.done, self.total) = (0, total);
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.done += bytes as u64;
+        if let Some(progress) = &mut self.progress {
+            progress(self.done, self.total);
+        }
+    }
+}
+
+/// Into anything that can be written to.
+pub(crate) struct Writer<'o, 'p> {
+    out: &'o mut dyn Write,
+    meter: Meter<'p>,
+}
+
+impl<'o, 'p> Writer<'o, 'p> {
+    pub(crate) fn new(out: &'o mut dyn Write, progress: Option<&'p mut Progress<'p>>) -> Self {
+        Self { out, meter: Meter { done: 0, total: 0, progress } }
+    }
+}
+
+impl Sink for Writer<'_, '_> {
+    fn begin(&mut self, length: u64) -> Result<()> {
+        self.meter.begin(length);
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(Error::Output)?;
+        self.meter.add(bytes.len());
+        Ok(())
+    }
+}
+
+/// Into a descriptor: into a pipe by splice(2), so that the bytes never come into this process;
+/// into anything else by reading and writing.
+pub(crate) struct Descriptor<'o, 'p> {
+    out: BorrowedFd<'o>,
+    file: File,
+    splices: bool,
+    meter: Meter<'p>,
+}
+
+impl<'o, 'p> Descriptor<'o, 'p> {
+    pub(crate) fn new(
+        out: BorrowedFd<'o>,
+        progress: Option<&'p mut Progress<'p>>,
+    ) -> io::Result<Self> {
+        let file = File::from(out.try_clone_to_owned()?);
+        let splices = pipe::is_blocking_pipe(out)?;
+        Ok(Self { out, file, splices, meter: Meter { done: 0, total: 0, progress } })
+    }
+}
+
+impl Sink for Descriptor<'_, '_> {
+    fn begin(&mut self, length: u64) -> Result<()> {
+        self.meter.begin(length);
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::Output)?;
+        self.meter.add(bytes.len());
+        Ok(())
+    }
+
+    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
+        let mut left = length;
+        if self.splices {
+            let buffered = link.take(left);
+            left -= buffered.len();
+            self.bytes(buffered)?;
+        }
+        while left > 0 {
+            let moved = if self.splices {
+                splice(link.as_fd(), self.out, left)?
+            } else {
+                let chunk = link.chunk(left)?;
+                self.file.write_all(chunk).map_err(Error::Output)?;
+                chunk.len()
+            };
+            left -= moved;
+            self.meter.add(moved);
+        }
+        Ok(())
+    }
+
+    fn reach(&self) -> Reach {
+        if self.splices { Reach::Exact } else { Reach::Far }
+    }
+}
+
+/// One splice(2), whose errors are sorted by the side that they come from.
+fn splice(socket: BorrowedFd<'_>, out: BorrowedFd<'_>, length: usize) -> Result<usize> {
+    match pipe::splice(socket, out, length) {
+        Ok(0) => Err(gone()),
+        Ok(moved) => Ok(moved),
+        Err(error) if error.is_would_block() => Err(Error::Timeout),
+        Err(error) if error.errno() == os::errno::ECONNRESET => Err(gone()),
+        Err(error) => Err(Error::Output(error.into())),
+    }
+}

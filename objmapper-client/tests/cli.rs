@@ -1,0 +1,186 @@
+//! The command as a user sees it, as far as that needs no daemon: what it says when there is none,
+//! when the command line makes no sense, and when what answers is no daemon.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::*;
+use objmapper_proto::{Delivery, Reply, Request, Status};
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+fn objmapper(socket: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_objmapper"));
+    command.args(args).env("OBJMAPPER_SOCKET", socket);
+    command.env_remove("NO_COLOR").env_remove("XDG_RUNTIME_DIR");
+    command
+}
+
+fn run(socket: &Path, args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = objmapper(socket, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A listening socket, and what answers the first connection.
+fn listening(
+    script: impl FnOnce(Peer) + Send + 'static,
+) -> (tempfile::TempDir, std::path::PathBuf, JoinHandle<()>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let thread = std::thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        let mut peer = Peer::over(socket.into());
+        peer.greet();
+        script(peer);
+    });
+    (dir, path, thread)
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let (code, out, _) = run(Path::new("/none"), &["--help"]);
+    assert_eq!(code, 0);
+    for word in ["Examples:", "Exit codes:", "OBJMAPPER_SOCKET", "/run/objmapper/objmapper.sock"] {
+        assert!(out.contains(word), "{word} is missing in {out}");
+    }
+}
+
+#[test]
+fn nonsense_is_a_usage_error() {
+    for args in
+        [&["frobnicate"][..], &["get"], &["get", "/x", "--range", "9-5"], &["ping", "-c", "0"]]
+    {
+        let (code, _, err) = run(Path::new("/none"), args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+    }
+    let (code, _, err) = run(Path::new("/none"), &["get", "/x", "--mode", "teleport"]);
+    assert!(code == 2 && err.contains("use auto, fdpass, copy or splice"), "{err}");
+}
+
+#[test]
+fn without_a_daemon_it_says_how_to_start_one() {
+    let (code, out, err) = run(Path::new("/no/such/socket"), &["get", "/x"]);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(err.contains("/no/such/socket") && err.contains("is objmapperd running?"), "{err}");
+    assert!(!err.contains('\x1b'), "no colours into a pipe: {err:?}");
+}
+
+#[test]
+fn completions_need_no_daemon() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(Path::new("/none"), &["completions", shell]);
+        assert!(code == 0 && out.contains("objmapper"), "{shell}");
+    }
+}
+
+#[test]
+fn a_file_name_is_no_uri_and_the_hint_says_which_is() {
+    let (_dir, path, peer) = listening(|mut peer| peer.listen());
+    let (code, _, err) = run(&path, &["get", "/my models/a"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("hint: did you mean '/my%20models/a'?"), "{err}");
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_refusal_is_one_and_leaves_the_file_as_it_was() {
+    for mode in ["auto", "fdpass", "copy", "splice"] {
+        let (dir, path, peer) = listening(|mut peer| {
+            let id = peer.request().unwrap().header.id;
+            peer.reply(id, Reply::Object(refused(Status::NotFound, "no such file")), &[]);
+        });
+        let target = dir.path().join("out");
+        std::fs::write(&target, "before").unwrap();
+        let args = ["get", "/x", "--mode", mode, "-o", target.to_str().unwrap()];
+        let (code, _, err) = run(&path, &args);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("error: /x: NOT_FOUND: no such file"), "{err}");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "before");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
+        peer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_that_talks_nonsense_is_four() {
+    let (_dir, path, peer) = listening(|mut peer| {
+        peer.request().unwrap();
+        peer.raw(&[0xff; 64], &[]);
+    });
+    let (code, _, err) = run(&path, &["stat", "/x"]);
+    assert!(code == 4 && err.contains("broke the protocol"), "{err}");
+    peer.join().unwrap();
+}
+
+#[test]
+fn silence_is_four() {
+    let (_dir, path, peer) = listening(|mut peer| peer.listen());
+    let (code, _, err) = run(&path, &["--timeout", "0.05", "stat", "/x"]);
+    assert!(code == 4 && err.contains("--timeout SECONDS waits longer"), "{err}");
+    peer.join().unwrap();
+}
+
+/// Opens for every URI of a GET_MANY, or for a GET, a file with this content.
+fn open_all(peer: &mut Peer, content: &[u8]) {
+    let asked = peer.request().unwrap();
+    let file = file(content);
+    let one = item(head(Delivery::Descriptor, content.len() as u64));
+    match Request::decode(asked.frame()).unwrap() {
+        Request::Get(_) => peer.reply(asked.header.id, Reply::Object(one), &[borrow(&file)]),
+        Request::GetMany(many) => {
+            let files: Vec<_> = (0..many.count()).map(|_| reopened(&file)).collect();
+            let fds: Vec<_> = files.iter().map(borrow).collect();
+            let all = items(&vec![one; many.count()]);
+            let objects = objmapper_proto::Objects::new(0, true, &all).unwrap();
+            peer.reply(asked.header.id, Reply::Objects(objects), &fds);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn get_and_cat_write_the_bytes() {
+    let (dir, path, peer) = listening(|mut peer| open_all(&mut peer, b"0123456789"));
+    let target = dir.path().join("out");
+    let args = ["get", "/x", "--range", "2-4", "-o", target.to_str().unwrap()];
+    assert_eq!(run(&path, &args), (0, String::new(), String::new()));
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "234");
+    peer.join().unwrap();
+    let (_dir, path, peer) = listening(|mut peer| open_all(&mut peer, b"0123456789"));
+    let (code, out, _) = run(&path, &["cat", "/x", "/y"]);
+    assert_eq!((code, out.as_str()), (0, "01234567890123456789"));
+    peer.join().unwrap();
+    let (_dir, path, peer) = listening(|mut peer| open_all(&mut peer, b"0123456789"));
+    let (code, _, err) = run(&path, &["get", "/x", "--range", "11-"]);
+    assert!(code == 1 && err.contains("BAD_RANGE"), "{err}");
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (_dir, path, peer) = listening(|mut peer| open_all(&mut peer, &vec![b'x'; 1 << 20]));
+    let mut child = objmapper(&path, &["cat", "/x"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_full_disk_is_five() {
+    let (_dir, path, peer) = listening(|mut peer| open_all(&mut peer, b"x"));
+    let (code, _, err) = run(&path, &["get", "/x", "-o", "/dev/full"]);
+    assert!(code == 5 && err.contains("cannot write"), "{err}");
+    peer.join().unwrap();
+}

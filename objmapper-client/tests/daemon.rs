@@ -1,0 +1,248 @@
+//! The library and the command against a real objmapperd.
+//!
+//! The daemon is the one that OBJMAPPERD names, else the one that the same build put beside this
+//! test. Without one every test here says so and does nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use objmapper_client::{Answer, Client, Error, Kind, Mode, Object, Status};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Serves an empty directory, or nothing if there is no daemon to be found.
+    fn start() -> Option<Self> {
+        let Some(program) = program() else {
+            eprintln!("skipped: no objmapperd beside this test, and OBJMAPPERD names none");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("root")).unwrap();
+        let child = Command::new(program)
+            .arg("--root")
+            .arg(dir.path().join("root"))
+            .arg("--socket")
+            .arg(dir.path().join("socket"))
+            .env_clear()
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let daemon = Self { child, dir };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !daemon.socket().exists() {
+            assert!(Instant::now() < deadline, "the daemon does not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(daemon)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        let path = self.dir.path().join("root").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn client(&self) -> Client {
+        Client::builder().path(self.socket()).connect().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_objmapper"))
+            .args(args)
+            .env("OBJMAPPER_SOCKET", self.socket())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("OBJMAPPERD") {
+        return Some(named.into());
+    }
+    let beside = Path::new(env!("CARGO_BIN_EXE_objmapper")).with_file_name("objmapperd");
+    beside.exists().then_some(beside)
+}
+
+fn long_body() -> Vec<u8> {
+    (0..3_000_000_u32).map(|i| (i % 253).to_le_bytes()[0]).collect()
+}
+
+#[test]
+fn one_object_every_way() {
+    let Some(daemon) = Daemon::start() else { return };
+    let body = long_body();
+    daemon.put("long", &body);
+    daemon.put("sp ace/short", b"short");
+    let mut client = daemon.client();
+    let opened = client.open("/long").unwrap();
+    assert_eq!((opened.size(), opened.metadata().kind()), (3_000_000, Kind::File));
+    assert!(opened.read_to_vec().unwrap() == body);
+    assert!(client.read("/long").unwrap() == body);
+    assert_eq!(client.read_range("/long", 1000..2000).unwrap(), body[1000..2000]);
+    assert_eq!(client.read_range("/long", 2_999_999..).unwrap(), body[2_999_999..]);
+    assert_eq!(client.read_range("/long", 3_000_000..).unwrap(), b"");
+    let beyond = client.read_range("/long", 3_000_001..).unwrap_err();
+    assert_eq!(beyond.status(), Some(Status::BadRange));
+    let mut copied = Vec::new();
+    assert_eq!(client.copy_to("/long", &mut copied).unwrap(), 3_000_000);
+    assert!(copied == body);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let drain = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).map(|_| all)
+    });
+    assert_eq!(client.splice_to("/long", &writer).unwrap(), 3_000_000);
+    drop(writer);
+    assert!(drain.join().unwrap().unwrap() == body);
+    let small = client.get("/sp%20ace/short", Mode::Auto).unwrap();
+    assert!(matches!(small, Object::Bytes(bytes, _) if bytes == b"short"));
+    let large = client.get("/long", Mode::Auto).unwrap();
+    assert!(matches!(large, Object::Descriptor(_)));
+    assert!(client.open("/none").unwrap_err().is_not_found());
+    assert!(client.ping().unwrap() < Duration::from_secs(5));
+    assert!(!client.stats().unwrap().is_empty());
+    client.close().unwrap();
+}
+
+#[test]
+fn versions_follow_the_content() {
+    let Some(daemon) = Daemon::start() else { return };
+    daemon.put("x", b"one");
+    let mut client = daemon.client();
+    let before = client.open("/x").unwrap();
+    daemon.put("new", b"two!");
+    let root = daemon.dir.path().join("root");
+    fs::rename(root.join("new"), root.join("x")).unwrap();
+    let after = client.stat("/x").unwrap();
+    assert_ne!(before.metadata().version(), after.version());
+    assert_eq!(after.size(), 4);
+    assert_eq!(before.read_to_vec().unwrap(), b"one", "an open object stays what it was");
+}
+
+#[test]
+fn many_objects() {
+    let Some(daemon) = Daemon::start() else { return };
+    let names: Vec<String> = (0..600).map(|i| format!("d/{i:04}")).collect();
+    for name in &names {
+        daemon.put(name, name.as_bytes());
+    }
+    let mut client = daemon.client();
+    let mut uris: Vec<String> = names.iter().map(|name| format!("/{name}")).collect();
+    uris.insert(300, "/d/none".into());
+    for (uri, opened) in uris.iter().zip(client.open_many(&uris)) {
+        match opened {
+            Ok(opened) => assert_eq!(opened.read_to_vec().unwrap(), uri.as_bytes()[1..]),
+            Err(error) => assert!(error.is_not_found() && uri == "/d/none", "{uri}: {error}"),
+        }
+    }
+    // Over the 4096 of one request.
+    let again: Vec<&String> = uris.iter().cycle().take(9000).collect();
+    for (uri, bytes) in again.iter().zip(client.read_many(&again)) {
+        assert_eq!(bytes.is_ok(), *uri != "/d/none");
+        assert!(bytes.is_err() || bytes.unwrap() == uri.as_bytes()[1..]);
+    }
+    let listed = client.list("/d").unwrap().page_size(7).collect::<Result<Vec<_>, _>>().unwrap();
+    let listed: Vec<String> = listed.iter().map(|entry| entry.uri()[1..].to_owned()).collect();
+    assert_eq!(listed, names);
+}
+
+#[test]
+fn a_long_pipeline() {
+    let Some(daemon) = Daemon::start() else { return };
+    let body = long_body();
+    daemon.put("small", b"small");
+    daemon.put("large", &body[..300_000]);
+    let mut client = daemon.client();
+    let mut pipeline = client.pipeline().unwrap();
+    for i in 0..3000 {
+        match i % 4 {
+            0 => pipeline.get("/small", Mode::Fdpass).unwrap(),
+            1 => pipeline.get("/large", Mode::Copy).unwrap(),
+            2 => pipeline.stat("/none").unwrap(),
+            _ => pipeline.get("/small", Mode::Auto).unwrap(),
+        };
+    }
+    for (i, (_, answer)) in pipeline.by_ref().enumerate() {
+        match (i % 4, answer) {
+            (2, Err(error)) => assert!(error.is_not_found(), "{error}"),
+            (1, Ok(Answer::Object(object))) => {
+                assert!(object.into_bytes().unwrap() == body[..300_000]);
+            }
+            (_, Ok(Answer::Object(object))) => assert_eq!(object.into_bytes().unwrap(), b"small"),
+            (_, other) => panic!("{i}: {other:?}"),
+        }
+    }
+    // One that is left alone half-way, with large bodies and descriptors under way.
+    for i in 0..200 {
+        let (uri, mode) = [("/large", Mode::Splice), ("/small", Mode::Fdpass)][i % 2];
+        pipeline.get(uri, mode).unwrap();
+    }
+    pipeline.flush().unwrap();
+    assert!(pipeline.next().unwrap().1.is_ok());
+    drop(pipeline);
+    assert_eq!(client.read("/small").unwrap(), b"small");
+}
+
+#[test]
+fn a_daemon_that_goes_away() {
+    let Some(mut daemon) = Daemon::start() else { return };
+    let mut client = daemon.client();
+    client.ping().unwrap();
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    assert!(matches!(client.ping(), Err(Error::Closed { .. })));
+    let again = Client::builder().path(daemon.socket()).connect();
+    assert!(matches!(again, Err(Error::Unreachable(_))));
+}
+
+#[test]
+fn the_command() {
+    let Some(daemon) = Daemon::start() else { return };
+    let body = long_body();
+    daemon.put("long", &body);
+    daemon.put("dir/a b", b"0123456789");
+    let target = daemon.dir.path().join("out");
+    let target = target.to_str().unwrap();
+    for mode in ["auto", "fdpass", "copy", "splice"] {
+        let (code, out, err) = daemon.command(&["get", "/long", "-m", mode, "-o", target]);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{mode}");
+        assert!(fs::read(target).unwrap() == body, "{mode}");
+        let (code, out, _) = daemon.command(&["get", "/dir/a%20b", "-m", mode, "-r", "3-5"]);
+        assert_eq!((code, out.as_str()), (0, "345"), "{mode}");
+        let (code, _, err) = daemon.command(&["get", "/dir/a%20b", "-m", mode, "-r", "11-"]);
+        assert!(code == 1 && err.contains("BAD_RANGE"), "{mode}: {err}");
+    }
+    let (code, out, err) = daemon.command(&["cat", "/dir/a%20b", "/none", "/dir/a%20b"]);
+    assert_eq!((code, out.as_str()), (1, "01234567890123456789"));
+    assert!(err.contains("/none: NOT_FOUND"), "{err}");
+    assert_eq!(daemon.command(&["ls"]).1, "dir/\nlong\n");
+    assert_eq!(daemon.command(&["ls", "-r", "/"]).1, "dir/\nlong\ndir/a%20b\n");
+    let (_, out, _) = daemon.command(&["ls", "-l"]);
+    assert!(out.contains("2.9 MiB") && out.contains("prefix"), "{out}");
+    let (_, out, _) = daemon.command(&["stat", "/dir/a%20b", "--json"]);
+    assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
+    let (code, out, _) = daemon.command(&["ping", "-c", "3"]);
+    assert!(code == 0 && out.starts_with("3 round trips: least "), "{out}");
+    assert!(daemon.command(&["stats", "--json"]).1.starts_with('{'));
+}

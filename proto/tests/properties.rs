@@ -1,0 +1,398 @@
+//! What holds for every message, and for bytes that are none.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests are tests
+
+use objmapper_proto::frame::{self, Frame, Header, Op, Split};
+use objmapper_proto::reply::End;
+use objmapper_proto::{
+    Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
+    ObjectHead, Objects, Range, Reason, Reply, Request, Status, UriBuf, Version, limits,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// A message with everything that it borrows.
+#[derive(Debug, Clone)]
+enum Owned {
+    Hello(Hello),
+    Ack(HelloAck),
+    Get(Mode, Range, Vec<u8>),
+    GetMany(Mode, Vec<Vec<u8>>),
+    Stat(Vec<u8>),
+    List(u32, Vec<u8>, Vec<u8>),
+    Ping(Vec<u8>),
+    Stats,
+    Close,
+    Object(OwnedItem),
+    Objects(u32, bool, Vec<OwnedItem>),
+    Data(Vec<u8>),
+    End(Status, u64, String),
+    Entries(Vec<u8>, Vec<(Kind, u64, i64, Vec<u8>)>),
+    Pong(Vec<u8>),
+    StatsText(String),
+    CloseAck(u32),
+    Error(Status, u32, String),
+}
+
+type OwnedItem = (ObjectHead, String, Vec<u8>);
+
+fn item((head, text, inline): &OwnedItem) -> Item<'_> {
+    Item { head: *head, text, inline }
+}
+
+impl Owned {
+    /// Appends the frame, then checks that decoding it gives the same.
+    fn encode(&self, id: u64, fds: u16, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut room = Vec::new();
+        match self {
+            Self::Hello(hello) => hello.encode(id, out),
+            Self::Ack(ack) => ack.encode(id, out),
+            _ => match self.request(&mut room) {
+                Some(request) => request.encode(id, out),
+                None => self.reply(&mut Vec::new()).encode(id, fds, out),
+            },
+        }
+        self.check(&out[start..], id);
+    }
+
+    fn check(&self, bytes: &[u8], id: u64) {
+        let Ok(Split::Whole(frame, took)) = frame::split(bytes, limits::REPLY_PAYLOAD) else {
+            panic!("no whole frame: {self:?}")
+        };
+        assert_eq!((took, frame.header.id, frame.header.flags), (bytes.len(), id, 0));
+        let mut room = Vec::new();
+        match self {
+            Self::Hello(hello) => assert_eq!(Hello::decode(frame.payload).as_ref(), Ok(hello)),
+            Self::Ack(ack) => assert_eq!(HelloAck::decode(frame.payload).as_ref(), Ok(ack)),
+            _ => match self.request(&mut room) {
+                Some(request) => assert_eq!(Request::decode(frame), Ok(request)),
+                None => assert_eq!(Reply::decode(frame), Ok(self.reply(&mut Vec::new()))),
+            },
+        }
+    }
+
+    fn request<'a>(&'a self, room: &'a mut Vec<u8>) -> Option<Request<'a>> {
+        Some(match self {
+            Self::Get(mode, range, uri) => Request::Get(Get { mode: *mode, range: *range, uri }),
+            Self::GetMany(mode, uris) => {
+                for uri in uris {
+                    GetMany::push_uri(room, uri);
+                }
+                let many = GetMany::new(*mode, room).unwrap();
+                assert!(many.uris().eq(uris.iter().map(Vec::as_slice)));
+                assert_eq!(many.count(), uris.len());
+                Request::GetMany(many)
+            }
+            Self::Stat(uri) => Request::Stat(uri),
+            Self::List(limit, prefix, cursor) => {
+                Request::List(List { limit: *limit, prefix, cursor })
+            }
+            Self::Ping(bytes) => Request::Ping(bytes),
+            Self::Stats => Request::Stats,
+            Self::Close => Request::Close,
+            _ => return None,
+        })
+    }
+
+    fn reply<'a>(&'a self, room: &'a mut Vec<u8>) -> Reply<'a> {
+        match self {
+            Self::Object(one) => Reply::Object(item(one)),
+            Self::Objects(first, last, items) => {
+                for one in items {
+                    item(one).encode(room);
+                }
+                let objects = Objects::new(*first, *last, room).unwrap();
+                assert!(objects.items().eq(items.iter().map(item)));
+                assert_eq!(objects.count(), items.len());
+                Reply::Objects(objects)
+            }
+            Self::Data(bytes) => Reply::Data(bytes),
+            Self::End(status, length, text) => {
+                Reply::End(End { status: *status, length: *length, text })
+            }
+            Self::Entries(cursor, names) => {
+                let entries = || {
+                    names.iter().map(|(kind, size, mtime_ns, name)| Entry {
+                        kind: *kind,
+                        size: *size,
+                        mtime_ns: *mtime_ns,
+                        name,
+                    })
+                };
+                for entry in entries() {
+                    entry.encode(room);
+                }
+                let page = Entries::new(cursor, room).unwrap();
+                assert!(page.entries().eq(entries()));
+                assert_eq!(page.count(), names.len());
+                Reply::Entries(page)
+            }
+            Self::Pong(bytes) => Reply::Pong(bytes),
+            Self::StatsText(lines) => Reply::Stats(lines),
+            Self::CloseAck(n) => Reply::CloseAck(*n),
+            Self::Error(status, retry_after_ms, text) => {
+                Reply::Error(ErrorReply { status: *status, retry_after_ms: *retry_after_ms, text })
+            }
+            _ => unreachable!("{self:?} is no reply"),
+        }
+    }
+}
+
+fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..=max)
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    select(&Mode::ALL[..])
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    select(Status::ALL)
+}
+
+/// Words that know their numbers.
+fn word<T: std::fmt::Debug + Clone + 'static>(
+    from_u8: fn(u8) -> Option<T>,
+) -> impl Strategy<Value = T> {
+    select((0..=u8::MAX).filter_map(from_u8).collect::<Vec<_>>())
+}
+
+prop_compose! {
+    fn range()(offset: u64, length: u64) -> Range {
+        Range { offset, length }
+    }
+}
+
+prop_compose! {
+    fn head()(
+        status in status(),
+        kind in word(Kind::from_u8),
+        delivery in word(Delivery::from_u8),
+        reason in word(Reason::from_u8),
+        (flags, size, mtime_ns, version, seals) in any::<(u8, u64, i64, u128, u32)>(),
+        range in range(),
+    ) -> ObjectHead {
+        let version = Version(version);
+        ObjectHead { status, kind, delivery, reason, flags, size, mtime_ns, version, range, seals }
+    }
+}
+
+fn owned_item() -> impl Strategy<Value = OwnedItem> {
+    (head(), any::<String>(), bytes(100))
+}
+
+prop_compose! {
+    fn hello()(
+        version_max in 1_u16..,
+        version_min in 0_u16..=1,
+        max_payload in 8192_u32..,
+        max_descriptors in 1_u16..=253,
+        (capabilities, max_pipeline) in any::<(u64, u32)>(),
+    ) -> Hello {
+        Hello { version_min, version_max, capabilities, max_payload, max_pipeline, max_descriptors }
+    }
+}
+
+prop_compose! {
+    fn ack()(
+        (capabilities, max_payload, max_pipeline) in any::<(u64, u32, u32)>(),
+        (max_descriptors, max_uri, max_data) in any::<(u16, u16, u32)>(),
+    ) -> HelloAck {
+        let version = limits::VERSION;
+        HelloAck { version, capabilities, max_payload, max_pipeline, max_descriptors, max_uri, max_data }
+    }
+}
+
+fn request() -> impl Strategy<Value = Owned> {
+    prop_oneof![
+        hello().prop_map(Owned::Hello),
+        (mode(), range(), bytes(300)).prop_map(|(m, r, uri)| Owned::Get(m, r, uri)),
+        (mode(), vec(bytes(40), 1..20)).prop_map(|(m, uris)| Owned::GetMany(m, uris)),
+        bytes(300).prop_map(Owned::Stat),
+        (1_u32..=4096, bytes(100), bytes(1024)).prop_map(|(n, p, c)| Owned::List(n, p, c)),
+        bytes(1024).prop_map(Owned::Ping),
+        Just(Owned::Stats),
+        Just(Owned::Close),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Owned> {
+    let entry = (word(Kind::from_u8), any::<u64>(), any::<i64>(), bytes(40));
+    prop_oneof![
+        ack().prop_map(Owned::Ack),
+        owned_item().prop_map(Owned::Object),
+        (any::<u32>(), any::<bool>(), vec(owned_item(), 0..10))
+            .prop_map(|(first, last, items)| Owned::Objects(first, last, items)),
+        bytes(300).prop_map(Owned::Data),
+        (status(), any::<u64>(), any::<String>()).prop_map(|(s, n, t)| Owned::End(s, n, t)),
+        (bytes(1024), vec(entry, 0..10)).prop_map(|(cursor, names)| Owned::Entries(cursor, names)),
+        bytes(300).prop_map(Owned::Pong),
+        any::<String>().prop_map(Owned::StatsText),
+        any::<u32>().prop_map(Owned::CloseAck),
+        (status(), any::<u32>(), any::<String>()).prop_map(|(s, n, t)| Owned::Error(s, n, t)),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Owned> {
+    prop_oneof![request(), reply()]
+}
+
+/// Reads everything that these bytes can be taken for. What decodes must also encode,
+/// and decode to the same again.
+fn read_in_every_way(bytes: &[u8]) {
+    for max in [0, limits::REQUEST_PAYLOAD, limits::REPLY_PAYLOAD, usize::MAX - limits::HEADER] {
+        match frame::split(bytes, max) {
+            Ok(Split::Whole(frame, took)) => {
+                assert!(took <= bytes.len() && frame.payload.len() <= max);
+                read_frame(frame);
+            }
+            Ok(Split::Partial(want)) => assert!(want > bytes.len()),
+            Err(violation) => assert!(!violation.to_string().is_empty()),
+        }
+    }
+    for op in 0..=u8::MAX {
+        let length = u32::try_from(bytes.len()).unwrap();
+        let header = Header { length, op, flags: 0, fds: 0, id: 7 };
+        read_frame(Frame { header, payload: bytes });
+    }
+    let _ = UriBuf::parse(bytes);
+    if let Ok(hello) = Hello::decode(bytes) {
+        assert_eq!(Hello::decode(&encoded(|out| hello.encode(7, out))[16..]), Ok(hello));
+    }
+    if let Ok(ack) = HelloAck::decode(bytes) {
+        assert_eq!(HelloAck::decode(&encoded(|out| ack.encode(7, out))[16..]), Ok(ack));
+    }
+}
+
+fn read_frame(frame: Frame<'_>) {
+    let (id, fds) = (frame.header.id, frame.header.fds);
+    match Request::decode(frame) {
+        Ok(request) => {
+            let again = encoded(|out| request.encode(id, out));
+            assert_eq!(Request::decode(whole(&again)), Ok(request));
+            if let Request::GetMany(many) = request {
+                assert_eq!(many.uris().count(), many.count());
+            }
+        }
+        Err(bad) => assert!(!bad.to_string().is_empty()),
+    }
+    match Reply::decode(frame) {
+        Ok(reply) => {
+            let again = encoded(|out| reply.encode(id, fds, out));
+            assert_eq!(Reply::decode(whole(&again)), Ok(reply));
+            match reply {
+                Reply::Objects(part) => assert_eq!(part.items().count(), part.count()),
+                Reply::Entries(page) => assert_eq!(page.entries().count(), page.count()),
+                _ => (),
+            }
+        }
+        Err(violation) => assert!(!violation.to_string().is_empty()),
+    }
+}
+
+fn encoded(encode: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out);
+    out
+}
+
+fn whole(bytes: &[u8]) -> Frame<'_> {
+    match frame::split(bytes, usize::MAX - limits::HEADER) {
+        Ok(Split::Whole(frame, took)) if took == bytes.len() => frame,
+        other => panic!("one whole frame was encoded, and is read as {other:?}"),
+    }
+}
+
+/// The frames of a stream that arrives in these pieces, as a reader sees them.
+fn frames(pieces: &[&[u8]]) -> Vec<(Header, Vec<u8>)> {
+    let mut buffer = Vec::new();
+    let mut frames = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let mut start = 0;
+        loop {
+            match frame::split(&buffer[start..], limits::REPLY_PAYLOAD).unwrap() {
+                Split::Whole(frame, took) => {
+                    frames.push((frame.header, frame.payload.to_vec()));
+                    start += took;
+                }
+                Split::Partial(want) => {
+                    assert!(want > buffer.len() - start, "it asks for what it has");
+                    break;
+                }
+            }
+        }
+        buffer.drain(..start);
+    }
+    assert_eq!(buffer, b"", "bytes are left over");
+    frames
+}
+
+proptest! {
+    // A failure is told with its smallest input; it then becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests_survive_the_wire(message in request(), id: u64) {
+        message.encode(id, 0, &mut Vec::new());
+    }
+
+    #[test]
+    fn replies_survive_the_wire(message in reply(), id: u64, fds: u16) {
+        message.encode(id, fds, &mut Vec::new());
+    }
+
+    #[test]
+    fn any_bytes_give_a_value_or_an_error(bytes in bytes(600)) {
+        read_in_every_way(&bytes);
+    }
+
+    #[test]
+    fn damaged_messages_give_a_value_or_an_error(
+        message in message(),
+        damage in vec((any::<Index>(), any::<u8>()), 1..4),
+        cut in any::<Index>(),
+    ) {
+        let mut bytes = Vec::new();
+        message.encode(1, 0, &mut bytes);
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        read_in_every_way(&bytes);
+        read_in_every_way(&bytes[16..]);
+        read_in_every_way(&bytes[..cut.index(bytes.len())]);
+    }
+
+    #[test]
+    fn however_a_stream_is_cut_the_frames_are_the_same(
+        messages in vec((message(), any::<u64>()), 1..6),
+        cuts in vec(any::<Index>(), 0..12),
+    ) {
+        let mut stream = Vec::new();
+        for (message, id) in &messages {
+            message.encode(*id, 0, &mut stream);
+        }
+        let at_once = frames(&[&stream]);
+        prop_assert_eq!(at_once.len(), messages.len());
+
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
+        prop_assert_eq!(frames(&pieces), at_once.clone());
+
+        let single: Vec<&[u8]> = stream.chunks(1).collect();
+        prop_assert_eq!(frames(&single), at_once);
+    }
+}
+
+#[test]
+fn a_frame_is_refused_as_soon_as_its_header_is_there() {
+    let header = Header::new(Op::Data, 1, 1001, 0).encode();
+    assert_eq!(frame::split(&header[..15], 1000), Ok(Split::Partial(16)));
+    assert!(frame::split(&header, 1000).is_err());
+    assert_eq!(frame::split(&header, 1001), Ok(Split::Partial(16 + 1001)));
+}
