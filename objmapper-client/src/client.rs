@@ -25,8 +25,19 @@ use std::time::{Duration, Instant};
 /// The environment variable that names the daemon's socket.
 pub const SOCKET_VARIABLE: &str = "OBJMAPPER_SOCKET";
 
-/// Where the daemon listens unless somebody says otherwise.
+/// Where the daemon of a system listens unless somebody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
+
+/// Where a client looks if nobody says otherwise: [`SOCKET_VARIABLE`], else a daemon of one's own
+/// (`$XDG_RUNTIME_DIR/objmapper.sock`) if one listens there, else [`DEFAULT_SOCKET`].
+pub fn default_socket() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let own = || Some(PathBuf::from(set("XDG_RUNTIME_DIR")?).join("objmapper.sock"));
+    set(SOCKET_VARIABLE)
+        .map(PathBuf::from)
+        .or_else(|| own().filter(|path| path.exists()))
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+}
 
 /// How long a daemon may be silent, unless somebody says otherwise: a cold disk is quicker.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,8 +76,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The daemon's socket: a path, or an abstract name behind an `@`. Without it, what
-    /// [`SOCKET_VARIABLE`] says, else [`DEFAULT_SOCKET`].
+    /// The daemon's socket: a path, or an abstract name behind an `@`. Without it,
+    /// [`default_socket`].
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = Some(path.into());
         self
@@ -88,11 +99,7 @@ impl Builder {
 
     /// The path that [`Builder::connect`] will use.
     pub fn socket_path(&self) -> PathBuf {
-        let named = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
-        match &self.path {
-            Some(path) => path.clone(),
-            None => named().map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
-        }
+        self.path.clone().unwrap_or_else(default_socket)
     }
 
     /// Connects and greets. [`Error::Unreachable`] if nobody answers there.
@@ -120,7 +127,7 @@ impl Default for Builder {
 }
 
 impl Client {
-    /// Connects to the daemon that [`SOCKET_VARIABLE`] names, else to [`DEFAULT_SOCKET`].
+    /// Connects to the daemon at [`default_socket`].
     pub fn connect() -> Result<Self> {
         Self::builder().connect()
     }

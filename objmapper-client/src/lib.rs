@@ -58,7 +58,9 @@ mod transfer;
 mod client;
 mod many;
 
-pub use client::{Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE};
+pub use client::{
+    Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE, default_socket,
+};
 pub use error::{Error, Result};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;

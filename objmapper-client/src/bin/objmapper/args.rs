@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use objmapper_client::{DEFAULT_SOCKET, Mode, SOCKET_VARIABLE};
+use objmapper_client::{Mode, SOCKET_VARIABLE};
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -31,12 +31,13 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "objmapper", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct CommandLine {
-    /// The daemon's socket; a name that begins with @ is an abstract one
+    /// The daemon's socket; a name that begins with @ is an abstract one. If not given: your own
+    /// daemon's ($XDG_RUNTIME_DIR/objmapper.sock) if there is one, else /run/objmapper/objmapper.sock
     #[arg(
         short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE,
-        default_value = DEFAULT_SOCKET, value_hint = ValueHint::FilePath
+        value_hint = ValueHint::FilePath
     )]
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Option<PathBuf>,
     /// How long the daemon may be silent, in seconds; 0 waits for ever
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,

@@ -6,7 +6,6 @@
 use anyhow::Error;
 use objmapper_client::{Error as Refusal, OsError, UriBuf, UriError};
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 
 /// A refusal of this very request.
 const REFUSED: u8 = 1;
@@ -114,21 +113,10 @@ fn unreachable_hint(error: &OsError) -> String {
             "this user may not connect to that socket: its owner, group and mode say who may".into()
         }
         errno::ETIMEDOUT => "objmapperd is there and accepts nobody: it may be overloaded".into(),
-        _ => private_socket().map_or_else(
-            || {
-                "is objmapperd running? Start it with 'objmapperd --root DIR --socket PATH', \
-                 or name its socket with --socket or OBJMAPPER_SOCKET"
-                    .into()
-            },
-            |path| format!("there is a socket of your own: try --socket {}", path.display()),
-        ),
+        _ => "is objmapperd running? Start it with 'objmapperd --root DIR --socket PATH', \
+              or name its socket with --socket or OBJMAPPER_SOCKET"
+            .into(),
     }
-}
-
-/// Where an objmapperd of an ordinary user listens if nobody says otherwise.
-fn private_socket() -> Option<PathBuf> {
-    let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty())?;
-    Some(PathBuf::from(directory).join("objmapper.sock")).filter(|path| path.exists())
 }
 
 /// The URI that somebody may have meant who wrote a file's name.

@@ -58,7 +58,10 @@ fn run(line: &CommandLine) -> Result<u8> {
 }
 
 fn connect(line: &CommandLine) -> Result<Client> {
-    let builder = Client::builder().path(&line.socket);
+    let builder = match &line.socket {
+        Some(path) => Client::builder().path(path),
+        None => Client::builder(),
+    };
     let builder = match line.timeout {
         time if time.is_zero() => builder.no_timeout(),
         time => builder.timeout(time),
