@@ -42,6 +42,10 @@ const READ: usize = 64 * 1024;
 /// How long a connection waits for descriptors in flight to be taken. Not tuned.
 const FULL: Duration = Duration::from_millis(2);
 
+/// How often a connection that is over is asked whether its peer has taken the
+/// descriptors that were sent. Not tuned.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// Where connections go that leave.
 #[derive(Clone)]
 pub struct Ways {
@@ -126,6 +130,19 @@ impl Attendant {
         }
     }
 
+    /// A connection that is over. What its peer has not taken yet counts against
+    /// everybody, and is known by this socket alone: it stays until then, shut down,
+    /// and counts as a connection.
+    fn part(&self, c: &mut Connection) -> Turn {
+        if self.service.house.draining.load(Ordering::Relaxed) || !c.link.owes() {
+            return Turn::Close;
+        }
+        c.session.closing = true;
+        // Fails if the peer has gone, and then this is soon over.
+        let _ = c.link.socket.shutdown();
+        Turn::Later(LINGER)
+    }
+
     /// Nothing left to do for this connection.
     fn rest(&self, c: &mut Connection) -> Turn {
         if !self.service.house.draining.load(Ordering::Relaxed) {
@@ -203,7 +220,10 @@ impl Serve for Attendant {
         if c.link.outbox.is_empty() {
             mem::swap(&mut c.link.outbox, &mut self.outbox);
         }
-        let turn = self.drive(c, hung_up);
+        let turn = match self.drive(c, hung_up) {
+            Turn::Close => self.part(c),
+            turn => turn,
+        };
         self.input.leave(&mut c.leftover);
         if c.link.outbox.is_empty() {
             mem::swap(&mut c.link.outbox, &mut self.outbox);

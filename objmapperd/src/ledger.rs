@@ -214,6 +214,12 @@ impl Tab {
         true
     }
 
+    /// Whether the peer has not taken everything yet; asks the kernel if anything was sent.
+    pub fn owes(&self) -> bool {
+        self.ledger.settle(&self.entry);
+        self.entry.count() > 0
+    }
+
     /// What was charged has left.
     pub fn sent(&self) {
         self.entry.owed.sent();

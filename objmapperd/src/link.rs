@@ -45,6 +45,11 @@ impl Link {
         Self { socket, outbox: Outbox::default(), tab }
     }
 
+    /// Whether descriptors are on their way that the peer has not taken.
+    pub fn owes(&self) -> bool {
+        self.tab.owes()
+    }
+
     /// Sends what waits, in as few messages as the kernel takes. With `more`, more
     /// will follow at once.
     #[inline]

@@ -89,8 +89,6 @@ counters! {
         descriptors: "replies.descriptors",
         /// Bytes of bodies sent in place or streamed.
         body_bytes: "replies.body_bytes",
-        /// Messages sent.
-        messages: "replies.messages",
         /// Refusals that the client has to do something about.
         refused: "replies.refused",
         /// Refusals for want of something.

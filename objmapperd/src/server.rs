@@ -94,6 +94,11 @@ fn say(notify: Option<&Notify>, message: &str) {
 
 /// Opens mounts and builds what all threads share.
 fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
+    anyhow::ensure!(
+        os::probe::features().open_beneath,
+        "openat2(2) does not work here, and nothing is opened without it: it takes Linux 5.6, and a \
+         service manager that does not filter it (systemd does with RestrictSUIDSGID= or DynamicUser=)"
+    );
     let mounts = settings.mounts.iter().map(mount).collect::<anyhow::Result<Vec<_>>>()?;
     for mount in &mounts {
         tracing::info!(uri = %mount.prefix(), backing = mount.backing().describe(), "mounted");

@@ -173,7 +173,7 @@ impl Streamer {
             Step::Full => self.full.push(token),
             Step::Blocked => self.wait(token),
             Step::Done(status) => self.done(token, status),
-            Step::Gone => drop(self.take_out(token)),
+            Step::Gone => self.gone(token),
         }
     }
 
@@ -206,6 +206,15 @@ impl Streamer {
         // What was read before the body goes on now; else the pool waits for more.
         let more = !connection.leftover.is_empty() || !connection.drained;
         loan.give_back(if more { Turn::Again } else { Turn::Wait });
+    }
+
+    /// The pool parts with connections.
+    fn gone(&mut self, token: usize) {
+        let Some(mut loan) = self.take_out(token) else { return };
+        let Some(connection) = loan.connection() else { return };
+        connection.body = None;
+        connection.session.closing = true;
+        loan.give_back(Turn::Again);
     }
 
     fn take_out(&mut self, token: usize) -> Option<Loan<Connection>> {
