@@ -82,6 +82,8 @@ impl Body {
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX);
             match file::read_at_append(self.file(), out, want, offset, cached_only)? {
+                // Linux 5.9 and 5.10 also said 0 for a cold page.
+                CachedRead::Bytes(0) if cached_only => return Ok(Fill::Cold),
                 CachedRead::Bytes(0) => return Err(Refusal::Changed.into()),
                 CachedRead::Bytes(n) => {
                     offset += n as u64;

@@ -1,8 +1,8 @@
 //! The index: names to what is known of them, sharded, bounded, exact.
 //!
 //! ```text
-//!  name ──hash──┬─ high bits ─▶ shard (reader-writer lock)
-//!               └─ low bits ──▶ slot in the shard's table
+//!  name ──hash──┬─ some bits ─▶ shard (reader-writer lock)
+//!               └─ others ────▶ slot in the shard's table
 //!
 //!  shard:  small queue ──asked for again──▶ main queue
 //!             │                               │ not asked for since its last turn
@@ -85,8 +85,8 @@ impl<V: Clone> Index<V> {
     /// Empty.
     pub fn new(bounds: Bounds) -> Self {
         let shards = bounds.shards.clamp(1, 1 << 16).next_power_of_two();
-        let entries = bounds.entries.div_ceil(shards);
-        let bytes = bounds.bytes.div_ceil(shards);
+        let entries = bounds.entries / shards;
+        let bytes = bounds.bytes / shards;
         let cell = || Cell {
             shard: RwLock::new(Shard::new(entries, bytes)),
             hits: AtomicU64::new(0),
@@ -153,8 +153,9 @@ impl<V: Clone> Index<V> {
 
     #[inline]
     fn cell(&self, hash: Hash) -> Option<&Cell<V>> {
-        // A shift of 64 (one shard) would overflow; its answer is 0.
-        let at = hash.0.checked_shr(self.shift).unwrap_or(0);
+        // The table keeps the top seven bits in its tags, and the lowest choose a slot: the
+        // shard is chosen by those between. A shift of 64 (one shard) answers 0.
+        let at = (hash.0 << 7).checked_shr(self.shift).unwrap_or(0);
         self.cells.get(usize::try_from(at).ok()?).map(|cell| &**cell)
     }
 }

@@ -54,7 +54,7 @@ pub struct Listing<'a> {
     pub prefix: &'a [u8],
     /// Empty, or what the page before gave.
     pub cursor: &'a [u8],
-    /// At most so many names; at least 1.
+    /// At most so many names, 1 to [`limits::LIST`]; other numbers count as the nearest.
     pub limit: usize,
 }
 
@@ -158,6 +158,7 @@ impl Store {
         if listing.cursor.contains(&0) {
             return Err(Refusal::BadCursor.into());
         }
+        let limit = listing.limit.clamp(1, limits::LIST);
         let below = mounts_below(&mounts, prefix, caller, listing.cursor);
         let own = match mounts.route(prefix) {
             Some((number, mount, rest)) => {
@@ -166,7 +167,6 @@ impl Store {
                 }
                 let rest = rest.strip_suffix(b"/").unwrap_or(rest);
                 let path = decoded(rest)?;
-                let limit = listing.limit.clamp(1, limits::LIST);
                 match mount.backing().list(&path, listing.cursor, limit) {
                     // Nothing there, but something is mounted further down.
                     Err(Miss::Refused(Refusal::NotFound)) if !below.is_empty() => Names::default(),
@@ -176,7 +176,7 @@ impl Store {
             None if below.is_empty() => return Err(Refusal::NotMounted.into()),
             None => Names::default(),
         };
-        Ok(merge(own, below, listing.limit))
+        Ok(merge(own, below, limit))
     }
 
     /// Resolves a name, checks the rules, and lets `open` have mount and path.
@@ -273,9 +273,21 @@ fn decoded(text: &[u8]) -> Result<Path<'_>, Refusal> {
     Ok(Path::Decoded(path))
 }
 
+/// A name that is there because of mounts further down.
+struct Below {
+    name: Name,
+    /// One of them lies right there, and hides what it is mounted over.
+    hides: bool,
+}
+
 /// The next segment of every mount that lies below `prefix`, after `cursor`.
-fn mounts_below(mounts: &Mounts, prefix: Uri<'_>, caller: &mut Caller, cursor: &[u8]) -> Vec<Name> {
-    let mut names: Vec<Name> = Vec::new();
+fn mounts_below(
+    mounts: &Mounts,
+    prefix: Uri<'_>,
+    caller: &mut Caller,
+    cursor: &[u8],
+) -> Vec<Below> {
+    let mut names: Vec<Below> = Vec::new();
     for (number, mount) in mounts.iter() {
         let Some(rest) = mount.prefix().below(prefix) else { continue };
         let Some(segment) = rest.split(|&b| b == b'/').find(|s| !s.is_empty()) else { continue };
@@ -283,28 +295,36 @@ fn mounts_below(mounts: &Mounts, prefix: Uri<'_>, caller: &mut Caller, cursor: &
         let visible = caller.may(Verbs::READ, epoch, number, rules)
             || caller.may(Verbs::LIST, epoch, number, rules);
         let name: Box<[u8]> = [segment, b"/"].concat().into();
-        if visible && *name > *cursor && names.iter().all(|n| n.name != name) {
-            names.push(Name { name, kind: objmapper_proto::Kind::Prefix, size: 0, mtime_ns: 0 });
+        if !visible || *name <= *cursor {
+            continue;
+        }
+        let hides = rest.strip_suffix(b"/").unwrap_or(rest) == segment;
+        if let Some(known) = names.iter_mut().find(|known| known.name.name == name) {
+            known.hides |= hides;
+        } else {
+            let kind = objmapper_proto::Kind::Prefix;
+            names.push(Below { name: Name { name, kind, size: 0, mtime_ns: 0 }, hides });
         }
     }
     names
 }
 
-/// Puts mounts among the names of a page; a mount hides what it is mounted over.
-fn merge(own: Names, below: Vec<Name>, limit: usize) -> Page {
+/// Puts mounts among the names of a page; a mount hides what it is mounted over, also
+/// where its own name, with the `/`, comes on a later page only.
+fn merge(own: Names, below: Vec<Below>, limit: usize) -> Page {
     if below.is_empty() {
         return own;
     }
-    let in_page = |n: &Name| own.next.as_ref().is_none_or(|next| n.name <= *next);
-    let below: Vec<Name> = below.into_iter().filter(in_page).collect();
     let hidden = |n: &Name| {
-        let plain = n.name.strip_suffix(b"/").unwrap_or(&n.name);
-        below.iter().any(|m| m.name.strip_suffix(b"/") == Some(plain))
+        below.iter().any(|m| {
+            m.name.name == n.name || m.hides && m.name.name.strip_suffix(b"/") == Some(&*n.name)
+        })
     };
-    let mut names: Vec<Name> = own.names.iter().filter(|n| !hidden(n)).cloned().collect();
-    names.extend(below.iter().cloned());
-    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut names: Vec<Name> = own.names.into_iter().filter(|n| !hidden(n)).collect();
     let mut next = own.next;
+    let in_page = |n: &Name| next.as_ref().is_none_or(|next| n.name <= *next);
+    names.extend(below.into_iter().map(|m| m.name).filter(in_page));
+    names.sort_by(|a, b| a.name.cmp(&b.name));
     if names.len() > limit {
         names.truncate(limit);
         next = names.last().map(|n| n.name.clone());

@@ -71,3 +71,8 @@ pub use transfer::Transfer;
 pub use objmapper_os::Error as OsError;
 pub use objmapper_proto::word::mode::NoSuchMode;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -101,6 +101,7 @@ impl Attendant {
         }
         let mut items = ITEMS;
         c.drained = false;
+        c.wanted = 0;
         loop {
             let served = self.serve(c, &mut items);
             if let Served::Body = served {
@@ -130,10 +131,30 @@ impl Attendant {
         }
     }
 
+    /// Collects a frame that comes in small pieces where its beginning lies already, so
+    /// that a byte costs the same however many came before it. How the turn ends if it
+    /// is not whole yet.
+    fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
+        while c.leftover.len() < c.wanted {
+            match self.input.read(c) {
+                Read::Bytes(0) | Read::Gone => return Some(Turn::Close),
+                Read::Empty => return Some(self.rest(c)),
+                Read::Bytes(n) => {
+                    c.leftover.extend_from_slice(self.input.bytes());
+                    self.input.clear();
+                    if n < READ && !hung_up && c.leftover.len() < c.wanted {
+                        return Some(self.rest(c));
+                    }
+                }
+            }
+        }
+        None
+    }
+
     /// A connection that is over. What its peer has not taken yet counts against
     /// everybody, and is known by this socket alone: it stays until then, shut down,
     /// and counts as a connection.
-    fn part(&self, c: &mut Connection) -> Turn {
+    fn linger(&self, c: &mut Connection) -> Turn {
         if self.service.house.draining.load(Ordering::Relaxed) || !c.link.owes() {
             return Turn::Close;
         }
@@ -159,12 +180,14 @@ impl Attendant {
             if *items == 0 {
                 return Served::Tired;
             }
-            let frame = match c.session.split(self.input.bytes()) {
+            let (frame, used) = match c.session.split(self.input.bytes()) {
                 Ok(Split::Whole(frame, used)) => (frame, used),
-                Ok(Split::Partial(_)) => return Served::Hungry,
+                Ok(Split::Partial(wanted)) => {
+                    c.wanted = wanted;
+                    return Served::Hungry;
+                }
                 Err(violation) => return self.violated(c, &violation),
             };
-            let (frame, used) = frame;
             let id = frame.header.id;
             let answer = match c.session.admit(frame) {
                 Ok(Asked::Request(request, agreed)) => {
@@ -216,17 +239,26 @@ impl Serve for Attendant {
     type Connection = Connection;
 
     fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
-        self.input.take_up(&mut c.leftover);
         if c.link.outbox.is_empty() {
-            mem::swap(&mut c.link.outbox, &mut self.outbox);
+            if !c.leftover.is_empty()
+                && let Some(turn) = self.collect(c, hung_up)
+            {
+                return if turn == Turn::Close { self.linger(c) } else { turn };
+            }
+            c.link.outbox = mem::take(&mut self.outbox);
         }
+        self.input.take_up(&mut c.leftover);
         let turn = match self.drive(c, hung_up) {
-            Turn::Close => self.part(c),
+            Turn::Close => self.linger(c),
             turn => turn,
         };
         self.input.leave(&mut c.leftover);
         if c.link.outbox.is_empty() {
-            mem::swap(&mut c.link.outbox, &mut self.outbox);
+            // The larger of the two buffers stays here; the connection keeps none.
+            let used = mem::take(&mut c.link.outbox);
+            if used.capacity() > self.outbox.capacity() {
+                self.outbox = used;
+            }
             self.outbox.shrink();
         }
         turn
@@ -276,13 +308,17 @@ impl Input {
     fn consume(&mut self, n: usize) {
         self.start += n;
         if self.start >= self.end {
-            (self.start, self.end) = (0, 0);
+            self.clear();
         }
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 
     /// Starts with what the connection had left over.
     fn take_up(&mut self, leftover: &mut Vec<u8>) {
-        (self.start, self.end) = (0, 0);
+        self.clear();
         if let Some(place) = self.buffer.get_mut(..leftover.len()) {
             place.copy_from_slice(leftover);
             self.end = leftover.len();
@@ -300,7 +336,7 @@ impl Input {
         } else {
             leftover.extend_from_slice(rest);
         }
-        (self.start, self.end) = (0, 0);
+        self.clear();
     }
 
     /// Reads behind what there is.

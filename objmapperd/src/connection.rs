@@ -24,6 +24,8 @@ pub struct Connection {
     pub caller: Caller,
     /// Bytes that were read and not served yet: mostly none.
     pub leftover: Vec<u8>,
+    /// Bytes that `leftover` must have before it is a whole frame; 0 if it may be.
+    pub wanted: usize,
     /// Whether the last read emptied the socket: then what comes next is a new edge.
     pub drained: bool,
     /// A body under way.
@@ -39,6 +41,7 @@ impl Connection {
             session: Session::default(),
             caller,
             leftover: Vec::new(),
+            wanted: 0,
             drained: true,
             body: None,
             _open: open,

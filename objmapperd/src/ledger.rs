@@ -4,9 +4,10 @@
 //! refuses to send any more above RLIMIT_NOFILE (ETOOMANYREFS, unix(7)). Without a
 //! ledger one client that never reads would stop descriptors for everybody.
 //!
-//! A charge is made before a message is sent and stays until the kernel says that the
-//! peer has read everything (SIOCOUTQ == 0). That is asked only near a limit, so the
-//! figures here are upper bounds. Three limits: in all, per user, per connection.
+//! A charge is made before a descriptor is opened, since those that wait in an outbox
+//! would else use up our own table, and stays until the kernel says that the peer has
+//! read everything (SIOCOUTQ == 0). That is asked only near a limit, so the figures here
+//! are upper bounds. Three limits: in all, per user, per connection.
 //!
 //! What must stay true: nothing is refunded that may still be in flight. A tab that
 //! is closed while it owes lives on as a debt, holding its socket, until that has
@@ -61,6 +62,8 @@ pub struct Tab {
     ledger: Arc<Ledger>,
     entry: Arc<Entry>,
     key: usize,
+    /// Charged and not sent.
+    held: usize,
 }
 
 /// Above a limit.
@@ -130,7 +133,7 @@ impl Ledger {
         let entry =
             Arc::new(Entry { socket, user, owed: Owed::default(), closed: AtomicBool::new(false) });
         let key = self.entries.lock().insert(entry.clone());
-        Tab { ledger: self.clone(), entry, key }
+        Tab { ledger: self.clone(), entry, key, held: 0 }
     }
 
     /// Whether most of what is allowed in all is in flight: `auto` then sends bytes.
@@ -178,39 +181,56 @@ impl Entry {
 }
 
 impl Tab {
-    /// Charges `n` descriptors that are about to be sent. After the send comes
-    /// [`Tab::sent`], or [`Tab::undo`] if nothing left.
-    pub fn charge(&self, n: usize) -> Result<(), Full> {
-        if self.try_charge(n) {
+    /// Charges one descriptor that is about to be opened. It is held until it is sent
+    /// or given back.
+    #[inline]
+    pub fn hold(&mut self) -> Result<(), Full> {
+        if self.try_hold() || self.hold_after_asking() {
             return Ok(());
-        }
-        self.ledger.settle(&self.entry);
-        if self.try_charge(n) {
-            return Ok(());
-        }
-        if self.entry.count() + n <= self.ledger.limits.per_connection {
-            // Others' charges are in the way; they may be long paid.
-            self.ledger.sweep();
-            if self.try_charge(n) {
-                return Ok(());
-            }
         }
         self.ledger.refusals.fetch_add(1, Ordering::Relaxed);
         Err(Full)
     }
 
-    fn try_charge(&self, n: usize) -> bool {
+    /// Descriptors that are charged and not sent.
+    #[inline]
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Gives back what is held.
+    #[inline]
+    pub fn give_back(&mut self) {
+        self.ledger.refund(&self.entry, std::mem::take(&mut self.held));
+    }
+
+    #[cold]
+    fn hold_after_asking(&mut self) -> bool {
+        self.ledger.settle(&self.entry);
+        if self.try_hold() {
+            return true;
+        }
+        if self.entry.count() + self.held >= self.ledger.limits.per_connection {
+            return false;
+        }
+        // Others' charges are in the way; they may be long paid.
+        self.ledger.sweep();
+        self.try_hold()
+    }
+
+    #[inline]
+    fn try_hold(&mut self) -> bool {
         let (ledger, entry) = (&*self.ledger, &*self.entry);
-        if entry.count() + n > ledger.limits.per_connection {
+        if entry.count() + self.held >= ledger.limits.per_connection {
             return false;
         }
-        let user = entry.user.in_flight.fetch_add(n, Ordering::Relaxed) + n;
-        let total = ledger.total.fetch_add(n, Ordering::Relaxed) + n;
-        if user > ledger.limits.per_user || total > ledger.limits.total {
-            ledger.refund(entry, n);
+        let user = entry.user.in_flight.fetch_add(1, Ordering::Relaxed);
+        let total = ledger.total.fetch_add(1, Ordering::Relaxed);
+        if user >= ledger.limits.per_user || total >= ledger.limits.total {
+            ledger.refund(entry, 1);
             return false;
         }
-        entry.owed.charge(n);
+        self.held += 1;
         true
     }
 
@@ -220,20 +240,27 @@ impl Tab {
         self.entry.count() > 0
     }
 
-    /// What was charged has left.
-    pub fn sent(&self) {
-        self.entry.owed.sent();
+    /// So many of those that are held are about to leave. After the send comes
+    /// [`Tab::sent`], or [`Tab::undo`] if nothing left.
+    pub fn sending(&self, n: usize) {
+        self.entry.owed.charge(n);
     }
 
-    /// What was charged has not left.
+    /// They have left.
+    pub fn sent(&mut self, n: usize) {
+        self.entry.owed.sent();
+        self.held = self.held.saturating_sub(n);
+    }
+
+    /// They have not left, and are still held.
     pub fn undo(&self, n: usize) {
         self.entry.owed.undo(n);
-        self.ledger.refund(&self.entry, n);
     }
 }
 
 impl Drop for Tab {
     fn drop(&mut self) {
+        self.give_back();
         self.ledger.settle(&self.entry);
         if self.entry.count() == 0 {
             self.ledger.entries.lock().try_remove(self.key);
@@ -259,11 +286,12 @@ mod tests {
         (ledger.open(uid, ours.clone()), ours, theirs)
     }
 
-    fn send(tab: &Tab, socket: &Stream) -> Result<(), Full> {
-        tab.charge(1)?;
+    fn send(tab: &mut Tab, socket: &Stream) -> Result<(), Full> {
+        tab.hold()?;
         let null = std::fs::File::open("/dev/null").unwrap();
+        tab.sending(1);
         socket.send(b"x", &[null.as_fd()], false).unwrap();
-        tab.sent();
+        tab.sent(1);
         Ok(())
     }
 
@@ -275,34 +303,34 @@ mod tests {
     #[test]
     fn a_connection_may_owe_so_much_until_it_reads() {
         let ledger = Ledger::new(LIMITS);
-        let (tab, ours, theirs) = connection(&ledger, 1);
+        let (mut tab, ours, theirs) = connection(&ledger, 1);
         for _ in 0..3 {
-            send(&tab, &ours).unwrap();
+            send(&mut tab, &ours).unwrap();
         }
-        assert_eq!(send(&tab, &ours), Err(Full));
+        assert_eq!(send(&mut tab, &ours), Err(Full));
         (0..3).for_each(|_| read(&theirs));
-        assert_eq!(send(&tab, &ours), Ok(()));
+        assert_eq!(send(&mut tab, &ours), Ok(()));
     }
 
     #[test]
     fn a_user_is_limited_over_all_connections_and_others_are_not_stopped() {
         let ledger = Ledger::new(LIMITS);
-        let (a, ours_a, _theirs_a) = connection(&ledger, 1);
-        let (b, ours_b, _theirs_b) = connection(&ledger, 1);
+        let (mut a, ours_a, _theirs_a) = connection(&ledger, 1);
+        let (mut b, ours_b, _theirs_b) = connection(&ledger, 1);
         for _ in 0..2 {
-            send(&a, &ours_a).unwrap();
-            send(&b, &ours_b).unwrap();
+            send(&mut a, &ours_a).unwrap();
+            send(&mut b, &ours_b).unwrap();
         }
-        assert_eq!(send(&a, &ours_a), Err(Full));
-        let (c, ours_c, _theirs_c) = connection(&ledger, 2);
-        assert_eq!(send(&c, &ours_c), Ok(()));
+        assert_eq!(send(&mut a, &ours_a), Err(Full));
+        let (mut c, ours_c, _theirs_c) = connection(&ledger, 2);
+        assert_eq!(send(&mut c, &ours_c), Ok(()));
     }
 
     #[test]
     fn a_closed_connection_owes_until_its_peer_has_read_or_gone() {
         let ledger = Ledger::new(LIMITS);
-        let (tab, ours, theirs) = connection(&ledger, 1);
-        send(&tab, &ours).unwrap();
+        let (mut tab, ours, theirs) = connection(&ledger, 1);
+        send(&mut tab, &ours).unwrap();
         drop((tab, ours));
         ledger.sweep();
         assert_eq!(ledger.figures(), (1, 6, 0, 1));
@@ -313,13 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_leave_is_refunded() {
+    fn what_is_held_counts_until_it_has_left_or_is_given_back() {
         let ledger = Ledger::new(LIMITS);
-        let (tab, _ours, _theirs) = connection(&ledger, 1);
-        tab.charge(3).unwrap();
+        let (mut tab, _ours, _theirs) = connection(&ledger, 1);
+        (0..3).for_each(|_| tab.hold().unwrap());
+        assert_eq!((tab.hold(), tab.held()), (Err(Full), 3));
+        tab.sending(3);
         tab.undo(3);
+        assert_eq!((ledger.figures().0, tab.held()), (3, 3));
+        tab.give_back();
         assert_eq!(ledger.figures().0, 0);
-        assert_eq!(tab.charge(3), Ok(()));
+        tab.hold().unwrap();
+        drop(tab);
+        assert_eq!(ledger.figures().0, 0);
     }
 
     #[test]

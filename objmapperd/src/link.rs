@@ -23,7 +23,7 @@ pub enum Flushed {
     All,
     /// The peer has to read first.
     Blocked,
-    /// Too many descriptors are in flight.
+    /// Too many descriptors are open or in flight.
     Full,
     /// The peer is gone.
     Gone,
@@ -50,6 +50,12 @@ impl Link {
         self.tab.owes()
     }
 
+    /// Whether one more descriptor may be opened for this peer; it is charged from now on.
+    #[inline]
+    pub fn reserve(&mut self) -> bool {
+        self.tab.held() > self.outbox.descriptors() || self.tab.hold().is_ok()
+    }
+
     /// Sends what waits, in as few messages as the kernel takes. With `more`, more
     /// will follow at once.
     #[inline]
@@ -59,12 +65,10 @@ impl Link {
             let sent = if fds.is_empty() {
                 self.socket.send(bytes, &[], more)
             } else {
-                if self.tab.charge(fds.len()).is_err() {
-                    return Flushed::Full;
-                }
+                self.tab.sending(fds.len());
                 let sent = lend(fds, |fds| self.socket.send(bytes, fds, more));
                 match sent {
-                    Ok(_) => self.tab.sent(),
+                    Ok(_) => self.tab.sent(fds.len()),
                     Err(_) => self.tab.undo(fds.len()),
                 }
                 sent
@@ -73,6 +77,10 @@ impl Link {
                 Ok(n) => self.outbox.left(n),
                 Err(error) => return judge(&error),
             }
+        }
+        // One that was reserved and not needed.
+        if self.tab.held() > 0 {
+            self.tab.give_back();
         }
         Flushed::All
     }

@@ -85,6 +85,10 @@ impl Door {
             return;
         }
         self.paused_until = None;
+        if !self.reserve.is_held() {
+            // Somebody else was quicker when it was given up; perhaps there is room now.
+            self.reserve.release_and(|| ());
+        }
         for _ in 0..BATCH {
             match self.listener.accept() {
                 Ok(stream) => {

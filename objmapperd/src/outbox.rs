@@ -53,6 +53,11 @@ impl Outbox {
         self.fds.push(fd);
     }
 
+    /// Bytes that it has memory for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Gives back the memory of one body that was larger than usual.
     pub fn shrink(&mut self) {
         if self.is_empty() && self.bytes.capacity() > KEPT {

@@ -76,6 +76,10 @@ impl Transfer {
     pub fn step(&mut self, link: &mut Link) -> Step {
         let mut left = TURN;
         loop {
+            if self.due == 0 && !self.ended {
+                // The first announcement leaves together with the reply's head.
+                self.announce(link);
+            }
             match link.flush(self.due > 0) {
                 Flushed::All if self.ended => return Step::Done(self.status),
                 Flushed::All => {}
@@ -87,8 +91,9 @@ impl Transfer {
                 return Step::Again;
             }
             if self.due == 0 {
-                self.announce(link);
-            } else if self.status == Status::Ok {
+                continue;
+            }
+            if self.status == Status::Ok {
                 match file::send_file(&link.socket, self.body.file(), self.offset, self.due) {
                     Ok(0) => self.status = Status::Changed,
                     Ok(n) => {

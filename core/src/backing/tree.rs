@@ -60,17 +60,51 @@ impl Tree {
         self.read_only
     }
 
-    fn identity_of(&self, path: &[u8], entry: &Entry, dir: BorrowedFd<'_>) -> Option<Identity> {
-        if entry.kind == FileKind::Link {
+    /// Why it could not be opened. A device on a mount without devices is EACCES, which
+    /// must not read as if a chmod could help. Finding out may wait.
+    #[cold]
+    fn judge(&self, path: &[u8], error: os::Error, patience: Patience) -> Miss {
+        let miss = judge(error, patience);
+        if miss != Miss::Refused(Refusal::Forbidden) {
+            return miss;
+        }
+        if patience == Patience::Never {
+            return Miss::WouldBlock;
+        }
+        if let Ok(place) = self.root.open_path(path, self.links)
+            && let Ok(identity) = file::identity(place.as_fd())
+            && !identity.is_regular()
+        {
+            return Refusal::NotRegular.into();
+        }
+        miss
+    }
+
+    /// What an entry of a directory is. `None` if it has vanished, or is a link that
+    /// leads nowhere this mount goes; anything else that fails is not taken for that.
+    fn identity_of(
+        &self,
+        path: &[u8],
+        entry: &Entry,
+        dir: BorrowedFd<'_>,
+    ) -> Result<Option<Identity>, Miss> {
+        let identity = if entry.kind == FileKind::Link {
             let mut full = path.to_vec();
             if !full.is_empty() {
                 full.push(b'/');
             }
             full.extend_from_slice(&entry.name);
-            let place = self.root.open_path(&full, self.links).ok()?;
-            return file::identity(place.as_fd()).ok();
+            let place = self.root.open_path(&full, self.links);
+            place.and_then(|place| file::identity(place.as_fd()))
+        } else {
+            file::identity_at(dir, &entry.name, true)
+        };
+        match identity.map_err(|error| judge(error, Patience::Block)) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(Miss::Refused(Refusal::Busy { what })) => Err(Refusal::Busy { what }.into()),
+            Err(Miss::Refused(_)) => Ok(None),
+            Err(other) => Err(other),
         }
-        file::identity_at(dir, &entry.name, true).ok()
     }
 }
 
@@ -81,8 +115,10 @@ impl Backing for Tree {
             Patience::Never => Resolve::CachedOnly,
             Patience::Block => Resolve::MayBlock,
         };
-        let file =
-            self.root.open_file(path, self.links, resolve).map_err(|e| judge(e, patience))?;
+        let file = self
+            .root
+            .open_file(path, self.links, resolve)
+            .map_err(|e| self.judge(path, e, patience))?;
         let identity = file::identity(file.as_fd())?;
         if identity.is_regular() {
             Ok(Found { file, identity })
@@ -110,14 +146,14 @@ impl Backing for Tree {
             }
             if linked || entry.kind == FileKind::Unknown {
                 // A directory's name ends with '/', so its kind decides its place in the order.
-                let Some(identity) = self.identity_of(path, &entry, dir.as_fd()) else { continue };
+                let Some(identity) = self.identity_of(path, &entry, dir.as_fd())? else { continue };
                 if identity.is_dir() {
                     entry.kind = FileKind::Dir;
                 }
             }
             page.offer(entry, linked);
         }
-        Ok(page.names(|entry| self.identity_of(path, entry, dir.as_fd())))
+        page.names(|entry| self.identity_of(path, entry, dir.as_fd()))
     }
 
     fn describe(&self) -> String {
@@ -188,20 +224,24 @@ impl<'a> Page<'a> {
 
     /// Asks for the metadata of those that are left. One that has vanished, or is
     /// neither file nor directory, is left out.
-    fn names(self, identity: impl Fn(&Entry) -> Option<Identity>) -> Names {
-        let name = |candidate: Candidate| {
+    fn names(
+        self,
+        identity: impl Fn(&Entry) -> Result<Option<Identity>, Miss>,
+    ) -> Result<Names, Miss> {
+        let next = self.heap.peek().filter(|_| self.more).map(|last| last.encoded.clone());
+        let mut names = Vec::with_capacity(self.heap.len());
+        for candidate in self.heap.into_sorted_vec() {
             let kind = if candidate.linked { FileKind::Link } else { FileKind::Unknown };
-            let identity = identity(&Entry { name: candidate.raw, kind })?;
+            let Some(identity) = identity(&Entry { name: candidate.raw, kind })? else { continue };
             let is_prefix = candidate.encoded.last() == Some(&b'/');
             let (kind, size) = match (identity.is_regular(), is_prefix && identity.is_dir()) {
                 (true, _) => (Kind::File, identity.size),
                 (_, true) => (Kind::Prefix, 0),
-                _ => return None,
+                _ => continue,
             };
-            Some(Name { name: candidate.encoded, kind, size, mtime_ns: identity.mtime_ns })
-        };
-        let next = self.heap.peek().filter(|_| self.more).map(|last| last.encoded.clone());
-        let names = self.heap.into_sorted_vec().into_iter().filter_map(name).collect();
-        Names { names, next }
+            let mtime_ns = identity.mtime_ns;
+            names.push(Name { name: candidate.encoded, kind, size, mtime_ns });
+        }
+        Ok(Names { names, next })
     }
 }

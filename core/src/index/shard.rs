@@ -132,7 +132,8 @@ impl<V: Clone> Shard<V> {
 
     #[inline]
     fn locate(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        let same = |&at: &u32| self.slot(at).is_some_and(|slot| *slot.name == *name);
+        let same =
+            |&at: &u32| self.slot(at).is_some_and(|slot| slot.hash == hash && *slot.name == *name);
         self.table.find(hash, same).copied()
     }
 
@@ -189,6 +190,8 @@ impl<V: Clone> Shard<V> {
         }
     }
 
+    /// Ends: every step frees a slot, drops a stale number, or takes one of at most
+    /// [`HOT`] marks.
     fn make_room(&mut self, entries: usize, bytes: usize) {
         while self.table.len() + entries > self.max_entries || self.bytes + bytes > self.max_bytes {
             if !self.evict() {

@@ -24,7 +24,7 @@ use loom::sync::atomic::{AtomicU8, Ordering};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
@@ -47,6 +47,9 @@ pub struct Task<C> {
     pub token: usize,
     /// Whether epoll watches for room to write too. Only whoever runs the task looks.
     armed: AtomicBool,
+    /// The latest timer that is set for it; older ones that are still under way count
+    /// for nothing.
+    alarm: AtomicU64,
 }
 
 impl<C> Task<C> {
@@ -58,6 +61,7 @@ impl<C> Task<C> {
             home,
             token,
             armed: AtomicBool::new(false),
+            alarm: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +102,16 @@ impl<C> Task<C> {
     pub fn requeue(&self, connection: Box<C>) {
         self.seat.put(connection);
         self.step(|old| QUEUED | old & HUNG_UP);
+    }
+
+    /// Sets which timer counts.
+    pub fn set_alarm(&self, number: u64) {
+        self.alarm.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether this timer counts.
+    pub fn has_alarm(&self, number: u64) -> bool {
+        self.alarm.load(Ordering::Relaxed) == number
     }
 
     /// Whether the peer has hung up, or half so.

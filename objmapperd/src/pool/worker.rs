@@ -21,7 +21,8 @@ use super::task::Task;
 use super::{Loan, Mail, Serve, Shared, Turn};
 use crate::metrics::WorkerCounters;
 
-/// Token of the eventfd; slots use fewer bits.
+/// Token of the eventfd; a slot would have to be used two thousand million times and be
+/// number 4294967295 to get it.
 pub(super) const WAKE: Token = Token(usize::MAX >> 1);
 
 /// Turns between two polls while there is work. Not tuned.
@@ -97,7 +98,8 @@ impl<S: Serve> Worker<S> {
                 turns += 1;
             }
             if turns == TURNS_PER_POLL {
-                self.look(Some(Duration::ZERO));
+                self.wait(Some(Duration::ZERO));
+                self.queue_ready();
             } else {
                 self.sleep();
             }
@@ -159,8 +161,10 @@ impl<S: Serve> Worker<S> {
         if timeout != Some(Duration::ZERO) {
             self.counters.sleeps.add(1);
         }
-        self.look(timeout);
+        self.wait(timeout);
+        // Up before anybody is woken: else it could be this worker itself.
         self.shared.sleepers.get_up(self.number);
+        self.queue_ready();
     }
 
     fn next_timer(&self) -> Option<Duration> {
@@ -169,8 +173,8 @@ impl<S: Serve> Worker<S> {
         Some(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
-    /// Polls, and queues what became ready.
-    fn look(&mut self, timeout: Option<Duration>) {
+    /// Polls.
+    fn wait(&mut self, timeout: Option<Duration>) {
         if let Some(since) = self.timed.take() {
             self.counters.total_ns.add(clock::monotonic_ns() - since);
         }
@@ -181,6 +185,10 @@ impl<S: Serve> Worker<S> {
         if self.polls.is_multiple_of(TIMED) && !self.events.is_empty() {
             self.timed = Some(clock::monotonic_ns());
         }
+    }
+
+    /// Queues what became ready, and sees to it that others help if it is much.
+    fn queue_ready(&mut self) {
         let mut queued = 0;
         for event in self.events.iter().filter(|event| event.token != WAKE) {
             let hung_up = event.read_closed || event.write_closed || event.error;
@@ -197,7 +205,8 @@ impl<S: Serve> Worker<S> {
         if !self.timers.is_empty() {
             queued += self.fire_timers();
         }
-        if queued > 1 {
+        // Also one new task behind others that always have more to do.
+        if queued > 0 && self.deque.len() > 1 {
             self.shared.wake_one(self.number + 1);
         }
     }
@@ -208,8 +217,9 @@ impl<S: Serve> Worker<S> {
         while let Some(first) = self.timers.first_entry()
             && first.key().0 <= now
         {
+            let number = first.key().1;
             let task = first.remove();
-            queued += usize::from(self.queue_if_idle(&task));
+            queued += usize::from(task.has_alarm(number) && self.queue_if_idle(&task));
         }
         queued
     }
@@ -298,6 +308,7 @@ impl<S: Serve> Worker<S> {
             Turn::Later(delay) => {
                 self.counters.parks.add(1);
                 self.timer += 1;
+                task.set_alarm(self.timer);
                 self.timers.insert((Instant::now() + delay, self.timer), task.clone());
                 if task.finish(connection) {
                     self.deque.push(task);

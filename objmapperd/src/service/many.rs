@@ -9,7 +9,7 @@ use objmapper::{Delivery, Fill, How, Miss, Want};
 use objmapper_proto::reply::Objects;
 use objmapper_proto::{Delivery as Form, GetMany, Header, ObjectHead, Op, Range, Reason, limits};
 
-use super::objects::{ITEM, head, inline_length};
+use super::objects::{ITEM, has_room, head, inline_length};
 use super::{Answer, Service};
 use crate::connection::Connection;
 use crate::link::{ENOUGH, Flushed};
@@ -33,10 +33,11 @@ impl Service {
         let room = most.saturating_sub(ITEM + Objects::FIXED) as u64;
         let mut part = Part::begin(c, id, agreed.max_payload);
         for uri in many.uris().skip(c.session.many_done as usize) {
-            if part.length(c) >= most || c.link.outbox.descriptors() >= agreed.max_descriptors {
+            if part.length(c) >= most || !has_room(c, agreed, mode) {
                 part.end(c, total);
                 match c.link.flush(false) {
-                    Flushed::All => {}
+                    Flushed::All if has_room(c, agreed, mode) => {}
+                    Flushed::All => return Answer::Stuck(Flushed::Full),
                     stuck => return Answer::Stuck(stuck),
                 }
                 part = Part::begin(c, id, agreed.max_payload);

@@ -63,10 +63,10 @@ impl Service {
 
     #[inline]
     fn get(&self, c: &mut Connection, id: u64, get: &Get<'_>, agreed: Agreed) -> Answer {
-        if let Some(stuck) = make_room(c, agreed) {
+        let (mode, reason) = self.mode(get.mode);
+        if let Some(stuck) = make_room(c, agreed, mode) {
             return stuck;
         }
-        let (mode, reason) = self.mode(get.mode);
         let room = (agreed.max_payload - ITEM) as u64;
         let want = Want { uri: get.uri, mode, range: get.range, room };
         let answer = match self.house.store.deliver(&mut c.caller, &want, self.patience) {
@@ -210,16 +210,25 @@ fn whole_lines(text: &str, most: usize) -> &str {
     }
 }
 
-/// Sees to it that one more descriptor can go with what waits in the outbox.
+/// Sees to it that one more descriptor may be opened and can go with what waits in the
+/// outbox.
 #[inline]
-fn make_room(c: &mut Connection, agreed: Agreed) -> Option<Answer> {
-    if c.link.outbox.descriptors() < agreed.max_descriptors {
+fn make_room(c: &mut Connection, agreed: Agreed, mode: Mode) -> Option<Answer> {
+    if has_room(c, agreed, mode) {
         return None;
     }
     match c.link.flush(false) {
-        Flushed::All => None,
+        Flushed::All if has_room(c, agreed, mode) => None,
+        Flushed::All => Some(Answer::Stuck(Flushed::Full)),
         stuck => Some(Answer::Stuck(stuck)),
     }
+}
+
+/// Whether a message may have one more descriptor, which is then reserved.
+#[inline]
+pub(super) fn has_room(c: &mut Connection, agreed: Agreed, mode: Mode) -> bool {
+    matches!(mode, Mode::Copy | Mode::Splice)
+        || c.link.outbox.descriptors() < agreed.max_descriptors && c.link.reserve()
 }
 
 #[inline]

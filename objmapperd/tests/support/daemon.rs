@@ -75,6 +75,7 @@ pub struct Setup {
     uid: Option<u32>,
     nofile: Option<u64>,
     wrapper: Vec<String>,
+    socket: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -89,6 +90,7 @@ impl Default for Setup {
             uid: None,
             nofile: None,
             wrapper: Vec::new(),
+            socket: None,
         }
     }
 }
@@ -139,6 +141,12 @@ impl Setup {
         self
     }
 
+    /// Another socket than the place's own.
+    pub fn socket(mut self, path: PathBuf) -> Self {
+        self.socket = Some(path);
+        self
+    }
+
     pub fn start(self) -> Daemon {
         self.start_in(Place::new())
     }
@@ -153,6 +161,14 @@ impl Setup {
         daemon.threads = daemon.running_threads();
         drop(probe);
         daemon
+    }
+
+    /// Serves another place's tree, with a socket of its own.
+    pub fn start_beside(self, other: &Place) -> Daemon {
+        let place = Place::new();
+        fs::remove_dir(place.tree()).unwrap();
+        std::os::unix::fs::symlink(other.tree(), place.tree()).unwrap();
+        self.start_in(place)
     }
 
     /// The daemon's process alone, for those that are not expected to become ready.
@@ -174,7 +190,7 @@ impl Setup {
 
     fn command(&self, place: &Place, program: &Path) -> Command {
         let config = place.outside("objmapperd.toml");
-        let mount = format!("[[mount]]\nuri = \"/\"\ndir = {:?}\n", place.tree());
+        let mount = format!("[[mount]]\nuri = \"/\"\ndir = \"{}\"\n", place.tree().display());
         fs::write(&config, mount + &self.root_options + &self.config).unwrap();
 
         let mut words = self.wrapper.clone();
@@ -185,7 +201,8 @@ impl Setup {
         words.push(program.to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(self.environment.iter().cloned());
-        command.arg("--config").arg(config).arg("--socket").arg(place.socket());
+        let socket = self.socket.clone().unwrap_or_else(|| place.socket());
+        command.arg("--config").arg(config).arg("--socket").arg(socket);
         command.args(["--pool-size", &self.workers.to_string(), "--helpers", "2"]);
         command.args(&self.arguments);
         let log = File::options().create(true).append(true).open(place.outside("log")).unwrap();

@@ -17,7 +17,7 @@ pub mod peer;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before it counts as never: far beyond what a busy machine needs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Polls until the condition holds, and fails if it does not.
 #[track_caller]

@@ -155,6 +155,11 @@ impl Peer {
         Ok(())
     }
 
+    /// The same socket, for a thread that writes while this one reads.
+    pub fn writer(&self) -> Stream {
+        Stream::from_fd(self.stream.as_fd().try_clone_to_owned().unwrap()).unwrap()
+    }
+
     /// Sends bytes with descriptors.
     pub fn send_with(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> os::Result<usize> {
         self.stream.send(bytes, fds, false)
@@ -331,7 +336,7 @@ impl Peer {
 
     /// One page: its names with their kinds, and the cursor; or why not.
     #[track_caller]
-    pub fn list(&mut self, prefix: &[u8], cursor: &[u8], limit: u32) -> Result<Page, Answer> {
+    pub fn list(&mut self, prefix: &[u8], cursor: &[u8], limit: u32) -> Result<Page, Box<Answer>> {
         let id = self.request(Request::List(List { limit, prefix, cursor }));
         let frame = self.frame();
         assert_eq!(frame.header.id, id);
@@ -341,7 +346,7 @@ impl Peer {
                 let names = page.entries().map(|e| (e.name.to_vec(), e.kind, e.size)).collect();
                 Ok(Page { names, cursor: page.cursor.to_vec() })
             }
-            Reply::Error(error) => Err(Answer::refused(&error)),
+            Reply::Error(error) => Err(Box::new(Answer::refused(&error))),
             other => panic!("{other:?}"),
         }
     }
@@ -370,7 +375,9 @@ pub struct Page {
 /// URIs in the form that GET_MANY takes.
 pub fn uri_list<U: AsRef<[u8]>>(uris: &[U]) -> Vec<u8> {
     let mut list = Vec::new();
-    uris.iter().for_each(|uri| GetMany::push_uri(&mut list, uri.as_ref()));
+    for uri in uris {
+        GetMany::push_uri(&mut list, uri.as_ref());
+    }
     list
 }
 
