@@ -6,7 +6,7 @@ use objmapper_proto::{Delivery, Mode, Reason, limits};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// A body of at most so many bytes is sent at once by whoever answers; a longer
-    /// one is streamed. At most [`limits::INLINE`]; 0 streams everything.
+    /// one is streamed. At most [`limits::INLINE`]; 0 streams all that are not empty.
     pub inline: u64,
     /// `auto` sends a body of at most so many bytes, and a descriptor above.
     pub auto: u64,
@@ -21,18 +21,25 @@ impl Default for Limits {
     }
 }
 
-/// How `length` bytes go to somebody who asked for `mode` and has room for `room`
-/// bytes in one piece.
+/// How `length` bytes go to somebody who asked for `mode`, has room for `room` bytes in
+/// one piece, and can have a descriptor now, or cannot.
 #[inline]
-pub fn plan(mode: Mode, length: u64, room: u64, limits: Limits) -> (Delivery, Reason) {
+pub fn plan(
+    mode: Mode,
+    length: u64,
+    room: u64,
+    descriptors: bool,
+    limits: Limits,
+) -> (Delivery, Reason) {
     let bytes = if length <= limits.inline.min(room) { Delivery::Inline } else { Delivery::Stream };
     match mode {
         Mode::Fdpass => (Delivery::Descriptor, Reason::Asked),
         Mode::Copy => (bytes, Reason::Asked),
-        // Nothing to move: an empty stream would be three frames instead of one.
+        // Nothing to move: an empty stream would be two frames instead of one.
         Mode::Splice if length == 0 => (Delivery::Inline, Reason::Asked),
         Mode::Splice => (Delivery::Stream, Reason::Asked),
         Mode::Auto if length <= limits.auto => (bytes, Reason::Small),
+        Mode::Auto if !descriptors => (bytes, Reason::Descriptors),
         Mode::Auto => (Delivery::Descriptor, Reason::Large),
     }
 }
@@ -44,12 +51,12 @@ mod tests {
     const LIMITS: Limits = Limits { inline: 100, auto: 10 };
 
     fn plan(mode: Mode, length: u64, limits: Limits) -> (Delivery, Reason) {
-        super::plan(mode, length, u64::MAX, limits)
+        super::plan(mode, length, u64::MAX, true, limits)
     }
 
     #[test]
     fn what_does_not_fit_in_one_piece_is_streamed() {
-        assert_eq!(super::plan(Mode::Copy, 100, 99, LIMITS).0, Delivery::Stream);
+        assert_eq!(super::plan(Mode::Copy, 100, 99, true, LIMITS).0, Delivery::Stream);
     }
 
     #[test]
@@ -64,6 +71,14 @@ mod tests {
         assert_eq!(plan(Mode::Copy, 100, LIMITS).0, Delivery::Inline);
         assert_eq!(plan(Mode::Copy, 101, LIMITS).0, Delivery::Stream);
         assert_eq!(plan(Mode::Copy, 1, Limits { inline: 0, auto: 10 }).0, Delivery::Stream);
+    }
+
+    #[test]
+    fn auto_sends_bytes_where_no_descriptor_can_be_had() {
+        let plan = |length| super::plan(Mode::Auto, length, u64::MAX, false, LIMITS);
+        assert_eq!(plan(11), (Delivery::Inline, Reason::Descriptors));
+        assert_eq!(plan(101), (Delivery::Stream, Reason::Descriptors));
+        assert_eq!(plan(10), (Delivery::Inline, Reason::Small));
     }
 
     #[test]

@@ -39,11 +39,19 @@ pub struct Want<'a> {
     pub range: Range,
     /// The most bytes that can be taken in one piece; more are streamed.
     pub room: u64,
+    /// Whether a descriptor can be had now; if not, `auto` gets the bytes.
+    pub descriptors: bool,
 }
 
 impl Default for Want<'_> {
     fn default() -> Self {
-        Self { uri: b"/", mode: Mode::default(), range: Range::ALL, room: u64::MAX }
+        Self {
+            uri: b"/",
+            mode: Mode::default(),
+            range: Range::ALL,
+            room: u64::MAX,
+            descriptors: true,
+        }
     }
 }
 
@@ -126,7 +134,8 @@ impl Store {
             .range
             .clamp(object.size)
             .ok_or(Refusal::BadRange { offset: want.range.offset, size: object.size })?;
-        let (form, reason) = plan(want.mode, range.length, want.room, self.limits);
+        let (form, reason) =
+            plan(want.mode, range.length, want.room, want.descriptors, self.limits);
         let body = |file: OwnedFd| Body::new(file, found.identity, range);
         let how = match form {
             Form::Stream => How::Stream(body(found.file)),

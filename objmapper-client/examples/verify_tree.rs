@@ -139,7 +139,9 @@ pub(crate) fn verify(client: &mut Client, files: &[Known]) -> Vec<Pass> {
     let mut passes = Vec::new();
     for mode in [Mode::Fdpass, Mode::Copy, Mode::Splice, Mode::Auto] {
         passes.push(timed(format!("{mode}, single"), |pass| {
-            files.iter().for_each(|known| pass.note(known, single(client, known, mode)));
+            for known in files {
+                pass.note(known, single(client, known, mode));
+            }
         }));
         passes.push(timed(format!("{mode}, many"), |pass| {
             batches(files).for_each(|batch| many(client, batch, mode, pass));
@@ -250,7 +252,9 @@ impl Sum {
             self.mix(u64::from_le_bytes(*word));
             self.length += 8;
         }
-        rest.iter().for_each(|&byte| self.byte(byte));
+        for &byte in rest {
+            self.byte(byte);
+        }
     }
 
     fn byte(&mut self, byte: u8) {

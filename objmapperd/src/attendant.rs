@@ -93,7 +93,7 @@ impl Attendant {
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
-        if let Some(turn) = stuck(c.link.flush(false)) {
+        if let Some(turn) = stuck(c.link.flush()) {
             return turn;
         }
         if c.session.closing {
@@ -108,7 +108,7 @@ impl Attendant {
                 // The head leaves together with the body's first frame.
                 return Turn::Leave;
             }
-            if let Some(turn) = stuck(c.link.flush(false)) {
+            if let Some(turn) = stuck(c.link.flush()) {
                 return turn;
             }
             match served {
@@ -170,7 +170,7 @@ impl Attendant {
             return Turn::Wait;
         }
         c.link.outbox.refuse(0, Status::Stopping, 0, &"the daemon is stopping: connect again");
-        c.link.flush(false);
+        c.link.flush();
         Turn::Close
     }
 
@@ -218,7 +218,7 @@ impl Attendant {
                 Answer::Done => {}
             }
             if c.link.outbox.len() >= ENOUGH {
-                match c.link.flush(false) {
+                match c.link.flush() {
                     Flushed::All => {}
                     flushed => return Served::Stuck(flushed),
                 }

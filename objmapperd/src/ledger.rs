@@ -17,9 +17,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use objmapper_os::clock;
 use objmapper_os::socket::Stream;
 use parking_lot::Mutex;
 use slab::Slab;
+
+/// Least time between two sweeps, in nanoseconds: a sweep of ten thousand connections
+/// takes about as long. Not tuned.
+const SWEEP_NS: u64 = 1_000_000;
 
 /// The three limits, in descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct Ledger {
     users: Mutex<HashMap<u32, Arc<User>>>,
     entries: Mutex<Slab<Arc<Entry>>>,
     refusals: AtomicU64,
+    /// When everybody was asked last.
+    swept_ns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +131,7 @@ impl Ledger {
             users: Mutex::new(HashMap::new()),
             entries: Mutex::new(Slab::new()),
             refusals: AtomicU64::new(0),
+            swept_ns: AtomicU64::new(0),
         })
     }
 
@@ -136,11 +144,6 @@ impl Ledger {
         Tab { ledger: self.clone(), entry, key, held: 0 }
     }
 
-    /// Whether most of what is allowed in all is in flight: `auto` then sends bytes.
-    pub fn is_scarce(&self) -> bool {
-        self.total.load(Ordering::Relaxed) > self.limits.total / 4 * 3
-    }
-
     /// Asks for every connection that owes whether its peer has read everything.
     /// Costs a system call each: for when a limit is near.
     pub fn sweep(&self) {
@@ -149,6 +152,18 @@ impl Ledger {
             self.settle(entry);
             !(entry.closed.load(Ordering::Acquire) && entry.count() == 0)
         });
+    }
+
+    /// Sweeps, unless that was done a moment ago or is being done: many connections may
+    /// wait at the same limit.
+    fn sweep_now_and_then(&self) {
+        let now = clock::monotonic_ns();
+        let last = self.swept_ns.load(Ordering::Relaxed);
+        let swap =
+            |last| self.swept_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        if now.saturating_sub(last) >= SWEEP_NS && swap(last).is_ok() {
+            self.sweep();
+        }
     }
 
     /// Number in flight at most, the limit, how often a limit was met, and how many
@@ -214,7 +229,7 @@ impl Tab {
             return false;
         }
         // Others' charges are in the way; they may be long paid.
-        self.ledger.sweep();
+        self.ledger.sweep_now_and_then();
         self.try_hold()
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use objmapper_os as os;
+use objmapper_proto::limits;
 use os::errno;
 use os::fds::MAX_PER_MESSAGE;
 use os::socket::Stream;
@@ -56,17 +57,16 @@ impl Link {
         self.tab.held() > self.outbox.descriptors() || self.tab.hold().is_ok()
     }
 
-    /// Sends what waits, in as few messages as the kernel takes. With `more`, more
-    /// will follow at once.
+    /// Sends what waits, in as few messages as the kernel takes.
     #[inline]
-    pub fn flush(&mut self, more: bool) -> Flushed {
+    pub fn flush(&mut self) -> Flushed {
         while !self.outbox.is_empty() {
             let (bytes, fds) = self.outbox.waiting();
             let sent = if fds.is_empty() {
-                self.socket.send(bytes, &[], more)
+                self.socket.send(bytes, &[], false)
             } else {
                 self.tab.sending(fds.len());
-                let sent = lend(fds, |fds| self.socket.send(bytes, fds, more));
+                let sent = lend(fds, |fds| self.socket.send(bytes, fds, false));
                 match sent {
                     Ok(_) => self.tab.sent(fds.len()),
                     Err(_) => self.tab.undo(fds.len()),
@@ -93,13 +93,18 @@ fn judge(error: &os::Error) -> Flushed {
         // too. Out of memory for the message: as if it were full.
         errno::ETOOMANYREFS | errno::ENOMEM | errno::ENOBUFS => Flushed::Full,
         errno::EPIPE | errno::ECONNRESET => Flushed::Gone,
-        // Like EPERM of a client that refuses descriptors and asks for one.
+        errno::EPERM => {
+            tracing::debug!(%error, "a client asks for descriptors and refuses them; closing");
+            Flushed::Gone
+        }
         _ => {
             tracing::warn!(%error, "cannot send; closing");
             Flushed::Gone
         }
     }
 }
+
+const _: () = assert!(limits::DESCRIPTORS == MAX_PER_MESSAGE, "the wire and the kernel agree");
 
 /// Lends descriptors as the kernel's interface wants them, without an allocation.
 fn lend<T>(fds: &[OwnedFd], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {

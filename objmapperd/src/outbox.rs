@@ -68,12 +68,12 @@ impl Outbox {
     /// Appends an ERROR frame.
     pub fn refuse(&mut self, id: u64, status: Status, retry_after_ms: u32, text: &dyn Display) {
         let at = self.bytes.len();
-        self.bytes.extend_from_slice(&Header::new(Op::Error, id, 0, 0).encode());
+        self.bytes.extend_from_slice(&[0; limits::HEADER]);
         self.bytes.extend_from_slice(&status.to_u16().to_le_bytes());
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes.extend_from_slice(&retry_after_ms.to_le_bytes());
         self.write_text(text);
-        self.patch_length(at);
+        self.head_frame(at, Op::Error, id, 0);
     }
 
     /// Appends a text, cut to what the wire allows; returns its length in bytes.
@@ -88,10 +88,12 @@ impl Outbox {
         u16::try_from(length).unwrap_or(0)
     }
 
-    /// Writes the length of the frame that began at `at` and ends here into its header.
-    pub fn patch_length(&mut self, at: usize) {
-        let length = u32::try_from(self.bytes.len() - at - limits::HEADER).unwrap_or(0);
-        self.patch(at, &length.to_le_bytes());
+    /// Writes the header of the frame that began at `at`, with room for it, and ends here.
+    #[inline]
+    pub fn head_frame(&mut self, at: usize, op: Op, id: u64, fds: u16) {
+        let length = u32::try_from(self.bytes.len() - at - limits::HEADER);
+        debug_assert!(length.is_ok(), "a frame is far below 4 GiB");
+        self.patch(at, &Header::new(op, id, length.unwrap_or(0), fds).encode());
     }
 
     /// Overwrites bytes that were appended before.

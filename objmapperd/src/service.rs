@@ -4,7 +4,8 @@
 //! decoded and puts its reply into the connection's outbox.
 
 mod many;
-pub mod objects;
+mod objects;
+mod place;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

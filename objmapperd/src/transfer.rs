@@ -80,7 +80,7 @@ impl Transfer {
                 // The first announcement leaves together with the reply's head.
                 self.announce(link);
             }
-            match link.flush(self.due > 0) {
+            match link.flush() {
                 Flushed::All if self.ended => return Step::Done(self.status),
                 Flushed::All => {}
                 Flushed::Blocked => return Step::Blocked,

@@ -225,7 +225,7 @@ fn who_stops_sending_is_answered_to_the_end() {
         let mut script = script(seed, BATCH);
         // A large body in the middle, and one at the end.
         script[BATCH / 2] = Asked::Get(Mode::Copy, 3);
-        script[BATCH - 1] = Asked::Get([Mode::Splice, Mode::Copy][seed as usize % 2], 3);
+        script[BATCH - 1] = Asked::Get(if seed % 2 == 0 { Mode::Splice } else { Mode::Copy }, 3);
         let mut peer = stage.batch(&script, |peer, out| {
             peer.send(out);
             peer.stream.shutdown_write().unwrap();

@@ -371,11 +371,11 @@ fn meanwhile<T: Send>(work: impl Fn(), others: [impl FnOnce() -> T + Send; 2]) -
     })
 }
 
-/// One thread puts a link to the outside in the place of a directory, and takes it away again,
-/// while others fetch through it. Whatever they get, it is never from outside.
-fn race(symlinks: &str) {
+/// While one thread does something to `/dir/file` again and again, others fetch it. Whatever they
+/// get, it is never from outside.
+fn race(symlinks: &str, swap: fn(&Daemon)) {
     /// Of each kind, for each who fetches.
-    const ENOUGH: usize = 500;
+    const ENOUGH: usize = 1000;
     let place = guarded();
     symlink("../secrets", place.path("link")).unwrap();
     let options = format!("symlinks = \"{symlinks}\"\n");
@@ -402,24 +402,45 @@ fn race(symlinks: &str) {
             });
         }
     };
+    meanwhile(|| swap(&daemon), [Mode::Fdpass, Mode::Copy].map(fetch));
+}
+
+/// A link to the outside in the place of the directory, and away again.
+fn swap_directory(daemon: &Daemon) {
     let [dir, away, link] = ["dir", "away", "link"].map(|name| daemon.path(name));
-    let swap = || {
-        fs::rename(&dir, &away).unwrap();
-        fs::rename(&link, &dir).unwrap();
-        fs::rename(&dir, &link).unwrap();
-        fs::rename(&away, &dir).unwrap();
-    };
-    meanwhile(swap, [Mode::Fdpass, Mode::Copy].map(fetch));
+    fs::rename(&dir, &away).unwrap();
+    fs::rename(&link, &dir).unwrap();
+    fs::rename(&dir, &link).unwrap();
+    fs::rename(&away, &dir).unwrap();
+}
+
+/// A link to the outside over the file, and a file over the link, each in one step.
+fn swap_file(daemon: &Daemon) {
+    let [file, link, other] = ["dir/file", "dir/l", "dir/f"].map(|name| daemon.path(name));
+    symlink("../../secrets/file", &link).unwrap();
+    fs::hard_link(daemon.path("file"), &other).unwrap();
+    fs::rename(&link, &file).unwrap();
+    fs::rename(&other, &file).unwrap();
 }
 
 #[test]
-fn a_race_of_renames_with_links_refused() {
-    race("refuse");
+fn a_race_of_directory_and_link_with_links_refused() {
+    race("refuse", swap_directory);
 }
 
 #[test]
-fn a_race_of_renames_with_links_followed() {
-    race("beneath");
+fn a_race_of_directory_and_link_with_links_followed() {
+    race("beneath", swap_directory);
+}
+
+#[test]
+fn a_race_of_file_and_link_with_links_refused() {
+    race("refuse", swap_file);
+}
+
+#[test]
+fn a_race_of_file_and_link_with_links_followed() {
+    race("beneath", swap_file);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn seen(client: &mut Client, uri: &str, mode: Mode) -> Result<(Vec<u8>, Version)
 /// connection, and sees to it that the second was a hit of the index and saw what happened.
 #[track_caller]
 fn sees(
-    setup: Setup,
+    setup: &Setup,
     uri: &str,
     prepare: fn(&Daemon),
     change: fn(&Daemon),
@@ -67,7 +67,7 @@ fn sees(
 }
 
 fn plain(change: fn(&Daemon), expected: Result<&[u8], Status>) {
-    sees(Setup::default().unprivileged(), "/dir/file", |_| {}, change, expected);
+    sees(&Setup::default().unprivileged(), "/dir/file", |_| {}, change, expected);
 }
 
 #[test]
@@ -157,14 +157,14 @@ fn a_link_that_points_elsewhere() {
         fs::rename(daemon.path("dir/fresh"), daemon.path("dir/link")).unwrap();
     };
     let setup = Setup::default().root_options("symlinks = \"beneath\"\n");
-    sees(setup, "/dir/link", prepare, change, Ok(NEW));
+    sees(&setup, "/dir/link", prepare, change, Ok(NEW));
 }
 
 #[test]
 fn a_name_that_needs_escapes() {
     let prepare = |daemon: &Daemon| drop(daemon.write("dir/two words%", OLD));
     let change = |daemon: &Daemon| drop(daemon.write("dir/two words%", NEW));
-    sees(Setup::default(), "/dir/two%20words%25", prepare, change, Ok(NEW));
+    sees(&Setup::default(), "/dir/two%20words%25", prepare, change, Ok(NEW));
 }
 
 #[test]

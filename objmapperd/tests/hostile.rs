@@ -109,7 +109,7 @@ fn half_frames() {
     let whole = a_get(&mut peers[0], Mode::Copy, "/neighbour/small");
     for (number, peer) in peers.iter().enumerate() {
         // Half a header, half a payload, and a long promise.
-        peer.send(&whole[..1 + number * 2]);
+        peer.send(&whole[..=number * 2]);
         let promise = u32::try_from(limits::REQUEST_PAYLOAD).unwrap();
         daemon.greeted().send(&header(promise, Op::GetMany as u8, 0, 0, 9));
     }
@@ -376,14 +376,13 @@ fn descriptors_that_nobody_asked_for() {
         let fds = vec![null.as_fd(); count];
         for mut peer in [daemon.peer(), daemon.greeted()] {
             let bytes = header(0, Op::Ping as u8, 0, declared, 2);
-            match peer.send_with(&bytes, &fds) {
-                Err(error) => assert!(refused && error.errno() == errno::EPERM, "{error}"),
+            if let Err(error) = peer.send_with(&bytes, &fds) {
+                assert!(refused && error.errno() == errno::EPERM, "{error}");
+            } else {
                 // The kernel lets them through: they are closed, and the peer may be sent away.
-                Ok(_) => {
-                    assert!(!refused);
-                    peer.stream.shutdown_write().unwrap();
-                    while peer.frame_or_end().is_some() {}
-                }
+                assert!(!refused);
+                peer.stream.shutdown_write().unwrap();
+                while peer.frame_or_end().is_some() {}
             }
             neighbour.check();
         }

@@ -24,8 +24,7 @@ fn plant(place: &Place) -> (usize, u64) {
     let (mut files, mut bytes) = (0, 0);
     for number in 0..600_u64 {
         let depth = numbers.below(5);
-        let mut name: Vec<u8> =
-            (0..depth).flat_map(|_| [b'a' + numbers.below(3) as u8, b'/']).collect();
+        let mut name: Vec<u8> = (0..depth).flat_map(|_| [b"abc"[numbers.below(3)], b'/']).collect();
         match number % 10 {
             0 => name.extend_from_slice("süß & 100% \"?#\"".as_bytes()),
             1 => name.extend_from_slice(b"\xff\xfe not utf-8 "),

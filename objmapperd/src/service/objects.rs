@@ -1,25 +1,19 @@
 //! GET, STAT, LIST and the small ones; [`super::many`] has GET_MANY.
 
-use objmapper::{Delivery, Fill, How, Listing, Miss, Object, Patience, Want};
+use objmapper::{Listing, Miss, Patience, Want};
 use objmapper_proto::frame::Op;
-use objmapper_proto::reply::{Entry, Reply};
+use objmapper_proto::reply::{Entries, Entry, Reply};
 use objmapper_proto::{
-    Delivery as Form, Get, Header, List, Mode, ObjectHead, Range, Reason, Request, Status, limits,
+    Delivery as Form, Get, List, ObjectHead, Range, Reason, Request, Status, limits,
 };
 
+use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
 use crate::connection::Connection;
-use crate::link::Flushed;
-use crate::outbox::Outbox;
 use crate::session::Agreed;
-use crate::transfer::Transfer;
 
 /// Milliseconds after which a client may try again what was refused for want of something.
 const RETRY_MS: u32 = 20;
-
-/// Bytes of a head; far below what an inline body leaves of a `u32`.
-#[allow(clippy::cast_possible_truncation)]
-const HEAD: u32 = ObjectHead::SIZE as u32;
 
 /// Bytes of frame that an item may need beside its inline body.
 pub(super) const ITEM: usize = ObjectHead::SIZE + limits::TEXT;
@@ -63,71 +57,42 @@ impl Service {
 
     #[inline]
     fn get(&self, c: &mut Connection, id: u64, get: &Get<'_>, agreed: Agreed) -> Answer {
-        let (mode, reason) = self.mode(get.mode);
-        if let Some(stuck) = make_room(c, agreed, mode) {
-            return stuck;
-        }
-        let room = (agreed.max_payload - ITEM) as u64;
-        let want = Want { uri: get.uri, mode, range: get.range, room };
-        let answer = match self.house.store.deliver(&mut c.caller, &want, self.patience) {
-            Ok(delivery) => self.object(c, id, delivery, reason, agreed.max_payload),
-            Err(miss) => self.miss(c, id, &miss),
+        let claim = match claim(c, agreed, get.mode) {
+            Claim::Flush => match flush_and_claim(c, agreed, get.mode) {
+                Ok(claim) => claim,
+                Err(stuck) => return stuck,
+            },
+            claim => claim,
+        };
+        let want = Want {
+            uri: get.uri,
+            mode: get.mode,
+            range: get.range,
+            room: (agreed.max_payload - ITEM) as u64,
+            descriptors: claim == Claim::Descriptor,
+        };
+        let at = c.link.outbox.bytes().len();
+        c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
+        let placed = self
+            .house
+            .store
+            .deliver(&mut c.caller, &want, self.patience)
+            .and_then(|delivery| self.place(c, id, delivery, agreed.max_payload));
+        let answer = match placed {
+            Ok(placed) => {
+                let fds = u16::from(placed == Placed::Descriptor);
+                c.link.outbox.head_frame(at, Op::Object, id, fds);
+                if placed == Placed::Body { Answer::Body } else { Answer::Done }
+            }
+            Err(miss) => {
+                c.link.outbox.bytes().truncate(at);
+                self.miss(c, id, &miss)
+            }
         };
         if answer != Answer::Cold {
             self.counters.of(get.mode).add(1);
         }
         answer
-    }
-
-    /// `auto` sends bytes while descriptors are scarce.
-    #[inline]
-    pub(super) fn mode(&self, asked: Mode) -> (Mode, Option<Reason>) {
-        if asked == Mode::Auto && self.house.ledger.is_scarce() {
-            return (Mode::Copy, Some(Reason::Descriptors));
-        }
-        (asked, None)
-    }
-
-    #[inline]
-    fn object(
-        &self,
-        c: &mut Connection,
-        id: u64,
-        d: Delivery,
-        reason: Option<Reason>,
-        max_payload: usize,
-    ) -> Answer {
-        let reason = reason.unwrap_or(d.reason);
-        match d.how {
-            How::Descriptor(fd) => {
-                let head = head(&d.object, d.range, Form::Descriptor, reason);
-                put_head(&mut c.link.outbox, id, &head, 1, 0);
-                c.link.outbox.push(fd);
-                self.counters.descriptors.add(1);
-                Answer::Done
-            }
-            How::Inline(body) => {
-                let at = c.link.outbox.bytes().len();
-                let head = head(&d.object, d.range, Form::Inline, reason);
-                put_head(&mut c.link.outbox, id, &head, 0, d.range.length);
-                match body.fill(c.link.outbox.bytes(), self.patience) {
-                    Ok(Fill::Whole) => {
-                        self.counters.body_bytes.add(d.range.length);
-                        Answer::Done
-                    }
-                    failed => {
-                        c.link.outbox.bytes().truncate(at);
-                        self.miss(c, id, &failed.err().unwrap_or(Miss::WouldBlock))
-                    }
-                }
-            }
-            How::Stream(body) => {
-                let head = head(&d.object, d.range, Form::Stream, reason);
-                put_head(&mut c.link.outbox, id, &head, 0, 0);
-                c.body = Some(Transfer::new(body, id, max_payload));
-                Answer::Body
-            }
-        }
     }
 
     /// Answers what could not be met, or says that it has to be asked with patience.
@@ -157,8 +122,13 @@ impl Service {
         let answer = match self.house.store.stat(&mut c.caller, uri, self.patience) {
             Ok(object) => {
                 let range = Range { offset: 0, length: 0 };
-                let head = head(&object, range, Form::None, Reason::Asked);
-                put_head(&mut c.link.outbox, id, &head, 0, 0);
+                let at = c.link.outbox.bytes().len();
+                let out = c.link.outbox.bytes();
+                out.extend_from_slice(&[0; limits::HEADER]);
+                out.extend_from_slice(
+                    &head(&object, range, Form::None, Reason::Asked).encode(0, 0),
+                );
+                c.link.outbox.head_frame(at, Op::Object, id, 0);
                 Answer::Done
             }
             Err(miss) => self.miss(c, id, &miss),
@@ -185,9 +155,8 @@ impl Service {
         let mut next = page.next.as_deref().unwrap_or_default();
         let mut before: Option<&[u8]> = None;
         for name in &page.names {
-            if entries.len() + Entry::FIXED + name.name.len()
-                > agreed.max_payload - limits::CURSOR - 8
-            {
+            let length = entries.len() + Entry::FIXED + name.name.len();
+            if length > agreed.max_payload - limits::CURSOR - Entries::FIXED {
                 next = before.unwrap_or_default();
                 break;
             }
@@ -195,8 +164,10 @@ impl Service {
             Entry { kind, size, mtime_ns, name: &name.name }.encode(&mut entries);
             before = Some(&name.name);
         }
-        if let Some(page) = objmapper_proto::Entries::new(next, &entries) {
-            Reply::Entries(page).encode(id, 0, c.link.outbox.bytes());
+        match Entries::new(next, &entries) {
+            Some(page) => Reply::Entries(page).encode(id, 0, c.link.outbox.bytes()),
+            // Not reachable: these entries were encoded just now.
+            None => c.link.outbox.refuse(id, Status::Io, 0, &"the listing cannot be encoded"),
         }
         Answer::Done
     }
@@ -208,63 +179,4 @@ fn whole_lines(text: &str, most: usize) -> &str {
         None => text,
         Some(front) => front.rfind('\n').and_then(|end| text.get(..=end)).unwrap_or_default(),
     }
-}
-
-/// Sees to it that one more descriptor may be opened and can go with what waits in the
-/// outbox.
-#[inline]
-fn make_room(c: &mut Connection, agreed: Agreed, mode: Mode) -> Option<Answer> {
-    if has_room(c, agreed, mode) {
-        return None;
-    }
-    match c.link.flush(false) {
-        Flushed::All if has_room(c, agreed, mode) => None,
-        Flushed::All => Some(Answer::Stuck(Flushed::Full)),
-        stuck => Some(Answer::Stuck(stuck)),
-    }
-}
-
-/// Whether a message may have one more descriptor, which is then reserved.
-#[inline]
-pub(super) fn has_room(c: &mut Connection, agreed: Agreed, mode: Mode) -> bool {
-    matches!(mode, Mode::Copy | Mode::Splice)
-        || c.link.outbox.descriptors() < agreed.max_descriptors && c.link.reserve()
-}
-
-#[inline]
-pub(super) fn head(object: &Object, range: Range, delivery: Form, reason: Reason) -> ObjectHead {
-    // Only bytes that we read can have been checked by us.
-    let flags = match delivery {
-        _ if object.immutable => ObjectHead::IMMUTABLE,
-        Form::Inline | Form::Stream => ObjectHead::CHECKED,
-        Form::Descriptor | Form::None => 0,
-    };
-    ObjectHead {
-        status: Status::Ok,
-        kind: object.kind,
-        delivery,
-        reason,
-        flags,
-        size: object.size,
-        mtime_ns: object.mtime_ns,
-        version: object.version,
-        range,
-        seals: object.seals,
-    }
-}
-
-/// Appends an OBJECT frame up to where an inline body of `inline` bytes begins.
-#[inline]
-fn put_head(outbox: &mut Outbox, id: u64, head: &ObjectHead, fds: u16, inline: u64) {
-    let inline = inline_length(inline);
-    let length = HEAD + inline;
-    let out = outbox.bytes();
-    out.extend_from_slice(&Header::new(Op::Object, id, length, fds).encode());
-    out.extend_from_slice(&head.encode(0, inline));
-}
-
-#[inline]
-pub(super) fn inline_length(length: u64) -> u32 {
-    debug_assert!(length <= limits::INLINE as u64);
-    u32::try_from(length).unwrap_or(0)
 }

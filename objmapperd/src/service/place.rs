@@ -1,0 +1,136 @@
+//! Putting deliveries into the outbox, and finding out first whether a descriptor may
+//! be among them. GET places one in a frame, GET_MANY many.
+
+use objmapper::{Delivery, Fill, How, Miss, Mode, Object};
+use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
+
+use super::{Answer, Service};
+use crate::connection::Connection;
+use crate::link::Flushed;
+use crate::outbox::Outbox;
+use crate::session::Agreed;
+use crate::transfer::Transfer;
+
+/// What a delivery became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// A descriptor that leaves with the frame.
+    Descriptor,
+    /// Bytes in the frame.
+    Inline,
+    /// A body that follows the frame.
+    Body,
+}
+
+/// Whether a descriptor may go out next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// One is reserved.
+    Descriptor,
+    /// None is needed, or `auto` must do without.
+    Bytes,
+    /// Not before what waits has left.
+    Flush,
+}
+
+/// Reserves a descriptor for a request in this mode.
+#[inline]
+pub(super) fn claim(c: &mut Connection, agreed: Agreed, mode: Mode) -> Claim {
+    if matches!(mode, Mode::Copy | Mode::Splice) {
+        Claim::Bytes
+    } else if c.link.outbox.descriptors() >= agreed.max_descriptors {
+        Claim::Flush
+    } else if c.link.reserve() {
+        Claim::Descriptor
+    } else if mode == Mode::Auto {
+        Claim::Bytes
+    } else {
+        Claim::Flush
+    }
+}
+
+/// Sends what waits, then tries again; says how the request is stuck if that is no help.
+pub(super) fn flush_and_claim(
+    c: &mut Connection,
+    agreed: Agreed,
+    mode: Mode,
+) -> Result<Claim, Answer> {
+    match c.link.flush() {
+        Flushed::All => match claim(c, agreed, mode) {
+            Claim::Flush => Err(Answer::Stuck(Flushed::Full)),
+            claim => Ok(claim),
+        },
+        stuck => Err(Answer::Stuck(stuck)),
+    }
+}
+
+impl Service {
+    /// Appends head and inline body of a delivery, or nothing if it fails.
+    #[inline]
+    pub(super) fn place(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        d: Delivery,
+        max_payload: usize,
+    ) -> Result<Placed, Miss> {
+        let head = |form| head(&d.object, d.range, form, d.reason);
+        let out = c.link.outbox.bytes();
+        match d.how {
+            How::Descriptor(fd) => {
+                out.extend_from_slice(&head(Form::Descriptor).encode(0, 0));
+                c.link.outbox.push(fd);
+                self.counters.descriptors.add(1);
+                Ok(Placed::Descriptor)
+            }
+            How::Inline(body) => {
+                let at = out.len();
+                let length = u32::try_from(d.range.length).unwrap_or(0);
+                debug_assert!(d.range.length <= limits::INLINE as u64);
+                out.extend_from_slice(&head(Form::Inline).encode(0, length));
+                match body.fill(out, self.patience) {
+                    Ok(Fill::Whole) => {
+                        self.counters.body_bytes.add(d.range.length);
+                        Ok(Placed::Inline)
+                    }
+                    failed => {
+                        out.truncate(at);
+                        Err(failed.err().unwrap_or(Miss::WouldBlock))
+                    }
+                }
+            }
+            How::Stream(body) => {
+                out.extend_from_slice(&head(Form::Stream).encode(0, 0));
+                c.body = Some(Transfer::new(body, id, max_payload));
+                Ok(Placed::Body)
+            }
+        }
+    }
+}
+
+/// Appends the head and the text of a refusal.
+pub(super) fn place_refusal(outbox: &mut Outbox, status: Status, miss: &Miss) {
+    let at = outbox.bytes().len();
+    let failed = ObjectHead::failed(status);
+    outbox.bytes().extend_from_slice(&failed.encode(0, 0));
+    let length = outbox.write_text(miss);
+    outbox.patch(at, &failed.encode(length, 0));
+}
+
+/// What the wire says of an object.
+#[inline]
+pub(super) fn head(object: &Object, range: Range, delivery: Form, reason: Reason) -> ObjectHead {
+    let flags = if object.immutable { ObjectHead::IMMUTABLE } else { ObjectHead::CHECKED };
+    ObjectHead {
+        status: Status::Ok,
+        kind: object.kind,
+        delivery,
+        reason,
+        flags,
+        size: object.size,
+        mtime_ns: object.mtime_ns,
+        version: object.version,
+        range,
+        seals: object.seals,
+    }
+}
