@@ -1,7 +1,8 @@
 //! Where bytes are: the one open seam of the core.
 //!
-//! A mount binds a prefix to a [`Backing`]. So far there is one, [`tree`]; a store
-//! of memory objects, a keyspace or a remote store implement the same four verbs.
+//! A mount binds a prefix to a [`Backing`]. So far there is one, [`tree`], and an object
+//! is a file that can change; one that keeps sealed memory or bytes will make [`Found`]
+//! say which, and needs nothing else above this line.
 
 pub mod tree;
 

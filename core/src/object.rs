@@ -43,11 +43,16 @@ impl Object {
 
 /// The version of a file that looks like `identity` at `now_ns`.
 ///
-/// The change time cannot be set and moves with every change, but only as finely as
+/// The change time cannot be set and moves with every write(2), but only as finely as
 /// the file system's clock ticks: a file that changed within the present tick may
 /// change again and look the same. Such a file gets a version that is never given
-/// again, so that an equal version is proof of equal content. (git's index has the
-/// same problem and calls it "racily clean".)
+/// again, so that an equal version means equal content. (git's index has the same
+/// problem and calls it "racily clean".)
+///
+/// It rests on this order: `now_ns` is read before the content is, so whatever changes
+/// the content later carries a later time. Three things escape it: a writer with a
+/// shared mapping (the kernel moves the time at the first write to a clean page only),
+/// a clock that is set back, and a file server that stamps by a clock of its own.
 #[inline]
 fn version(identity: &Identity, now_ns: i64) -> Version {
     let settled = identity.ctime_ns < now_ns.saturating_sub(tick_of(identity.ctime_ns));

@@ -94,7 +94,7 @@ pub enum Miss {
     #[error("the file system failed: {0}")]
     Fault(os::Error),
     /// It would have had to wait, and [`crate::Patience::Never`] was given.
-    #[error("not in memory: ask again where waiting is allowed")]
+    #[error("it would have to wait for a disk: ask again")]
     WouldBlock,
 }
 

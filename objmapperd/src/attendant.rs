@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use objmapper::Patience;
+use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Status, Violation, limits};
 
@@ -119,12 +120,13 @@ impl Attendant {
                 Served::Stuck(flushed) => return stuck(flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return Turn::Close,
             }
-            match self.input.read(c) {
+            match self.input.read(c, self.service.house.refuses_descriptors) {
                 // A peer that only shut its sending side down has had its replies.
                 Read::Bytes(0) | Read::Gone => return Turn::Close,
+                Read::Uninvited => return self.uninvited(c),
                 Read::Bytes(_) if hung_up => {}
-                // Less than asked for: the socket is empty (there are no descriptors to
-                // stop at).
+                // Less than asked for: the socket is empty. (A read also stops at descriptors,
+                // but none can come.)
                 Read::Bytes(n) => c.drained = n < READ,
                 Read::Empty => return self.rest(c),
             }
@@ -136,8 +138,9 @@ impl Attendant {
     /// is not whole yet.
     fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
         while c.leftover.len() < c.wanted {
-            match self.input.read(c) {
+            match self.input.read(c, self.service.house.refuses_descriptors) {
                 Read::Bytes(0) | Read::Gone => return Some(Turn::Close),
+                Read::Uninvited => return Some(self.uninvited(c)),
                 Read::Empty => return Some(self.rest(c)),
                 Read::Bytes(n) => {
                     c.leftover.extend_from_slice(self.input.bytes());
@@ -149,6 +152,13 @@ impl Attendant {
             }
         }
         None
+    }
+
+    /// Descriptors came; they are closed already.
+    fn uninvited(&self, c: &mut Connection) -> Turn {
+        let why = "this daemon takes none: HELLO_ACK said so";
+        self.violated(c, &Violation::Descriptors { declared: 0, arrived: 1, why });
+        stuck(c.link.flush()).unwrap_or(Turn::Close)
     }
 
     /// A connection that is over. What its peer has not taken yet counts against
@@ -292,6 +302,8 @@ enum Read {
     Bytes(usize),
     Empty,
     Gone,
+    /// Descriptors, which nobody asked for.
+    Uninvited,
 }
 
 impl Input {
@@ -340,7 +352,7 @@ impl Input {
     }
 
     /// Reads behind what there is.
-    fn read(&mut self, c: &Connection) -> Read {
+    fn read(&mut self, c: &Connection, refused: bool) -> Read {
         // An unfinished frame is at most one request long; with it at the front there
         // is room for a whole read behind it.
         if self.start > 0 {
@@ -348,7 +360,15 @@ impl Input {
             (self.start, self.end) = (0, self.end - self.start);
         }
         let room = self.buffer.get_mut(self.end..self.end + READ).unwrap_or_default();
-        match c.link.socket.recv_bytes(room) {
+        let read = if refused {
+            c.link.socket.recv_bytes(room)
+        } else {
+            match c.link.socket.recv(room, &mut FdQueue::with_capacity(0)) {
+                Ok(received) if received.cut => return Read::Uninvited,
+                other => other.map(|received| received.bytes),
+            }
+        };
+        match read {
             Ok(n) => {
                 self.end += n;
                 Read::Bytes(n)

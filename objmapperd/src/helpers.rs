@@ -1,8 +1,10 @@
 //! Helpers: a few threads that may wait for a disk.
 //!
-//! A request that would have to wait (a cold name, a cold page, a directory) takes its
-//! connection here, where it gets a turn like any other, only with patience. A worker
-//! thus never waits, and replies stay in order because the connection is here, whole.
+//! A request that would have to wait (a cold name, a cold page of a small body, a
+//! directory) takes its connection here, where it gets a turn like any other, only with
+//! patience; replies stay in order because the connection is here, whole. (Opens on
+//! network and user-space file systems may wait in a worker all the same: the kernel
+//! cannot say beforehand.)
 
 use std::collections::VecDeque;
 use std::sync::Arc;

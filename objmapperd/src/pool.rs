@@ -15,8 +15,8 @@
 //! ten thousand busy connections without starving one.
 //!
 //! What a turn does is behind [`Serve`]: this module knows readiness, queues and
-//! ownership, and nothing of protocols. Other scheduling models can take its place
-//! beside [`worker`]; they need the same three things of a connection.
+//! ownership, and nothing of protocols. Another scheduling model would offer the same
+//! [`Serve`] and [`Turn`]; [`Loan`], the way back, is still tied to this one.
 
 pub mod sleep;
 pub mod slots;

@@ -57,7 +57,7 @@ struct Running {
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     // Before any thread: they inherit the mask, and the environment may still change.
-    let signals = Signals::block(&[Signal::Terminate, Signal::Interrupt])?;
+    let signals = Signals::block(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup])?;
     signal::ignore_sigpipe()?;
     let inherited = service_manager::listen_fds()?;
     let notify = Notify::from_env()?;
@@ -115,6 +115,7 @@ fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
         store: Store::with_limits(Mounts::new(mounts)?, limits, bounds),
         ledger: Ledger::new(descriptor_limits(settings, nofile)?),
         metrics: Arc::default(),
+        refuses_descriptors: os::probe::features().refuse_descriptors,
         draining: AtomicBool::new(false),
     }))
 }
@@ -126,23 +127,30 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
     let l = &settings.limits;
     let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
     let per_user = if l.descriptors_per_uid == 0 { total / 2 } else { l.descriptors_per_uid };
-    // One message's worth in each thread's hands while it is being filled.
-    let threads = workers(settings) + settings.pool.helpers + 1;
-    let held = threads * os::fds::MAX_PER_MESSAGE;
-    let sum = OWN_DESCRIPTORS + held + settings.mounts.len() + l.connections;
+    let terms = [
+        ("our own", OWN_DESCRIPTORS + settings.mounts.len()),
+        ("connections (limits.connections)", l.connections),
+        ("a body under way on each", l.connections),
+        ("waiting to be sent (limits.descriptors_in_flight)", total),
+    ];
+    let sum: usize = terms.iter().map(|(_, n)| n).sum();
     if sum > nofile {
-        tracing::warn!(
-            "RLIMIT_NOFILE is {nofile}: {} of our own + {held} in {threads} threads' hands + \
-             limits.connections {} = {sum}; clients will be turned away before that limit. Raise \
-             LimitNOFILE= or lower limits.connections",
-            OWN_DESCRIPTORS + settings.mounts.len(),
-            l.connections,
+        let terms: Vec<_> = terms.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        tracing::info!(
+            "at the utmost {} = {sum} descriptors, RLIMIT_NOFILE is {nofile}: clients would be \
+             turned away before those limits are reached",
+            terms.join(" + ")
         );
     }
     anyhow::ensure!(
-        nofile > OWN_DESCRIPTORS + held,
-        "RLIMIT_NOFILE is {nofile}, at least {} are needed for {threads} threads: raise it",
-        OWN_DESCRIPTORS + held + 1
+        total < nofile,
+        "limits.descriptors_in_flight is {total}, RLIMIT_NOFILE {nofile}: the kernel would refuse to \
+         send first; lower the one or raise the other"
+    );
+    let least = OWN_DESCRIPTORS + settings.mounts.len() + os::fds::MAX_PER_MESSAGE;
+    anyhow::ensure!(
+        nofile > least,
+        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
     );
     // A message must fit, or its connection would wait for ever.
     let least = os::fds::MAX_PER_MESSAGE;
@@ -197,11 +205,7 @@ fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::R
         Listener::bind(&listen.path, options)
             .with_context(|| format!("cannot listen at {}", listen.path.display()))?
     };
-    if !socket::refuse_descriptors(listener.as_fd())? {
-        tracing::debug!(
-            "this kernel cannot refuse clients' descriptors; they are closed on arrival"
-        );
-    }
+    socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
 }
 
@@ -235,9 +239,16 @@ fn accept_until_told(
     loop {
         door.accept(|connection| pool.admit(connection));
         readiness.wait(&mut events, door.next_try())?;
-        if let Some(signal) = signals.next()? {
-            tracing::info!(?signal, "stopping");
-            return Ok(());
+        match signals.next()? {
+            // A terminal that closed, or somebody who expects a reload: no reason to part.
+            Some(Signal::Hangup) => {
+                tracing::info!("told to reload; settings are read at start only")
+            }
+            Some(signal) => {
+                tracing::info!(?signal, "stopping");
+                return Ok(());
+            }
+            None => {}
         }
     }
 }
@@ -254,7 +265,7 @@ fn drain(running: &Running, signals: &Signals, deadline: Duration) {
             tracing::warn!(connections = open(), ?deadline, "drain deadline passed; cutting off");
             return;
         }
-        if matches!(signals.next(), Ok(Some(_))) {
+        if matches!(signals.next(), Ok(Some(Signal::Terminate | Signal::Interrupt))) {
             tracing::warn!(connections = open(), "told again; cutting off");
             return;
         }

@@ -26,6 +26,8 @@ pub struct House {
     pub ledger: Arc<Ledger>,
     /// All counters.
     pub metrics: Arc<Metrics>,
+    /// Whether the kernel keeps clients from sending descriptors; else we look.
+    pub refuses_descriptors: bool,
     /// The daemon is stopping: answer what was asked, then part.
     pub draining: AtomicBool,
 }

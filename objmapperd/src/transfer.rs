@@ -2,6 +2,8 @@
 //!
 //! Only state and one step; [`crate::transfer_path`] is the loop that runs many.
 //!
+//! sendfile(2) waits for a disk where a page is cold, and with it all other bodies.
+//!
 //! A frame's length is announced before its bytes are there. If the file turns out
 //! shorter, the frame is filled up with zeros and END says CHANGED: the receiver
 //! throws the body away, and the stream of frames stays whole.

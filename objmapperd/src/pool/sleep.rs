@@ -5,6 +5,10 @@
 //! for sleepers after. Both sides put a sequentially consistent fence between their
 //! two steps, so at least one sees the other: work is never left with everybody
 //! asleep. (Checked with loom, see the tests.)
+//!
+//! The pairs: the giver stores into a deque (its `push` ends with a relaxed store of its
+//! end), fence, loads `count`; the sleeper stores its flag and `count`, fence, loads the
+//! deques' ends. `count` is raised before the flag, so it may lead, never lag.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
