@@ -242,7 +242,7 @@ fn accept_until_told(
         match signals.next()? {
             // A terminal that closed, or somebody who expects a reload: no reason to part.
             Some(Signal::Hangup) => {
-                tracing::info!("told to reload; settings are read at start only")
+                tracing::info!("told to reload; settings are read at start only");
             }
             Some(signal) => {
                 tracing::info!(?signal, "stopping");
