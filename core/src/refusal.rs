@@ -14,7 +14,9 @@ pub enum Refusal {
     #[error("{0}")]
     BadUri(#[from] UriError),
     /// The name is well formed and cannot name a file.
-    #[error("an escaped '/' or NUL cannot be part of a file's name")]
+    #[error(
+        "an escaped '/' or NUL, or an empty, '.' or '..' segment, cannot be part of a file's name"
+    )]
     BadName,
     /// Nothing has that name.
     #[error("no object of that name")]

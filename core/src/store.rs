@@ -269,7 +269,18 @@ impl std::ops::Deref for Path<'_> {
 
 /// Undoes the escapes. One that hides a `/` or a NUL would change where the path
 /// leads, and no file has such a name.
+///
+/// A path reference has been checked for segments that need resolving; what follows a
+/// scheme has not (`kv:..` is a key), and beneath a directory they would be a second
+/// name, and a way around the rules of a mount further down.
 fn decoded(text: &[u8]) -> Result<Path<'_>, Refusal> {
+    let mut segments = text.split(|&b| b == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let inner = segments.peek().is_some();
+        if matches!(segment, b"." | b"..") || segment.is_empty() && inner {
+            return Err(Refusal::BadName);
+        }
+    }
     if !text.contains(&b'%') {
         return Ok(Path::Plain(text));
     }

@@ -384,3 +384,36 @@ fn a_tree_that_is_none() {
     assert!(error(&forest.path("missing")).contains("missing"));
     assert!(error(&forest.path("a/file")).contains("a/file"));
 }
+
+/// `kv:..` is a name like any other, but beneath a directory such a segment would be a second
+/// name for what lies elsewhere, and a way around the rules of a mount further down.
+#[test]
+fn opaque_names_do_not_lead_around_a_mount() {
+    let forest = Forest::new();
+    forest.plant("tree", &["pub/file", "private/file"]);
+    let nobody = rules(&[]);
+    let all = rules(&[(Subject::Anyone, Verbs::ALL)]);
+    let mounts = Mounts::new(vec![
+        forest.mount("data:", "tree", all),
+        forest.mount("data:private", "tree/private", nobody),
+    ]);
+    let store = Store::new(mounts.unwrap());
+    let mut caller = user(7);
+    let mut status = |uri: &str| {
+        let want = Want { uri: uri.as_bytes(), ..Want::default() };
+        match store.deliver(&mut caller, &want, Patience::Block) {
+            Ok(_) => Status::Ok,
+            Err(Miss::Refused(refusal)) => refusal.status(),
+            Err(other) => panic!("{uri}: {other}"),
+        }
+    };
+    assert_eq!(status("data:pub/file"), Status::Ok);
+    assert_eq!(status("data:private/file"), Status::Denied);
+    for around in ["./private/file", "pub/../private/file", "pub//../private/file", "/private/file"]
+    {
+        assert_eq!(status(&format!("data:{around}")), Status::BadUri, "{around}");
+    }
+    let listing = Listing { prefix: b"data:./private", cursor: b"", limit: 9 };
+    let listed = store.list(&mut user(7), &listing);
+    assert_eq!(listed, Err(Miss::Refused(Refusal::BadName)));
+}

@@ -22,7 +22,7 @@ use std::time::Duration;
 use objmapper::Patience;
 use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::Split;
-use objmapper_proto::{Status, Violation, limits};
+use objmapper_proto::{Op, Status, Violation, limits};
 
 use crate::connection::Connection;
 use crate::helpers::Helpers;
@@ -37,11 +37,15 @@ use crate::transfer_path::Path;
 /// work), large enough that a pipeline of usual depth is one turn.
 const ITEMS: usize = 128;
 
+/// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
+const READS: usize = 4;
+
 /// Bytes that one recv asks for, beside an unfinished frame.
 const READ: usize = 64 * 1024;
 
-/// How long a connection waits for descriptors in flight to be taken. Not tuned.
-const FULL: Duration = Duration::from_millis(2);
+/// How long a connection waits for descriptors in flight to be taken, in milliseconds:
+/// at first, and at most after doubling each time it was in vain. Not tuned.
+const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=128;
 
 /// How often a connection that is over is asked whether its peer has taken the
 /// descriptors that were sent. Not tuned.
@@ -94,13 +98,14 @@ impl Attendant {
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
-        if let Some(turn) = stuck(c.link.flush()) {
+        if let Some(turn) = flush(c) {
             return turn;
         }
         if c.session.closing {
             return Turn::Close;
         }
         let mut items = ITEMS;
+        let mut reads = 0;
         c.drained = false;
         c.wanted = 0;
         loop {
@@ -109,15 +114,19 @@ impl Attendant {
                 // The head leaves together with the body's first frame.
                 return Turn::Leave;
             }
-            if let Some(turn) = stuck(c.link.flush()) {
+            if let Some(turn) = flush(c) {
                 return turn;
+            }
+            if !matches!(served, Served::Stuck(_)) {
+                c.waited_ms = 0;
             }
             match served {
                 Served::Hungry if c.drained => return self.rest(c),
-                Served::Hungry => {}
+                Served::Hungry if reads == READS => return Turn::Again,
+                Served::Hungry => reads += 1,
                 Served::Tired => return Turn::Again,
                 Served::Cold => return Turn::Leave,
-                Served::Stuck(flushed) => return stuck(flushed).unwrap_or(Turn::Again),
+                Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return Turn::Close,
             }
             match self.input.read(c, self.service.house.refuses_descriptors) {
@@ -158,7 +167,7 @@ impl Attendant {
     fn uninvited(&self, c: &mut Connection) -> Turn {
         let why = "this daemon takes none: HELLO_ACK said so";
         self.violated(c, &Violation::Descriptors { declared: 0, arrived: 1, why });
-        stuck(c.link.flush()).unwrap_or(Turn::Close)
+        flush(c).unwrap_or(Turn::Close)
     }
 
     /// A connection that is over. What its peer has not taken yet counts against
@@ -169,8 +178,12 @@ impl Attendant {
             return Turn::Close;
         }
         c.session.closing = true;
-        // Fails if the peer has gone, and then this is soon over.
-        let _ = c.link.socket.shutdown();
+        if !c.lingering {
+            c.lingering = true;
+            // Once: it wakes our own end as well. Fails if the peer has gone, and then
+            // this is soon over.
+            let _ = c.link.socket.shutdown();
+        }
         Turn::Later(LINGER)
     }
 
@@ -199,6 +212,10 @@ impl Attendant {
                 Err(violation) => return self.violated(c, &violation),
             };
             let id = frame.header.id;
+            // A GET_MANY counts its items itself.
+            if frame.header.op != Op::GetMany as u8 {
+                *items = items.saturating_sub(1);
+            }
             let answer = match c.session.admit(frame) {
                 Ok(Asked::Request(request, agreed)) => {
                     self.service.answer(c, id, request, agreed, items)
@@ -288,13 +305,22 @@ impl Serve for Attendant {
 }
 
 /// How a turn ends when replies cannot leave; `None` if they did.
-fn stuck(flushed: Flushed) -> Option<Turn> {
+fn stuck(c: &mut Connection, flushed: Flushed) -> Option<Turn> {
     match flushed {
         Flushed::All => None,
         Flushed::Blocked => Some(Turn::Blocked),
-        Flushed::Full => Some(Turn::Later(FULL)),
+        Flushed::Full => {
+            c.waited_ms = (c.waited_ms * 2).clamp(*WAIT_MS.start(), *WAIT_MS.end());
+            Some(Turn::Later(Duration::from_millis(c.waited_ms)))
+        }
         Flushed::Gone => Some(Turn::Close),
     }
+}
+
+/// Sends what waits; how the turn ends if that cannot leave.
+fn flush(c: &mut Connection) -> Option<Turn> {
+    let flushed = c.link.flush();
+    stuck(c, flushed)
 }
 
 /// What a read gave.

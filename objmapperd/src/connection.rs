@@ -28,6 +28,10 @@ pub struct Connection {
     pub wanted: usize,
     /// Whether the last read emptied the socket: then what comes next is a new edge.
     pub drained: bool,
+    /// Milliseconds that it waited last for descriptors in flight to be taken.
+    pub waited_ms: u64,
+    /// It is over, shut down, and stays only until its peer has taken what was sent.
+    pub lingering: bool,
     /// A body under way.
     pub body: Option<Transfer>,
     _open: OpenConnection,
@@ -43,6 +47,8 @@ impl Connection {
             leftover: Vec::new(),
             wanted: 0,
             drained: true,
+            waited_ms: 0,
+            lingering: false,
             body: None,
             _open: open,
         }

@@ -47,6 +47,8 @@ pub struct Ledger {
     refusals: AtomicU64,
     /// When everybody was asked last.
     swept_ns: AtomicU64,
+    /// Connections that are closed and still owe.
+    debts: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +134,7 @@ impl Ledger {
             entries: Mutex::new(Slab::new()),
             refusals: AtomicU64::new(0),
             swept_ns: AtomicU64::new(0),
+            debts: AtomicUsize::new(0),
         })
     }
 
@@ -150,7 +153,11 @@ impl Ledger {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| {
             self.settle(entry);
-            !(entry.closed.load(Ordering::Acquire) && entry.count() == 0)
+            let paid = entry.closed.load(Ordering::Acquire) && entry.count() == 0;
+            if paid {
+                self.debts.fetch_sub(1, Ordering::Relaxed);
+            }
+            !paid
         });
     }
 
@@ -169,9 +176,7 @@ impl Ledger {
     /// Number in flight at most, the limit, how often a limit was met, and how many
     /// connections are closed and still owe.
     pub fn figures(&self) -> (usize, usize, u64, usize) {
-        let entries = self.entries.lock();
-        let debts = entries.iter().filter(|(_, e)| e.closed.load(Ordering::Relaxed)).count();
-        drop(entries);
+        let debts = self.debts.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
         (total, self.limits.total, self.refusals.load(Ordering::Relaxed), debts)
     }
@@ -282,6 +287,7 @@ impl Drop for Tab {
         } else {
             // The socket stays, to be asked; for the peer this is the end all the same.
             let _ = self.entry.socket.shutdown();
+            self.ledger.debts.fetch_add(1, Ordering::Relaxed);
             self.entry.closed.store(true, Ordering::Release);
         }
     }

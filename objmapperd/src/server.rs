@@ -62,7 +62,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let inherited = service_manager::listen_fds()?;
     let notify = Notify::from_env()?;
 
-    let (_, nofile) = os::limits::raise_nofile()?;
+    let nofile = match os::limits::raise_nofile() {
+        Ok((_, nofile)) => nofile,
+        Err(error) => {
+            tracing::warn!(%error, "the soft limit of descriptors stays as it is");
+            os::limits::nofile()?.0
+        }
+    };
     let house = house(settings, nofile)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
@@ -78,8 +84,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 
     say(notify.as_ref(), "STOPPING=1\nSTATUS=Draining");
     drop(door);
-    drain(&running, &signals, settings.drain_deadline);
-    stop(running);
+    if drain(&running, &signals, settings.drain_deadline) {
+        stop(running);
+    }
+    // Else threads may be waiting for a disk or a peer: they end with the process.
     tracing::info!("stopped");
     Ok(())
 }
@@ -253,8 +261,9 @@ fn accept_until_told(
     }
 }
 
-/// Lets every connection finish what it was asked, until the deadline or another signal.
-fn drain(running: &Running, signals: &Signals, deadline: Duration) {
+/// Lets every connection finish what it was asked, until the deadline or another
+/// signal; returns whether all did.
+fn drain(running: &Running, signals: &Signals, deadline: Duration) -> bool {
     let house = &running.house;
     house.draining.store(true, Ordering::SeqCst);
     running.pool.rouse();
@@ -263,14 +272,15 @@ fn drain(running: &Running, signals: &Signals, deadline: Duration) {
     while open() > 0 {
         if Instant::now() >= end {
             tracing::warn!(connections = open(), ?deadline, "drain deadline passed; cutting off");
-            return;
+            return false;
         }
         if matches!(signals.next(), Ok(Some(Signal::Terminate | Signal::Interrupt))) {
             tracing::warn!(connections = open(), "told again; cutting off");
-            return;
+            return false;
         }
         std::thread::sleep(DRAIN_LOOK);
     }
+    true
 }
 
 fn stop(running: Running) {

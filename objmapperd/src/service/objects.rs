@@ -29,16 +29,18 @@ impl Service {
         agreed: Agreed,
         items: &mut usize,
     ) -> Answer {
-        if !matches!(request, Request::GetMany(_)) {
-            *items -= 1;
-        }
         match request {
             Request::Get(get) => self.get(connection, id, &get, agreed),
             Request::GetMany(many) => self.many(connection, id, &many, agreed, items),
             Request::Stat(uri) => self.stat(connection, id, uri),
-            Request::List(list) => self.list(connection, id, &list, agreed),
+            Request::List(list) => {
+                // A page costs a pass over its directory: a turn's worth.
+                *items = 0;
+                self.list(connection, id, &list, agreed)
+            }
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
             Request::Stats => {
+                *items = 0;
                 let stats = self.house.stats();
                 self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
             }
