@@ -197,9 +197,12 @@ fn what_is_no_socket_is_left_alone() {
 #[test]
 fn a_start_that_cannot_succeed_says_why() {
     let place = Place::new();
-    let (code, said) = failed(Setup::default().nofile(500).spawn(&place), &place);
+    let (code, said) = failed(Setup::default().nofile(300).spawn(&place), &place);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("RLIMIT_NOFILE is 500, at least") && said.contains("raise it"), "{said}");
+    assert!(
+        said.contains("RLIMIT_NOFILE is 300, more than") && said.contains("raise it"),
+        "{said}"
+    );
     assert!(!place.socket().exists());
 
     if !is_root() {
