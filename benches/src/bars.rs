@@ -1,0 +1,230 @@
+//! All that the project promises about speed, measured in one go.
+//!
+//! A bar is a demand and what was measured; the floor's figure stands beside it where there is
+//! one, so that a slow machine is not taken for a slow daemon: ratios hold everywhere, microseconds
+//! only on a machine whose own floor leaves room for them.
+
+mod groups;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+use crate::cli::BarsArgs;
+use crate::load::Load;
+use crate::placement::{Placement, last_cpu};
+use crate::report;
+use crate::run::daemon_arguments;
+use crate::servers::{Server, find_daemon};
+use crate::stop::Stop;
+use crate::summary::{Summary, round3};
+use crate::tree::Tree;
+use crate::turns::{self, Outcome, Rules, Side};
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bar {
+    name: String,
+    demand: String,
+    /// `None` if it could not be measured.
+    measured: Option<f64>,
+    /// The same figure of the floor, where that means something.
+    floor: Option<f64>,
+    met: bool,
+    /// What else there is to say.
+    note: String,
+}
+
+/// What a figure must be.
+#[derive(Debug, Clone, Copy)]
+enum Demand {
+    AtMost(f64),
+    Below(f64),
+    Above(f64),
+    AtLeast(f64),
+    /// 1, give or take.
+    Within(f64),
+}
+
+impl Demand {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => value <= limit,
+            Self::Below(limit) => value < limit,
+            Self::Above(limit) => value > limit,
+            Self::AtLeast(limit) => value >= limit,
+            Self::Within(share) => (value - 1.0).abs() <= share,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(limit) => format!("<= {limit}"),
+            Self::Below(limit) => format!("< {limit}"),
+            Self::Above(limit) => format!("> {limit}"),
+            Self::AtLeast(limit) => format!(">= {limit}"),
+            Self::Within(share) => format!("1 +- {share}"),
+        }
+    }
+}
+
+impl Bar {
+    fn new(name: &str, demand: Demand, measured: Option<f64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            demand: demand.text(),
+            measured: measured.map(round3),
+            floor: None,
+            met: measured.is_some_and(|value| demand.is_met(value)),
+            note: String::new(),
+        }
+    }
+
+    fn floor(mut self, value: f64) -> Self {
+        self.floor = Some(round3(value));
+        self
+    }
+
+    fn note(mut self, text: impl Into<String>) -> Self {
+        self.note = text.into();
+        self
+    }
+}
+
+/// What all groups share.
+struct Bench<'a> {
+    args: &'a BarsArgs,
+    program: PathBuf,
+    /// Client and server on one CPU.
+    pinned: Placement,
+    stop: Stop,
+    /// Share of the CPU that others took, of each measurement.
+    others: Mutex<Vec<f64>>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    all_met: bool,
+    /// Share of the CPU that other processes took, in the most disturbed measurement.
+    others: f64,
+    bars: Vec<Bar>,
+}
+
+/// Measures and prints; whether every bar is met.
+pub(crate) fn run(args: &BarsArgs) -> Result<bool> {
+    let stop = Stop::install(args.time_limit)?;
+    objmapper_os::limits::raise_nofile()?;
+    let program = find_daemon(args.daemon.as_deref())?;
+    let cpu = args.cpu.map_or_else(last_cpu, Ok)?;
+    let bench =
+        Bench { args, program, pinned: Placement::together(cpu), stop, others: Mutex::default() };
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let mut bars = Vec::new();
+    for (name, group) in groups::ALL.iter().filter(|(name, _)| wanted(name)) {
+        turns::progress(name);
+        // A thread for each, since a place on a CPU cannot be taken back.
+        let group = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| group(&bench));
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("{name}: panicked")))
+        });
+        bars.extend(group?);
+    }
+    let all_met = bars.iter().all(|bar| bar.met);
+    let others = round3(bench.others.lock().iter().copied().fold(0.0, f64::max));
+    if args.json {
+        report::print_json(&Answer { all_met, others, bars })?;
+    } else {
+        let share = others * 100.0;
+        report::print(&format!(
+            "{}\nother processes took {share:.0} % of the CPU in the most disturbed measurement",
+            table(&bars)
+        ))?;
+    }
+    Ok(all_met)
+}
+
+impl Bench<'_> {
+    fn daemon(&self, tree: &Tree, workers: Option<u32>, place: Placement) -> Result<Server> {
+        let arguments = daemon_arguments(&self.args.daemon_arg, workers);
+        Server::daemon(&self.program, root(tree)?, &arguments, place)
+    }
+
+    fn floor(&self, tree: &Tree, place: Placement) -> Result<Server> {
+        self.stop.check()?;
+        Server::floor(root(tree)?, place)
+    }
+
+    /// Many connections take fewer and longer rounds: fairness shows over time.
+    fn take(&self, sides: &[Side<'_>], conns: usize, place: Placement) -> Result<Outcome> {
+        let longer = if conns > 1 { 3 } else { 1 };
+        let (time, rounds) = (self.args.round * longer, self.args.rounds.div_ceil(longer));
+        let threads = conns.min(2);
+        let load = Load { conns, threads, warmup: time / 3, time, requests: None, per_conn: None };
+        let outcome = turns::take(sides, Rules { load, rounds, place, stop: &self.stop })?;
+        self.others.lock().push(outcome.others);
+        Ok(outcome)
+    }
+}
+
+fn root(tree: &Tree) -> Result<&Path> {
+    tree.root().context("the tree has no root")
+}
+
+/// Fails if an answer was wrong: figures of wrong answers mean nothing.
+fn summaries(outcome: &Outcome) -> Result<Vec<Summary>> {
+    let all: Vec<_> = outcome.sides.iter().map(|rounds| Summary::of(rounds)).collect();
+    if let Some(bad) = all.iter().find(|summary| summary.errors > 0) {
+        let first = bad.first_error.as_deref().unwrap_or_default();
+        anyhow::bail!("{} answers were wrong, first: {first}", bad.errors);
+    }
+    Ok(all)
+}
+
+fn table(bars: &[Bar]) -> String {
+    let mut table = report::table(&["bar", "demand", "measured", "floor", "", "note"]);
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), digits);
+    for bar in bars {
+        table.add_row([
+            bar.name.clone(),
+            bar.demand.clone(),
+            figure(bar.measured),
+            bar.floor.map(digits).unwrap_or_default(),
+            if bar.met { "ok" } else { "MISS" }.to_owned(),
+            bar.note.clone(),
+        ]);
+    }
+    if let Some(column) = table.column_mut(5) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    table.to_string()
+}
+
+/// Three digits that count.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        v if v >= 1000.0 => format!("{value:.0}"),
+        v if v >= 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn demands_are_met_or_missed() {
+        for (demand, value, met) in [
+            (Demand::AtMost(1.25), 1.25, true),
+            (Demand::Below(10.0), 10.0, false),
+            (Demand::Above(85.0), 85.1, true),
+            (Demand::AtLeast(0.5), 0.49, false),
+            (Demand::Within(0.1), 0.91, true),
+            (Demand::Within(0.1), 1.11, false),
+        ] {
+            assert_eq!(Bar::new("", demand, Some(value)).met, met, "{demand:?} {value}");
+        }
+        assert!(!Bar::new("", Demand::AtMost(1.0), None).met);
+    }
+}

@@ -1,0 +1,273 @@
+//! The command line.
+//!
+//! Only what is asked, checked one by one; what follows from several answers together is decided
+//! where it is used.
+
+use crate::assertion::Assertion;
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  # One connection, client and server on CPU 1, beside the floor
+  objmapper-bench --pin 1 --floor
+  # A batch of 64 descriptors per request
+  objmapper-bench --batch 64 --pin 1 --floor
+  # A daemon that runs already, 100 connections, for a script
+  objmapper-bench --socket /run/objmapper.sock --conns 100 --json
+  # A bar that a script can check
+  objmapper-bench --pin 1 --floor --assert 'p50_ratio<=1.25,server_cpu_ratio<=1.35,p50_us<10'
+  # Everything that the project promises, in one table
+  objmapper-bench bars";
+
+/// The send buffer that the daemon's connections have by default: the floor's are the same.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// Measures objmapperd: latency, throughput, and the CPU that the server takes for each request.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, args_override_self = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures every bar of the project and says which are met
+    Bars(BarsArgs),
+    /// The raw server that the others are compared with
+    #[command(hide = true)]
+    FloorServer(FloorArgs),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunMode {
+    /// Descriptors
+    Fdpass,
+    /// Bytes, copied by the daemon
+    Copy,
+    /// Bytes, moved by the kernel
+    Splice,
+    /// Descriptors and copied bytes, see --fdpass-ratio
+    Mixed,
+    /// In-process: the classic choices for the index
+    Index,
+}
+
+/// Where the floor gets the file of a copy from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FloorOpen {
+    /// Opened and closed for each request, as the daemon has to
+    Each,
+    /// Opened once and held: nothing but reading and sending is left
+    Held,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What is asked for
+    #[arg(long, value_enum, default_value = "fdpass")]
+    pub(crate) mode: RunMode,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) against: FloorSide,
+    /// Also print how the daemon's own counters (STATS) grew
+    #[arg(long, conflicts_with = "floor_only")]
+    pub(crate) stats: bool,
+    /// Rounds; ratios are medians over rounds
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Demands on the figures, such as 'p50_us<10,server_cpu_ratio<=1.35'; a miss is exit code 1
+    #[arg(long, value_delimiter = ',', value_name = "FIGURE<=NUMBER")]
+    pub(crate) assert: Vec<Assertion>,
+    /// The longest that the whole command may take
+    #[arg(long, default_value = "5min", value_parser = humantime::parse_duration)]
+    pub(crate) time_limit: Duration,
+}
+
+/// What the daemon is compared with.
+#[derive(Debug, Args)]
+pub(crate) struct FloorSide {
+    /// Alternate with a raw server that makes the same system calls and nothing else
+    #[arg(long)]
+    pub(crate) floor: bool,
+    /// Measure the raw server alone: what this machine permits
+    #[arg(long, conflicts_with_all = ["floor", "socket"])]
+    pub(crate) floor_only: bool,
+    /// For copy and splice: how the floor comes by its file
+    #[arg(long, value_enum, default_value = "each")]
+    pub(crate) floor_open: FloorOpen,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Connections in all
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) conns: u32,
+    /// Client threads; connections are dealt out among them
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: u32,
+    /// Requests that each connection sends at once, before it waits for all their answers
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: u32,
+    /// Objects in each request (GET_MANY if more than 1)
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) batch: u32,
+    /// Requests in all rounds together; ends earlier than --duration if reached
+    #[arg(long)]
+    pub(crate) requests: Option<u64>,
+    /// Time of all rounds together
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// Connect anew after so many requests
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests_per_conn: Option<u64>,
+    /// Share of descriptor requests with --mode mixed, 0 to 1
+    #[arg(long, default_value = "0.5", value_parser = ratio)]
+    pub(crate) fdpass_ratio: f64,
+    /// Time at the head of each round that is not counted
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+    pub(crate) warmup: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// Size of each file of the temporary tree
+    #[arg(long, default_value = "4KiB")]
+    pub(crate) file_size: ByteSize,
+    /// How many files are asked for in turn
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) files: u32,
+    /// Directories between the root and each file of the temporary tree
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub(crate) depth: u32,
+    /// Do not write the files, only set their size (holes)
+    #[arg(long)]
+    pub(crate) sparse: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// A daemon that runs already
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Its process, if not the one that made the socket (socket activation)
+    #[arg(long, requires = "socket")]
+    pub(crate) pid: Option<i32>,
+    /// A tree to ask for instead of a temporary one; with --socket: what the daemon serves at `/`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// The daemon to start [default: beside this program]
+    #[arg(long, value_name = "PATH", env = "OBJMAPPERD")]
+    pub(crate) daemon: Option<PathBuf>,
+    /// One more argument for the daemon that is started; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) daemon_arg: Vec<String>,
+    /// Workers of the daemon that is started [default: its own choice]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) workers: Option<u32>,
+    /// CPU of client and server; one number puts both there, under SCHED_BATCH. With --socket only
+    /// the client moves
+    #[arg(long, value_name = "CPU[,CPU]")]
+    pub(crate) pin: Option<Pin>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BarsArgs {
+    /// The daemon to start [default: beside this program]
+    #[arg(long, value_name = "PATH", env = "OBJMAPPERD")]
+    pub(crate) daemon: Option<PathBuf>,
+    /// One more argument for the daemon; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) daemon_arg: Vec<String>,
+    /// The CPU for the measurements on one CPU [default: the last that may be used]
+    #[arg(long, value_name = "CPU")]
+    pub(crate) cpu: Option<usize>,
+    /// Rounds of each measurement
+    #[arg(long, default_value = "9", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Time of each round of each side
+    #[arg(long, default_value = "300ms", value_parser = humantime::parse_duration)]
+    pub(crate) round: Duration,
+    /// Only bars whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The longest that the whole command may take
+    #[arg(long, default_value = "10min", value_parser = humantime::parse_duration)]
+    pub(crate) time_limit: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorArgs {
+    #[arg(long)]
+    pub(crate) root: PathBuf,
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    /// Bytes that the kernel keeps for a client that does not read; 0 leaves its default
+    #[arg(long, default_value_t = SEND_BUFFER)]
+    pub(crate) send_buffer: usize,
+}
+
+/// Processors for client and server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Pin {
+    pub(crate) client: usize,
+    pub(crate) server: usize,
+}
+
+impl FromStr for Pin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |word: &str| word.trim().parse().map_err(|_| format!("'{word}' is no CPU"));
+        match text.split_once(',') {
+            Some((client, server)) => Ok(Self { client: number(client)?, server: number(server)? }),
+            None => number(text).map(|cpu| Self { client: cpu, server: cpu }),
+        }
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("a number from 0 to 1 is expected".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_cpu_is_for_both() {
+        assert_eq!("1".parse(), Ok(Pin { client: 1, server: 1 }));
+        assert_eq!("0,1".parse(), Ok(Pin { client: 0, server: 1 }));
+        assert!("x".parse::<Pin>().is_err());
+    }
+}

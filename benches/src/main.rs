@@ -1,0 +1,70 @@
+//! `objmapper-bench`: what objmapperd costs, beside what the kernel itself costs for the same job.
+//!
+//! ```text
+//!  cli ─> run ──> tree      files to ask for
+//!          │      servers   objmapperd and the floor, each a process of its own
+//!          │      plan      requests, encoded before the clock starts
+//!          └───> turns ──> load ──> connection ──> wire      one round: ask, answer, note
+//!                  │                     └──> progress       what a burst still owes
+//!                  └──> record, summary ──> report, assertion
+//!  bars = several runs, each held against its demand;  index_choices = in-process, no socket
+//! ```
+//!
+//! Guarantees: the client does the same for ours and for the floor; the two take turns; server CPU
+//! is read from outside; nothing outlives the program (child processes, files, sockets); every run
+//! has a time limit. Not here: any system call (that is objmapper-os) and any parsing of the wire
+//! (objmapper-proto).
+//!
+//! The modules form a ladder: each uses only those before it.
+
+// Figures for people: the casts lose digits that nobody reads.
+#![allow(clippy::cast_precision_loss)]
+
+mod assertion;
+mod cli;
+mod procfs;
+mod stop;
+mod tree;
+mod wire;
+
+mod floor;
+mod placement;
+mod plan;
+mod progress;
+mod record;
+
+mod connection;
+mod servers;
+
+mod load;
+mod summary;
+mod turns;
+
+mod report;
+mod run;
+
+mod bars;
+mod index_choices;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let outcome = match cli.command {
+        Some(cli::Command::FloorServer(args)) => {
+            floor::serve(&args.root, &args.socket, args.send_buffer).map(|()| true)
+        }
+        Some(cli::Command::Bars(args)) => bars::run(&args),
+        None if cli.run.mode == cli::RunMode::Index => index_choices::run(&cli.run),
+        None => run::run(&cli.run),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("objmapper-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

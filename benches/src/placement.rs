@@ -1,0 +1,63 @@
+//! Where client and server run.
+//!
+//! Both on one CPU shows work and hides wake-ups: on two, a virtual machine takes tens of
+//! microseconds to wake the other core, whatever is done. On one CPU both run under SCHED_BATCH,
+//! so that neither takes the CPU from the other the moment it is woken: each request would hold one
+//! or two needless switches, more or fewer by accident.
+//!
+//! Children take over place and policy of the thread that starts them.
+
+use anyhow::{Context, Result};
+use objmapper_os::sched;
+use std::process::{Child, Command};
+
+use crate::cli::Pin;
+
+/// Where to put what; `None` leaves it to the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placement(pub(crate) Option<Pin>);
+
+impl Placement {
+    /// Both on this CPU.
+    pub(crate) fn together(cpu: usize) -> Self {
+        Self(Some(Pin { client: cpu, server: cpu }))
+    }
+
+    /// Moves the calling thread, and what it starts from now on, to the client's place.
+    pub(crate) fn become_client(self) -> Result<()> {
+        self.0.map_or(Ok(()), |pin| put(pin.client, pin))
+    }
+
+    /// Starts a process in the server's place.
+    pub(crate) fn spawn_server(self, command: &mut Command) -> Result<Child> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        // A thread for it, since its place cannot be taken back.
+        std::thread::scope(|scope| {
+            let starter = scope.spawn(|| {
+                if let Some(pin) = self.0 {
+                    put(pin.server, pin)?;
+                }
+                command.spawn().with_context(|| format!("cannot start {name}"))
+            });
+            starter.join().unwrap_or_else(|_| Err(anyhow::anyhow!("cannot start {name}")))
+        })
+    }
+
+    /// The one CPU that both share, if they do.
+    pub(crate) fn shared_cpu(self) -> Option<usize> {
+        self.0.filter(|pin| pin.client == pin.server).map(|pin| pin.client)
+    }
+}
+
+fn put(cpu: usize, pin: Pin) -> Result<()> {
+    sched::pin_to_cpu(cpu)?;
+    if pin.client == pin.server {
+        sched::batch()?;
+    }
+    Ok(())
+}
+
+/// The last CPU that this process may use: the first often serves interrupts.
+pub(crate) fn last_cpu() -> Result<usize> {
+    sched::allowed_cpus()?.last().copied().context("no CPU may be used")
+}

@@ -1,0 +1,145 @@
+//! What one round found, and how rounds are put together.
+//!
+//! Latencies go into HDR histograms of nanoseconds with three digits, from 1 ns to a minute.
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use std::time::Duration;
+
+use crate::progress::Counts;
+
+/// The longest latency that is told apart, in nanoseconds.
+const LONGEST: u64 = 60_000_000_000;
+
+/// What one connection got.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Served {
+    pub(crate) requests: u64,
+    /// Longest wait for an answer, in nanoseconds; one that was still waiting at the end counts.
+    pub(crate) longest_ns: u64,
+}
+
+/// What one thread, or all of a round, saw.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) counts: Counts,
+    pub(crate) served: Vec<Served>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Result<Self> {
+        let latency = Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?;
+        Ok(Self { latency, counts: Counts::default(), served: Vec::new() })
+    }
+
+    /// So many requests were answered after this time.
+    #[inline]
+    pub(crate) fn answered(&mut self, latency: Duration, requests: usize) {
+        self.latency.saturating_record_n(nanoseconds(latency).max(1), requests as u64);
+    }
+
+    pub(crate) fn add(&mut self, other: Self) -> Result<()> {
+        self.latency.add(&other.latency).context("histogram")?;
+        self.counts.add(other.counts);
+        self.served.extend(other.served);
+        Ok(())
+    }
+}
+
+/// One round of one side.
+#[derive(Debug)]
+pub(crate) struct Round {
+    pub(crate) tally: Tally,
+    pub(crate) elapsed: Duration,
+    /// CPU of the server in that time.
+    pub(crate) server_cpu_ns: u64,
+    /// Memory of the server at its end.
+    pub(crate) rss_bytes: u64,
+}
+
+impl Round {
+    /// The latency that this share of the requests stays below, in microseconds.
+    pub(crate) fn percentile_us(&self, quantile: f64) -> f64 {
+        self.tally.latency.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    /// Microseconds of server CPU for each object.
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.server_cpu_ns as f64 / 1e3 / self.objects().max(1.0)
+    }
+
+    /// Objects per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.objects() / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Bytes of bodies per second.
+    pub(crate) fn bytes_rate(&self) -> f64 {
+        self.tally.counts.bytes as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Longest wait of any connection, as a multiple of the median round trip.
+    pub(crate) fn longest_wait_ratio(&self) -> f64 {
+        self.longest_wait_us() / self.percentile_us(0.5).max(1e-3)
+    }
+
+    /// Longest wait of any connection, in microseconds.
+    pub(crate) fn longest_wait_us(&self) -> f64 {
+        self.tally.served.iter().map(|s| s.longest_ns).max().unwrap_or(0) as f64 / 1e3
+    }
+
+    /// What the least served connection got, as a share of the mean.
+    pub(crate) fn least_served_share(&self) -> f64 {
+        let served = &self.tally.served;
+        let least = served.iter().map(|s| s.requests).min().unwrap_or(0) as f64;
+        let all: u64 = served.iter().map(|s| s.requests).sum();
+        least * served.len() as f64 / (all as f64).max(1.0)
+    }
+
+    fn objects(&self) -> f64 {
+        self.tally.counts.objects as f64
+    }
+}
+
+/// The middle one; the mean of the two middle ones of an even number. 0 of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let at = |i: usize| values.get(i).copied().unwrap_or(0.0);
+    if values.len() % 2 == 1 || values.is_empty() {
+        at(middle)
+    } else {
+        f64::midpoint(at(middle - 1), at(middle))
+    }
+}
+
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median([4.0, 1.0]) - 2.5).abs() < 1e-9);
+        assert!(median([]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_least_served_is_held_against_the_mean() {
+        let mut tally = Tally::new().unwrap();
+        tally.answered(Duration::from_micros(10), 3);
+        for requests in [10, 20, 30] {
+            tally.served.push(Served { requests, longest_ns: requests * 1000 });
+        }
+        let elapsed = Duration::from_secs(1);
+        let round = Round { tally, elapsed, server_cpu_ns: 0, rss_bytes: 0 };
+        assert!((round.least_served_share() - 0.5).abs() < 1e-9);
+        assert!((round.longest_wait_ratio() - 3.0).abs() < 0.01);
+    }
+}

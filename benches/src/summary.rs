@@ -1,0 +1,66 @@
+//! One side's rounds as figures to print.
+
+use serde::Serialize;
+
+use crate::record::{Round, median};
+
+/// What a run found about one server.
+///
+/// Percentiles, ratios, rates and CPU are medians over the rounds: a connection that is starved is
+/// so in every round, a machine that stands still is not. `max_us` and `longest_wait_us` are those
+/// of the worst round, `errors` of all.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) max_us: f64,
+    /// Objects per second.
+    pub(crate) requests_per_s: f64,
+    /// Bytes of bodies per second.
+    pub(crate) bytes_per_s: f64,
+    /// For each object.
+    pub(crate) server_cpu_us_per_request: f64,
+    pub(crate) rss_bytes: u64,
+    /// Objects in all rounds.
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    /// Longest wait of any connection in any round.
+    pub(crate) longest_wait_us: f64,
+    /// Longest wait of any connection as a multiple of the median round trip.
+    pub(crate) longest_wait_ratio: f64,
+    /// What the least served connection got, as a share of the mean.
+    pub(crate) least_served_share: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_error: Option<String>,
+}
+
+impl Summary {
+    pub(crate) fn of(rounds: &[Round]) -> Self {
+        let middle = |figure: fn(&Round) -> f64| round3(median(rounds.iter().map(figure)));
+        let most =
+            |figure: fn(&Round) -> f64| round3(rounds.iter().map(figure).fold(0.0, f64::max));
+        let counts = rounds.iter().map(|round| &round.tally.counts);
+        Self {
+            p50_us: middle(|r| r.percentile_us(0.5)),
+            p99_us: middle(|r| r.percentile_us(0.99)),
+            p999_us: middle(|r| r.percentile_us(0.999)),
+            max_us: most(|r| r.percentile_us(1.0)),
+            requests_per_s: middle(Round::rate).round(),
+            bytes_per_s: middle(Round::bytes_rate).round(),
+            server_cpu_us_per_request: middle(Round::cpu_us),
+            rss_bytes: rounds.iter().map(|round| round.rss_bytes).max().unwrap_or(0),
+            requests: counts.clone().map(|counts| counts.objects).sum(),
+            errors: counts.clone().map(|counts| counts.errors).sum(),
+            longest_wait_us: most(Round::longest_wait_us),
+            longest_wait_ratio: middle(Round::longest_wait_ratio),
+            least_served_share: middle(Round::least_served_share),
+            first_error: counts.clone().find_map(|counts| counts.first_error.clone()),
+        }
+    }
+}
+
+/// Three digits behind the point: more are noise.
+pub(crate) fn round3(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
