@@ -6,9 +6,8 @@ use crate::record::{Round, median};
 
 /// What a run found about one server.
 ///
-/// Percentiles, ratios, rates and CPU are medians over the rounds: a connection that is starved is
-/// so in every round, a machine that stands still is not. `max_us` and `longest_wait_us` are those
-/// of the worst round, `errors` of all.
+/// Percentiles, rates and CPU are medians over the rounds; `max_us` and the fairness figures are
+/// those of the worst round, `errors` of all.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Summary {
     pub(crate) p50_us: f64,
@@ -53,8 +52,10 @@ impl Summary {
             requests: counts.clone().map(|counts| counts.objects).sum(),
             errors: counts.clone().map(|counts| counts.errors).sum(),
             longest_wait_us: most(Round::longest_wait_us),
-            longest_wait_ratio: middle(Round::longest_wait_ratio),
-            least_served_share: middle(Round::least_served_share),
+            longest_wait_ratio: most(Round::longest_wait_ratio),
+            least_served_share: round3(
+                rounds.iter().map(Round::least_served_share).fold(1.0, f64::min),
+            ),
             first_error: counts.clone().find_map(|counts| counts.first_error.clone()),
         }
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Bar, Bench, Demand, summaries};
 use crate::placement::Placement;
 use crate::plan::{Dialect, Form, Mix, Plan};
-use crate::record::Round;
+use crate::record::{Round, median};
 use crate::servers::{Server, Stats};
 use crate::tree::{Shape, Tree};
 use crate::turns::{Outcome, Side};
@@ -191,18 +191,31 @@ fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> 
             Some(a.longest_wait_ratio),
         )
         .floor(b.longest_wait_ratio)
-        .note(format!("p50 {:.0} us; in the worst round {:.0} us", a.p50_us, a.longest_wait_us)),
+        .note(format!(
+            "{:.0} us; median round {:.1}",
+            a.longest_wait_us,
+            middle(&outcome, Round::longest_wait_ratio)
+        )),
         Bar::new(
             &format!("{name}: least served / mean"),
             Demand::AtLeast(0.5),
             Some(a.least_served_share),
         )
         .floor(b.least_served_share)
-        .note(format!("{:.0} requests/s in all", a.requests_per_s)),
+        .note(format!(
+            "median round {:.2}; {:.0} requests/s in all",
+            middle(&outcome, Round::least_served_share),
+            a.requests_per_s
+        )),
     ])
 }
 
 // ---- what the groups share ----
+
+/// What the first side's median round says; the bars themselves judge the worst.
+fn middle(outcome: &Outcome, figure: fn(&Round) -> f64) -> f64 {
+    median(outcome.sides.first().into_iter().flatten().map(figure))
+}
 
 /// A daemon and a floor for the tree, on the one CPU.
 fn both(bench: &Bench<'_>, tree: &Tree) -> Result<(Server, Server)> {
