@@ -37,7 +37,9 @@ def check(sound, text="the daemon broke the protocol"):
 
 class Client:
     def __init__(self, path=None):
-        path = path or os.environ.get("OBJMAPPER_SOCKET", "/run/objmapper/objmapper.sock")
+        own = os.path.join(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere", "objmapper.sock")
+        usual = own if os.path.exists(own) else "/run/objmapper/objmapper.sock"
+        path = path or os.environ.get("OBJMAPPER_SOCKET") or usual
         self.id, self.buffer, self.fds = 0, b"", []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect("\0" + path[1:] if path[0] == "@" else path)

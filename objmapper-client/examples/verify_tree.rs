@@ -23,6 +23,9 @@ use objmapper_client::{Client, Error as ClientError, Mode, Object, Opened, UriBu
 const BATCH: usize = 250;
 const BATCH_BYTES: u64 = 64 << 20;
 
+/// Four modes, one by one and many at a time.
+const PASSES: usize = 8;
+
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -44,6 +47,9 @@ fn run() -> Result<bool, Box<dyn Error>> {
     };
     let mut client = daemon.client()?;
     let (files, direct) = read_directly(&dir)?;
+    if files.is_empty() {
+        return Err(format!("{} has no regular files", dir.display()).into());
+    }
     println!("{direct}");
     let mut equal = true;
     for pass in verify(&mut client, &files) {
@@ -51,6 +57,8 @@ fn run() -> Result<bool, Box<dyn Error>> {
         pass.different.iter().take(20).for_each(|what| println!("    {what}"));
         equal &= pass.different.is_empty();
     }
+    let verdict = if equal { "all equal" } else { "NOT EQUAL" };
+    println!("{} files, {} passes: {verdict}", files.len(), PASSES);
     Ok(equal)
 }
 
@@ -114,7 +122,8 @@ pub(crate) fn read_directly(dir: &Path) -> io::Result<(Vec<Known>, Pass)> {
     let (mut files, mut pass) = (Vec::new(), Pass::new("direct"));
     let mut directories = vec![(dir.to_owned(), Vec::new())];
     while let Some((path, name)) = directories.pop() {
-        for entry in fs::read_dir(path)? {
+        let named = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
+        for entry in fs::read_dir(&path).map_err(named)? {
             let entry = entry?;
             let name = [&name, b"/".as_slice(), entry.file_name().as_bytes()].concat();
             let kind = entry.file_type()?;
@@ -123,7 +132,10 @@ pub(crate) fn read_directly(dir: &Path) -> io::Result<(Vec<Known>, Pass)> {
             } else if kind.is_file() {
                 let uri = UriBuf::from_path(&name).map_err(io::Error::other)?.to_string();
                 let mut sum = Sum::default();
-                io::copy(&mut File::open(entry.path())?, &mut sum)?;
+                let named = |error: io::Error| {
+                    io::Error::other(format!("{}: {error}", entry.path().display()))
+                };
+                io::copy(&mut File::open(entry.path()).map_err(named)?, &mut sum)?;
                 pass.files += 1;
                 pass.bytes += sum.length;
                 files.push(Known { uri, size: sum.length, checksum: sum.value() });

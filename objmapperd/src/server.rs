@@ -143,12 +143,13 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
     ];
     let sum: usize = terms.iter().map(|(_, n)| n).sum();
     if sum > nofile {
-        let terms: Vec<_> = terms.iter().map(|(what, n)| format!("{n} {what}")).collect();
         tracing::info!(
-            "at the utmost {} = {sum} descriptors, RLIMIT_NOFILE is {nofile}: clients would be \
-             turned away before those limits are reached",
-            terms.join(" + ")
+            "RLIMIT_NOFILE {nofile} is below the {sum} descriptors that the limits could use; clients \
+             are told BUSY first (raise it, or lower limits.connections)"
         );
+        for (what, n) in terms {
+            tracing::debug!("of these {n}: {what}");
+        }
     }
     anyhow::ensure!(
         total < nofile,
@@ -210,8 +211,17 @@ fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::R
             group: listen.group,
             backlog: listen.backlog,
         };
-        Listener::bind(&listen.path, options)
-            .with_context(|| format!("cannot listen at {}", listen.path.display()))?
+        let told = || {
+            let path = listen.path.display();
+            match listen.path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+                Some(dir) => format!(
+                    "cannot listen at {path}: create the directory {}, or choose another place with --socket",
+                    dir.display()
+                ),
+                None => format!("cannot listen at {path}"),
+            }
+        };
+        Listener::bind(&listen.path, options).with_context(told)?
     };
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use objmapper_client::{Mode, SOCKET_VARIABLE};
+use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -35,9 +36,9 @@ pub(crate) struct CommandLine {
     /// daemon's ($XDG_RUNTIME_DIR/objmapper.sock) if there is one, else /run/objmapper/objmapper.sock
     #[arg(
         short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE,
-        value_hint = ValueHint::FilePath
+        value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
-    pub(crate) socket: Option<PathBuf>,
+    pub(crate) socket: Option<OsString>,
     /// How long the daemon may be silent, in seconds; 0 waits for ever
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,

@@ -59,8 +59,9 @@ fn run(line: &CommandLine) -> Result<u8> {
 
 fn connect(line: &CommandLine) -> Result<Client> {
     let builder = match &line.socket {
-        Some(path) => Client::builder().path(path),
-        None => Client::builder(),
+        // An empty variable is one that is not set.
+        Some(path) if !path.is_empty() => Client::builder().path(path),
+        _ => Client::builder(),
     };
     let builder = match line.timeout {
         time if time.is_zero() => builder.no_timeout(),
