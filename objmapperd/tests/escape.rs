@@ -156,6 +156,9 @@ fn names_that_are_too_long() {
     served(&mut peer, &format!("/{}", "%7F".repeat(255)));
 }
 
+/// Through a mount of its own, out of which no ".." leads anyway, and as it is mounted.
+const CLONES: [&str; 2] = ["auto", "off"];
+
 #[test]
 fn links_are_refused_unless_the_mount_says_otherwise() {
     const LINK: &str = "a symlink that this mount does not follow";
@@ -163,28 +166,31 @@ fn links_are_refused_unless_the_mount_says_otherwise() {
     for (link, target) in links(&place) {
         symlink(target, place.path(link)).unwrap();
     }
-    let daemon = Setup::default().start_in(place);
-    let mut peer = daemon.greeted();
-    for uri in [
-        "/absolute",
-        "/absolute-inside",
-        "/parent/secrets/file",
-        "/parent",
-        "/up-and-out",
-        "/secrets/file",
-        "/root/etc/passwd",
-        "/dir/to-file",
-        "/to-dir/file",
-        "/to-dir",
-        "/chain",
-        "/loop",
-        "/dangling",
-        "/dir/deep/out",
-    ] {
-        refused(&mut peer, uri, Status::Escape, LINK);
+    for clone in CLONES {
+        let options = format!("read_only_clone = \"{clone}\"\n");
+        let daemon = Setup::default().root_options(&options).start_beside(&place);
+        let mut peer = daemon.greeted();
+        for uri in [
+            "/absolute",
+            "/absolute-inside",
+            "/parent/secrets/file",
+            "/parent",
+            "/up-and-out",
+            "/secrets/file",
+            "/root/etc/passwd",
+            "/dir/to-file",
+            "/to-dir/file",
+            "/to-dir",
+            "/chain",
+            "/loop",
+            "/dangling",
+            "/dir/deep/out",
+        ] {
+            refused(&mut peer, uri, Status::Escape, LINK);
+        }
+        assert_eq!(peer.list(b"/to-dir", b"", 10).unwrap_err().status(), Status::Escape);
+        served(&mut peer, "/dir/file");
     }
-    assert_eq!(peer.list(b"/to-dir", b"", 10).unwrap_err().status(), Status::Escape);
-    served(&mut peer, "/dir/file");
 }
 
 /// Links in the tree, and where they lead.
@@ -218,28 +224,31 @@ fn links_that_are_followed_stay_beneath_the_root() {
     for (link, target) in links(&place) {
         symlink(target, place.path(link)).unwrap();
     }
-    let daemon = Setup::default().root_options("symlinks = \"beneath\"\n").start_in(place);
-    let mut peer = daemon.greeted();
-    for uri in ["/dir/to-file", "/to-dir/file", "/chain", "/dir/deep/in"] {
-        served(&mut peer, uri);
+    for clone in CLONES {
+        let options = format!("symlinks = \"beneath\"\nread_only_clone = \"{clone}\"\n");
+        let daemon = Setup::default().root_options(&options).start_beside(&place);
+        let mut peer = daemon.greeted();
+        for uri in ["/dir/to-file", "/to-dir/file", "/chain", "/dir/deep/in"] {
+            served(&mut peer, uri);
+        }
+        for uri in [
+            "/absolute",
+            "/absolute-inside",
+            "/parent/secrets/file",
+            "/parent",
+            "/up-and-out",
+            "/secrets/file",
+            "/root/etc/passwd",
+            "/dir/deep/out",
+        ] {
+            refused(&mut peer, uri, Status::Escape, OUT);
+        }
+        refused(&mut peer, "/loop", Status::Escape, "symlink");
+        refused(&mut peer, "/dangling", Status::NotFound, "no object of that name");
+        refused(&mut peer, "/to-dir", Status::NotRegular, "directories can be listed");
+        assert_eq!(peer.list(b"/to-dir", b"", 100).unwrap().names.len(), 3);
+        assert_eq!(peer.list(b"/secrets", b"", 10).unwrap_err().status(), Status::Escape);
     }
-    for uri in [
-        "/absolute",
-        "/absolute-inside",
-        "/parent/secrets/file",
-        "/parent",
-        "/up-and-out",
-        "/secrets/file",
-        "/root/etc/passwd",
-        "/dir/deep/out",
-    ] {
-        refused(&mut peer, uri, Status::Escape, OUT);
-    }
-    refused(&mut peer, "/loop", Status::Escape, "symlink");
-    refused(&mut peer, "/dangling", Status::NotFound, "no object of that name");
-    refused(&mut peer, "/to-dir", Status::NotRegular, "directories can be listed");
-    assert_eq!(peer.list(b"/to-dir", b"", 100).unwrap().names.len(), 3);
-    assert_eq!(peer.list(b"/secrets", b"", 10).unwrap_err().status(), Status::Escape);
 }
 
 /// /proc/self is the daemon's own there: its links are no links by name, the kernel jumps.
@@ -288,8 +297,8 @@ fn what_is_no_regular_file() {
         && make("mknod", &["-m", "666", "zero", "c", "1", "5"])
         && make("mknod", &["ram", "b", "1", "0"])
         && make("mknod", &["none", "c", "240", "77"]);
-    // Through a read-only mount of its own, without devices, and as it is.
-    for clone in ["auto", "off"] {
+    // The mount of its own has no devices.
+    for clone in CLONES {
         let second = format!("/plain={},read_only_clone=off", place.tree().display());
         let options = format!("read_only_clone = \"{clone}\"\n");
         let place = &place;
@@ -379,7 +388,8 @@ fn race(symlinks: &str, swap: fn(&Daemon)) {
     const MANY: usize = 4000;
     let place = guarded();
     symlink("../secrets", place.path("link")).unwrap();
-    let options = format!("symlinks = \"{symlinks}\"\n");
+    // As it is mounted: out of a mount of its own no ".." would lead anyway.
+    let options = format!("symlinks = \"{symlinks}\"\nread_only_clone = \"off\"\n");
     let daemon = Setup::default().root_options(&options).start_in(place);
     let fetch = |mode: Mode| {
         let mut peer = daemon.greeted();
@@ -455,7 +465,8 @@ fn a_race_that_moves_a_directory_while_it_is_walked() {
     place.write("dir/deep/x", INSIDE);
     symlink("../../file", place.path("dir/deep/up")).unwrap();
     fs::write(place.outside("file"), SECRET).unwrap();
-    let daemon = Setup::default().root_options("symlinks = \"beneath\"\n").start_in(place);
+    let options = "symlinks = \"beneath\"\nread_only_clone = \"off\"\n";
+    let daemon = Setup::default().root_options(options).start_in(place);
     let fetch = |mode: Mode| {
         let mut peer = daemon.greeted();
         move || {
