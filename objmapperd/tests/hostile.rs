@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use objmapper_os::errno;
+use objmapper_os::socket::refuse_descriptors;
 use objmapper_proto::{
     Get, GetMany, Header, Hello, Mode, Op, Range, Reply, Request, Status, limits,
 };
@@ -398,6 +399,24 @@ fn descriptors_that_nobody_asked_for() {
         peer.ping();
     }
     drop(peer);
+    all_is_well(&daemon, &mut neighbour);
+}
+
+#[test]
+fn one_who_asks_for_descriptors_and_refuses_them() {
+    let (daemon, mut neighbour) = town();
+    for asked in 1..4 {
+        let mut peer = daemon.greeted();
+        if !refuse_descriptors(peer.as_fd()).unwrap() {
+            return skip("this kernel cannot refuse descriptors");
+        }
+        // At once: the connection ends at the first reply that cannot be sent.
+        let gets = (0..asked).map(|_| a_get(&mut peer, Mode::Fdpass, "/neighbour/small"));
+        let gets = gets.collect::<Vec<_>>().concat();
+        peer.send(&gets);
+        peer.expect_end();
+        neighbour.check();
+    }
     all_is_well(&daemon, &mut neighbour);
 }
 
