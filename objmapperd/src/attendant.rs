@@ -107,7 +107,6 @@ impl Attendant {
         let mut items = ITEMS;
         let mut reads = 0;
         c.drained = false;
-        c.wanted = 0;
         loop {
             let served = self.serve(c, &mut items);
             if let Served::Body = served {
@@ -199,6 +198,8 @@ impl Attendant {
 
     /// Answers the frames that were read.
     fn serve(&mut self, c: &mut Connection, items: &mut usize) -> Served {
+        // Known again only if an unfinished frame is what this ends at.
+        c.wanted = 0;
         loop {
             if *items == 0 {
                 return Served::Tired;

@@ -131,6 +131,16 @@ fn told_twice_it_does_not_wait() {
 }
 
 #[test]
+fn a_hang_up_is_no_reason_to_part() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    daemon.signal("HUP");
+    until("it was heard", || daemon.log().contains("settings are read at start only"));
+    client.ping().unwrap();
+    daemon.client().ping().unwrap();
+}
+
+#[test]
 fn the_socket_looks_as_it_was_configured() {
     for (mode, bits) in [("0600", 0o600), ("0666", 0o666), ("0660", 0o660)] {
         let daemon = Setup::default().argument("--socket-mode").argument(mode).start();
