@@ -45,7 +45,7 @@ pub(crate) fn serve(root: &Path, path: &Path, send_buffer: usize) -> Result<()> 
     let root = Root::open(root)?;
     let listener = Listener::bind(path, BindOptions::default())?;
     socket::refuse_descriptors(listener.as_fd())?;
-    let mut poll = Poll::new()?;
+    let poll = Poll::new()?;
     poll.registry().add(&listener, LISTENER, Interest::READABLE)?;
     // Not a pipe when somebody starts this by hand; then it runs until it is killed.
     let _ = poll.registry().add(std::io::stdin(), PARENT, Interest::READABLE);

@@ -24,7 +24,7 @@ impl Stop {
     /// Watches SIGINT and SIGTERM from now on. Call before the first thread is started.
     pub(crate) fn install(limit: Duration) -> Result<Self> {
         let signals = Signals::block(&[Signal::Interrupt, Signal::Terminate])?;
-        let mut poll = Poll::new()?;
+        let poll = Poll::new()?;
         poll.registry().add(&signals, Token(0), Interest::READABLE)?;
         let told = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&told);

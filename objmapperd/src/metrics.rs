@@ -53,6 +53,8 @@ counters! {
         turns: "pool.turns",
         /// Tasks taken from another worker.
         steals: "pool.steals",
+        /// Times that a worker took over from one that had not polled for a while.
+        reliefs: "pool.reliefs",
         /// Turns that ended waiting for the peer to read, or for a limit.
         parks: "pool.parks",
         /// Times that a worker had nothing to do.

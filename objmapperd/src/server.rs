@@ -250,7 +250,7 @@ fn accept_until_told(
     signals: &Signals,
     pool: &mut Pool<Connection>,
 ) -> anyhow::Result<()> {
-    let mut readiness = Poll::new()?;
+    let readiness = Poll::new()?;
     readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
     readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
     let mut events = Events::with_capacity(8);

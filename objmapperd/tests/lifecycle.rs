@@ -161,11 +161,7 @@ fn the_socket_looks_as_it_was_configured() {
 fn an_abstract_name_will_do() {
     let place = Place::new();
     let name = format!("@objmapper-test-{}", std::process::id());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_objmapperd"))
-        .args(["--config", "/dev/null", "--socket", &name, "--root"])
-        .arg(place.tree())
-        .spawn()
-        .unwrap();
+    let mut child = Setup::default().socket(name.clone().into()).spawn(&place);
     let builder = Client::builder().path(&name).timeout(PATIENCE);
     wait_for("it listens", || builder.connect().ok()).ping().unwrap();
     child.kill().unwrap();

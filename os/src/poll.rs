@@ -1,4 +1,8 @@
-//! Readiness of many descriptors at once: epoll, edge-triggered, over mio.
+//! Readiness of many descriptors at once: epoll, edge-triggered.
+//!
+//! mio owns the instance and registers; the wait is our own call, because mio lends an instance to
+//! one waiter and here a thread may also take what another's instance has ready. The kernel gives
+//! each event to one of those who wait.
 //!
 //! An edge says that something *changed*: after it, read or write until EAGAIN (or until a short
 //! receive that stopped at no descriptor), or remember that there is more. Register connections
@@ -10,7 +14,9 @@
 //! to know (a generation inside it). Regular files cannot be polled: EPERM.
 
 use crate::error::{Error, Result};
+use crate::{errno, raw};
 use mio::unix::SourceFd;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -52,24 +58,37 @@ pub struct Event {
 }
 
 /// Room for what one wait reports; made once and used again.
-#[derive(Debug)]
-pub struct Events(mio::Events);
+pub struct Events(Vec<libc::epoll_event>);
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
 
 impl Events {
     /// At most `capacity` events at a time; those that do not fit come with the next wait.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(mio::Events::with_capacity(capacity))
+        Self(Vec::with_capacity(capacity))
     }
 
     /// What the last wait reported.
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        self.0.iter().map(|event| Event {
-            token: Token(event.token().0),
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            read_closed: event.is_read_closed(),
-            write_closed: event.is_write_closed(),
-            error: event.is_error(),
+        self.0.iter().map(|event| {
+            // By value: the struct is packed.
+            let (token, flags) = (event.u64, event.events.cast_signed());
+            let all = |bits| flags & bits == bits;
+            Event {
+                // A usize went in: see `Registry::add`.
+                token: Token(usize::try_from(token).unwrap_or(usize::MAX)),
+                readable: flags & (libc::EPOLLIN | libc::EPOLLPRI) != 0,
+                writable: all(libc::EPOLLOUT),
+                read_closed: all(libc::EPOLLHUP) || all(libc::EPOLLIN | libc::EPOLLRDHUP),
+                write_closed: all(libc::EPOLLHUP)
+                    || all(libc::EPOLLOUT | libc::EPOLLERR)
+                    || flags == libc::EPOLLERR,
+                error: all(libc::EPOLLERR),
+            }
         })
     }
 
@@ -79,7 +98,7 @@ impl Events {
     }
 }
 
-/// An epoll instance with its one waiter. epoll(7)
+/// An epoll instance. epoll(7)
 #[derive(Debug)]
 pub struct Poll {
     inner: mio::Poll,
@@ -95,15 +114,13 @@ impl Poll {
     }
 
     /// Waits until something changed or the timeout passed (`None`: for ever; zero: only looks;
-    /// else rounded up to whole milliseconds). A signal ends it early, with no events.
-    /// epoll_wait(2)
-    pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
-        match self.inner.poll(&mut events.0, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                events.0.clear();
-                Ok(())
-            }
-            other => other.map_err(at("epoll_wait")),
+    /// else rounded up to whole milliseconds). A signal ends it early, with no events. With several
+    /// threads waiting, each event goes to one of them. epoll_wait(2)
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+        let timeout = timeout.map_or(-1, whole_milliseconds);
+        match raw::epoll_wait(raw::epoll_of(&self.inner), &mut events.0, timeout) {
+            Err(error) if error.errno() != errno::EINTR => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -156,6 +173,11 @@ impl Waker {
     pub fn wake(&self) -> Result<()> {
         self.0.wake().map_err(at("write"))
     }
+}
+
+fn whole_milliseconds(timeout: Duration) -> libc::c_int {
+    // More than the kernel can count (25 days) is as much as it can.
+    libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }
 
 fn at(call: &'static str) -> impl Fn(io::Error) -> Error {

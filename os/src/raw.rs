@@ -34,6 +34,31 @@ fn last(call: &'static str) -> Error {
     Error::from_io(call, &io::Error::last_os_error())
 }
 
+/// The descriptor of mio's epoll instance, which mio gives as a number only.
+#[cfg(feature = "poll")]
+pub(crate) fn epoll_of(poll: &mio::Poll) -> BorrowedFd<'_> {
+    // SAFETY: open for as long as `poll` is, which is borrowed for as long as the result.
+    unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) }
+}
+
+/// epoll_wait(2) into the room that `events` has; none are in it after an error.
+#[cfg(feature = "poll")]
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut Vec<libc::epoll_event>,
+    timeout_ms: libc::c_int,
+) -> Result<()> {
+    events.clear();
+    let room = libc::c_int::try_from(events.capacity()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `events` has room for so many, of which the kernel writes as many as it returns.
+    let count =
+        unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) };
+    let count = usize::try_from(count).map_err(|_| last("epoll_wait"))?;
+    // SAFETY: written, see above.
+    unsafe { events.set_len(count) };
+    Ok(())
+}
+
 /// setsockopt(2) at `SOL_SOCKET` with an `int` of 0 or 1.
 pub(crate) fn pass(fd: BorrowedFd<'_>, option: Pass, on: bool) -> Result<()> {
     let name = match option {

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// What is ready now; the kernel has it before the call that caused it returns.
-fn ready(poll: &mut Poll) -> Vec<Event> {
+fn ready(poll: &Poll) -> Vec<Event> {
     let mut events = Events::with_capacity(8);
     poll.wait(&mut events, Some(Duration::ZERO)).unwrap();
     events.iter().collect()
@@ -29,42 +29,42 @@ fn watching(stream: &Stream, interest: Interest) -> Poll {
 fn an_edge_comes_once_until_something_more_arrives() {
     let _balance = Balance::new();
     let (one, other) = pair();
-    let mut poll = watching(&other, Interest::READABLE);
-    assert!(ready(&mut poll).is_empty());
+    let poll = watching(&other, Interest::READABLE);
+    assert!(ready(&poll).is_empty());
     one.send(b"ab", &[], false).unwrap();
-    let events = ready(&mut poll);
+    let events = ready(&poll);
     assert_eq!(events.len(), 1);
     assert!(events[0].token == Token(7) && events[0].readable && !events[0].read_closed);
     other.recv_bytes(&mut [0; 1]).unwrap();
-    assert!(ready(&mut poll).is_empty(), "a byte is left, and no edge tells of it");
+    assert!(ready(&poll).is_empty(), "a byte is left, and no edge tells of it");
     one.send(b"c", &[], false).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1);
+    assert_eq!(ready(&poll).len(), 1);
 }
 
 #[test]
 fn after_a_short_receive_new_data_is_a_new_edge() {
     let _balance = Balance::new();
     let (one, other) = pair();
-    let mut poll = watching(&other, Interest::READABLE);
+    let poll = watching(&other, Interest::READABLE);
     one.send(b"abc", &[], false).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1);
+    assert_eq!(ready(&poll).len(), 1);
     assert_eq!(other.recv_bytes(&mut [0; 8]).unwrap(), 3, "short: so the socket is empty");
     one.send(b"d", &[], false).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1, "without having read until EAGAIN");
+    assert_eq!(ready(&poll).len(), 1, "without having read until EAGAIN");
 }
 
 #[test]
 fn data_and_the_end_can_be_one_event() {
     let _balance = Balance::new();
     let (one, other) = pair();
-    let mut poll = watching(&other, Interest::READABLE);
+    let poll = watching(&other, Interest::READABLE);
     one.send(b"last", &[], false).unwrap();
     drop(one);
-    let events = ready(&mut poll);
+    let events = ready(&poll);
     assert_eq!(events.len(), 1);
     assert!(events[0].readable && events[0].read_closed);
     assert_eq!(other.recv_bytes(&mut [0; 8]).unwrap(), 4, "a short receive, but not the end");
-    assert!(ready(&mut poll).is_empty(), "and no second event for it");
+    assert!(ready(&poll).is_empty(), "and no second event for it");
     assert_eq!(other.recv_bytes(&mut [0; 8]).unwrap(), 0);
 }
 
@@ -72,12 +72,12 @@ fn data_and_the_end_can_be_one_event() {
 fn a_half_close_is_read_closed_only() {
     let _balance = Balance::new();
     let (one, other) = pair();
-    let mut poll = watching(&other, Interest::READABLE);
+    let poll = watching(&other, Interest::READABLE);
     one.shutdown_write().unwrap();
-    let events = ready(&mut poll);
+    let events = ready(&poll);
     assert!(events[0].read_closed && !events[0].write_closed && !events[0].error);
     drop(one);
-    let events = ready(&mut poll);
+    let events = ready(&poll);
     assert!(events[0].read_closed && events[0].write_closed);
 }
 
@@ -92,12 +92,12 @@ fn writable_comes_back_when_three_quarters_have_been_read() {
         sent += bytes;
     }
     let full = one.unread().unwrap();
-    let mut poll = watching(&one, Interest::BOTH);
-    assert!(ready(&mut poll).is_empty());
+    let poll = watching(&one, Interest::BOTH);
+    assert!(ready(&poll).is_empty());
     let (mut buf, mut read) = ([0; 1024], 0_usize);
     let left = loop {
         read += other.recv_bytes(&mut buf).unwrap();
-        if ready(&mut poll).iter().any(|event| event.writable) {
+        if ready(&poll).iter().any(|event| event.writable) {
             break one.unread().unwrap();
         }
         assert!(read < sent, "writable at the latest when all is read");
@@ -109,16 +109,16 @@ fn writable_comes_back_when_three_quarters_have_been_read() {
 fn readable_interest_is_quiet_about_what_the_peer_reads() {
     let _balance = Balance::new();
     let (one, other) = pair();
-    let mut poll = watching(&one, Interest::READABLE);
+    let poll = watching(&one, Interest::READABLE);
     one.send(b"reply", &[], false).unwrap();
     other.recv_bytes(&mut [0; 8]).unwrap();
-    assert!(ready(&mut poll).is_empty());
+    assert!(ready(&poll).is_empty());
     poll.registry().modify(&one, Token(8), Interest::BOTH).unwrap();
-    let events = ready(&mut poll);
+    let events = ready(&poll);
     assert!(events[0].token == Token(8) && events[0].writable, "told anew what holds already");
     poll.registry().remove(&one).unwrap();
     other.send(b"x", &[], false).unwrap();
-    assert!(ready(&mut poll).is_empty());
+    assert!(ready(&poll).is_empty());
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn closing_a_descriptor_that_others_hold_does_not_end_the_watch() {
     let _balance = Balance::new();
     let (one, other) = pair();
     let held = other.as_fd().try_clone_to_owned().unwrap();
-    let mut poll = watching(&other, Interest::READABLE);
+    let poll = watching(&other, Interest::READABLE);
     drop(other);
     one.send(b"x", &[], false).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1, "an event for a number that is closed");
+    assert_eq!(ready(&poll).len(), 1, "an event for a number that is closed");
     drop(held);
-    assert!(ready(&mut poll).is_empty());
+    assert!(ready(&poll).is_empty());
 }
 
 #[test]
@@ -149,9 +149,29 @@ fn regular_files_cannot_be_polled() {
 }
 
 #[test]
+fn an_event_goes_to_one_of_those_who_wait() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    let poll = Poll::new().unwrap();
+    poll.registry().add(&one, Token(7), Interest::READABLE).unwrap();
+    other.send(b"x", &[], false).unwrap();
+    let mut seen: Vec<Token> = Vec::new();
+    std::thread::scope(|scope| {
+        let look = || {
+            let mut events = Events::with_capacity(8);
+            poll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+            events.iter().map(|event| event.token).collect::<Vec<_>>()
+        };
+        let threads = [scope.spawn(look), scope.spawn(look)];
+        seen.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
+    });
+    assert_eq!(seen, [Token(7)]);
+}
+
+#[test]
 fn a_waker_ends_another_threads_wait() {
     let _balance = Balance::new();
-    let mut poll = Poll::new().unwrap();
+    let poll = Poll::new().unwrap();
     let waker = Waker::new(poll.registry(), Token(usize::MAX - 1)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| waker.wake().unwrap());
@@ -163,8 +183,8 @@ fn a_waker_ends_another_threads_wait() {
     });
     waker.wake().unwrap();
     waker.wake().unwrap();
-    assert_eq!(ready(&mut poll).len(), 1);
-    assert!(ready(&mut poll).is_empty());
+    assert_eq!(ready(&poll).len(), 1);
+    assert!(ready(&poll).is_empty());
 }
 
 #[test]
@@ -173,29 +193,29 @@ fn each_connection_is_an_edge_of_the_listener() {
     let directory = directory();
     let path = directory.path().join("s");
     let listener = Listener::bind(&path, BindOptions::default()).unwrap();
-    let mut poll = Poll::new().unwrap();
+    let poll = Poll::new().unwrap();
     poll.registry().add(&listener, Token(0), Interest::READABLE).unwrap();
     let _one = Stream::connect(&path, None).unwrap();
     let _two = Stream::connect(&path, None).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1, "two connections, one event: accept until EAGAIN");
+    assert_eq!(ready(&poll).len(), 1, "two connections, one event: accept until EAGAIN");
     listener.accept().unwrap();
-    assert!(ready(&mut poll).is_empty());
+    assert!(ready(&poll).is_empty());
     listener.accept().unwrap();
     let _three = Stream::connect(&path, None).unwrap();
-    assert_eq!(ready(&mut poll).len(), 1);
+    assert_eq!(ready(&poll).len(), 1);
 }
 
 #[test]
 fn a_blocked_signal_is_an_event() {
     let _balance = Balance::new();
     let signals = Signals::block(&[Signal::User1, Signal::Hangup]).unwrap();
-    let mut poll = Poll::new().unwrap();
+    let poll = Poll::new().unwrap();
     poll.registry().add(&signals, Token(3), Interest::READABLE).unwrap();
     assert_eq!(signals.next().unwrap(), None);
     // To this thread: the others of this process have not blocked it.
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
-    assert_eq!(ready(&mut poll)[0].token, Token(3));
+    assert_eq!(ready(&poll)[0].token, Token(3));
     assert_eq!(signals.next().unwrap(), Some(Signal::User1));
     assert_eq!(signals.next().unwrap(), None, "twice the same is told once");
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();

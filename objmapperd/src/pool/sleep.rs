@@ -47,6 +47,11 @@ impl Sleepers {
         }
     }
 
+    /// Whether `worker` sleeps, or was woken by an event and is not up yet.
+    pub fn is_asleep(&self, worker: usize) -> bool {
+        self.asleep.get(worker).is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
     /// After work was added: a sleeper to be woken, which now counts as awake.
     /// Prefers `first`.
     #[inline]

@@ -2,28 +2,22 @@
 //! when nobody has.
 //!
 //! Between turns it polls without waiting every so often, so that connections that
-//! became ready meanwhile get into the deque, where others can steal them: nobody
-//! sees into another's epoll instance.
+//! became ready meanwhile get into the deque, where others can steal them; and looks
+//! into a neighbour's instance if that one does not get to do so.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Steal, Worker as Deque};
-use objmapper_os as os;
-use os::clock;
-use os::poll::{Events, Interest, Poll, Token};
+use objmapper_os::clock;
+use objmapper_os::poll::Events;
 
-use super::slots::Slots;
+use super::remote::{Neighbours, Remote};
 use super::task::Task;
-use super::{Loan, Mail, Serve, Shared, Turn};
+use super::{Home, Loan, Serve, Shared, Turn};
 use crate::metrics::WorkerCounters;
-
-/// Token of the eventfd; a slot would have to be used two thousand million times and be
-/// number 4294967295 to get it.
-pub(super) const WAKE: Token = Token(usize::MAX >> 1);
 
 /// Turns between two polls while there is work. Not tuned.
 const TURNS_PER_POLL: usize = 16;
@@ -35,16 +29,19 @@ const EVENTS: usize = 256;
 /// seen in the figures.
 const TIMED: u64 = 64;
 
+/// How long a worker sleeps at most while another is awake, which may lose its CPU
+/// with connections waiting. Not tuned.
+const WATCH: Duration = Duration::from_millis(1);
+
 /// By time, and by a number of their own so that no two are equal.
 type Timers<C> = BTreeMap<(Instant, u64), Arc<Task<C>>>;
 
-pub(crate) struct Worker<S: Serve> {
+pub(super) struct Worker<S: Serve> {
     number: usize,
     shared: Arc<Shared<S::Connection>>,
-    poll: Poll,
     events: Events,
     deque: Deque<Arc<Task<S::Connection>>>,
-    slots: Slots<Watched<S::Connection>>,
+    neighbours: Neighbours,
     timers: Timers<S::Connection>,
     timer: u64,
     serve: S,
@@ -52,42 +49,33 @@ pub(crate) struct Worker<S: Serve> {
     polls: u64,
     /// When the poll that is being timed returned.
     timed: Option<u64>,
-    stopping: bool,
-}
-
-/// A task that has its home here.
-struct Watched<C> {
-    task: Arc<Task<C>>,
 }
 
 impl<S: Serve> Worker<S> {
     pub(super) fn new(
         number: usize,
         shared: Arc<Shared<S::Connection>>,
-        poll: Poll,
         deque: Deque<Arc<Task<S::Connection>>>,
         serve: S,
         counters: Arc<WorkerCounters>,
     ) -> Self {
         Self {
             number,
+            neighbours: Neighbours::new(number, shared.remotes.len()),
             shared,
-            poll,
             events: Events::with_capacity(EVENTS),
             deque,
-            slots: Slots::default(),
             timers: Timers::new(),
             timer: 0,
             serve,
             counters,
             polls: 0,
             timed: None,
-            stopping: false,
         }
     }
 
     pub(super) fn run(mut self) {
-        while !self.stopping {
+        while !self.shared.stopping.load(Ordering::Acquire) {
             // Work from outside first, once a round: a worker that always has its own
             // would never look there.
             let mut turns = 0;
@@ -100,7 +88,8 @@ impl<S: Serve> Worker<S> {
             if turns == TURNS_PER_POLL {
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
-            } else {
+                self.relieve_neighbour();
+            } else if !self.relieve_neighbour() {
                 self.sleep();
             }
         }
@@ -129,17 +118,14 @@ impl<S: Serve> Worker<S> {
         loop {
             let mut retry = false;
             let mut found = self.shared.injector.steal_batch_and_pop(&self.deque);
-            let n = self.shared.desks.len();
-            for other in (1..n).map(|i| (self.number + i) % n) {
+            for (_, other) in self.others() {
                 if found.is_success() {
                     break;
                 }
                 retry |= found.is_retry();
-                if let Some(desk) = self.shared.desk(other) {
-                    found = desk.stealer.steal_batch_and_pop(&self.deque);
-                    if found.is_success() {
-                        self.counters.steals.add(1);
-                    }
+                found = other.stealer.steal_batch_and_pop(&self.deque);
+                if found.is_success() {
+                    self.counters.steals.add(1);
                 }
             }
             match found {
@@ -150,14 +136,30 @@ impl<S: Serve> Worker<S> {
         }
     }
 
+    /// The other workers, the next one first.
+    fn others(&self) -> impl Iterator<Item = (usize, &Remote<S::Connection>)> {
+        let before = self.shared.remotes.iter().enumerate().take(self.number);
+        self.shared.remotes.iter().enumerate().skip(self.number + 1).chain(before)
+    }
+
+    /// Takes over from a neighbour that does not get to work. Whether there is work now.
+    fn relieve_neighbour(&mut self) -> bool {
+        let (remotes, events) = (&self.shared.remotes, &mut self.events);
+        if self.neighbours.relieve_next(remotes, events, &self.deque, Instant::now()) {
+            self.counters.reliefs.add(1);
+        }
+        !self.deque.is_empty()
+    }
+
     fn has_work(&self) -> bool {
-        let idle = |desk: &super::Desk<_>| desk.stealer.is_empty();
-        !self.shared.injector.is_empty() || !self.shared.desks.iter().all(idle)
+        !self.shared.injector.is_empty()
+            || !self.shared.remotes.iter().all(|remote| remote.stealer.is_empty())
+            || self.shared.stopping.load(Ordering::Acquire)
     }
 
     fn sleep(&mut self) {
         self.shared.sleepers.lie_down(self.number);
-        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.next_timer() };
+        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.longest_sleep() };
         if timeout != Some(Duration::ZERO) {
             self.counters.sleeps.add(1);
         }
@@ -165,6 +167,11 @@ impl<S: Serve> Worker<S> {
         // Up before anybody is woken: else it could be this worker itself.
         self.shared.sleepers.get_up(self.number);
         self.queue_ready();
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        let watch = self.others().any(|(n, _)| !self.shared.sleepers.is_asleep(n)).then_some(WATCH);
+        self.next_timer().into_iter().chain(watch).min()
     }
 
     fn next_timer(&self) -> Option<Duration> {
@@ -178,8 +185,8 @@ impl<S: Serve> Worker<S> {
         if let Some(since) = self.timed.take() {
             self.counters.total_ns.add(clock::monotonic_ns() - since);
         }
-        if let Err(error) = self.poll.wait(&mut self.events, timeout) {
-            tracing::error!(%error, worker = self.number, "cannot poll");
+        if let Some(own) = self.shared.remotes.get(self.number) {
+            own.poll(&mut self.events, timeout);
         }
         self.polls += 1;
         if self.polls.is_multiple_of(TIMED) && !self.events.is_empty() {
@@ -190,17 +197,11 @@ impl<S: Serve> Worker<S> {
     /// Queues what became ready, and sees to it that others help if it is much.
     fn queue_ready(&mut self) {
         let mut queued = 0;
-        for event in self.events.iter().filter(|event| event.token != WAKE) {
-            let hung_up = event.read_closed || event.write_closed || event.error;
-            if let Some(Watched { task }) = self.slots.at(event.token.0)
-                && task.notify(hung_up)
-            {
-                self.deque.push(task.clone());
+        if let Some(own) = self.shared.remotes.get(self.number) {
+            own.notify(&self.events, |task| {
+                self.deque.push(task);
                 queued += 1;
-            }
-        }
-        if self.shared.desk(self.number).is_some_and(|d| d.has_mail.load(Ordering::Acquire)) {
-            queued += self.read_mail();
+            });
         }
         if !self.timers.is_empty() {
             queued += self.fire_timers();
@@ -219,47 +220,12 @@ impl<S: Serve> Worker<S> {
         {
             let number = first.key().1;
             let task = first.remove();
-            queued += usize::from(task.has_alarm(number) && self.queue_if_idle(&task));
-        }
-        queued
-    }
-
-    fn queue_if_idle(&self, task: &Arc<Task<S::Connection>>) -> bool {
-        let queue = task.notify(false);
-        if queue {
-            self.deque.push(task.clone());
-        }
-        queue
-    }
-
-    fn read_mail(&mut self) -> usize {
-        let Some(desk) = self.shared.desk(self.number) else { return 0 };
-        desk.has_mail.store(false, Ordering::Release);
-        let letters = std::mem::take(&mut *desk.mail.lock());
-        let mut queued = 0;
-        for letter in letters {
-            match letter {
-                Mail::Admit(connection) => self.admit(connection),
-                Mail::Retire(token) => drop(self.slots.remove(token)),
-                Mail::Rouse => {
-                    queued += self.slots.iter().filter(|w| self.queue_if_idle(&w.task)).count();
-                }
-                Mail::Stop => self.stopping = true,
+            if task.has_alarm(number) && task.notify(false) {
+                self.deque.push(task);
+                queued += 1;
             }
         }
         queued
-    }
-
-    fn admit(&mut self, connection: Box<S::Connection>) {
-        let (home, registry) = (self.number, self.poll.registry());
-        let watched = self.slots.add(|token| {
-            // Level of readiness at this moment is reported as the first edge.
-            registry.add(connection.as_fd(), Token(token), Interest::READABLE)?;
-            Ok::<_, os::Error>(Watched { task: Arc::new(Task::new(connection, home, token)) })
-        });
-        if let Err(error) = watched {
-            tracing::warn!(%error, "cannot watch a new connection; it is closed");
-        }
     }
 
     fn run_task(&mut self, task: Arc<Task<S::Connection>>) {
@@ -318,12 +284,8 @@ impl<S: Serve> Worker<S> {
         }
     }
 
-    fn close(&mut self, task: &Task<S::Connection>, connection: Box<S::Connection>) {
+    fn close(&self, task: &Task<S::Connection>, connection: Box<S::Connection>) {
         drop(connection);
-        if task.home == self.number {
-            self.slots.remove(task.token);
-        } else {
-            self.shared.post(task.home, Mail::Retire(task.token), false);
-        }
+        self.shared.retire(task);
     }
 }

@@ -78,6 +78,9 @@ pub struct Setup {
     socket: Option<PathBuf>,
 }
 
+/// Starts a program that dies with its parent. setpriv(1)
+const SETPRIV: &str = "/usr/bin/setpriv";
+
 impl Default for Setup {
     /// Two workers, two helpers, the tree at `/`.
     fn default() -> Self {
@@ -193,7 +196,13 @@ impl Setup {
         let mount = format!("[[mount]]\nuri = \"/\"\ndir = \"{}\"\n", place.tree().display());
         fs::write(&config, mount + &self.root_options + &self.config).unwrap();
 
-        let mut words = self.wrapper.clone();
+        let mut words = Vec::new();
+        // A test that is killed takes its daemon along. (Another user's program may have to be
+        // copied first, and that a spawn must be refused for shows only without this.)
+        if self.uid.is_none() && Path::new(SETPRIV).exists() {
+            words.extend([SETPRIV, "--pdeathsig", "KILL"].map(str::to_owned));
+        }
+        words.extend(self.wrapper.iter().cloned());
         if let Some(limit) = self.nofile {
             let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
             words.extend(["/bin/sh".to_owned(), "-c".to_owned(), script]);
