@@ -102,6 +102,8 @@ fn nobody_starves(connections: &[Busy]) {
     assert!(replies[0] >= mean / 3, "{} is least, {mean} the mean: {replies:?}", replies[0]);
 }
 
+/// `total` replies are a good many turns for each: a machine that is busy with other things as well
+/// keeps a worker from its CPU for as long as several.
 fn a_hundred_on_two_workers(mode: Mode, size: usize, depth: usize, total: usize) {
     raise_nofile().unwrap();
     let daemon = Daemon::start();
@@ -114,12 +116,12 @@ fn a_hundred_on_two_workers(mode: Mode, size: usize, depth: usize, total: usize)
 
 #[test]
 fn a_hundred_busy_connections_on_two_workers() {
-    a_hundred_on_two_workers(Mode::Copy, 16, 256, CONNECTIONS * 1000);
+    a_hundred_on_two_workers(Mode::Copy, 16, 256, CONNECTIONS * 4000);
 }
 
 #[test]
 fn a_hundred_that_ask_for_descriptors() {
-    a_hundred_on_two_workers(Mode::Fdpass, 16, 64, CONNECTIONS * 300);
+    a_hundred_on_two_workers(Mode::Fdpass, 16, 64, CONNECTIONS * 1500);
 }
 
 #[test]
