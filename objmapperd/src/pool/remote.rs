@@ -94,8 +94,9 @@ impl<C: AsFd> Remote<C> {
         self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Looks for events: for a neighbour.
-    fn look(&self, events: &mut Events) {
+    /// For a neighbour: takes what is queued and what is ready in the epoll instance.
+    pub(super) fn take_over(&self, events: &mut Events, deque: &Deque<Arc<Task<C>>>) {
+        while !matches!(self.stealer.steal_batch(deque), Steal::Empty) {}
         if let Err(error) = self.poll.wait(events, Some(Duration::ZERO)) {
             tracing::error!(%error, "cannot poll");
         }
@@ -103,6 +104,7 @@ impl<C: AsFd> Remote<C> {
             // That was for the worker.
             self.wake();
         }
+        self.notify(events, |task| deque.push(task));
     }
 
     /// How often the worker has polled.
@@ -147,37 +149,28 @@ impl Neighbours {
         Self { number, next: number, seen: vec![never; workers].into() }
     }
 
-    /// Takes over from one neighbour, the next in turn, if it is stale: what it has
-    /// queued, and what is ready in its epoll instance. One that sleeps is stale as well:
-    /// it may have been woken and not have got a CPU. So each is looked at no more often
-    /// than that. Returns whether it was.
-    pub(super) fn relieve_next<C: AsFd>(
-        &mut self,
-        remotes: &[Remote<C>],
-        events: &mut Events,
-        deque: &Deque<Arc<Task<C>>>,
-        now: Instant,
-    ) -> bool {
-        self.next = (self.next + 1) % remotes.len().max(1);
+    /// The one whose turn it is; none if there are no others.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        let workers = self.seen.len().max(1);
+        let step = |n| (n + 1) % workers;
+        self.next = step(self.next);
         if self.next == self.number {
-            self.next = (self.next + 1) % remotes.len().max(1);
+            self.next = step(self.next);
         }
-        let (Some(remote), Some(seen)) = (remotes.get(self.next), self.seen.get_mut(self.next))
-        else {
-            return false;
-        };
-        let polls = remote.polls();
-        if polls == seen.polls && now.duration_since(seen.since) < STALE {
+        (self.next != self.number).then_some(self.next)
+    }
+
+    /// Whether this one, which has polled so often by now, has not for a while. One that
+    /// sleeps has not either: it may have been woken and not have got a CPU. So that an
+    /// idle one is not looked at all the time, it is stale once in that while.
+    pub(super) fn is_stale(&mut self, other: usize, polls: u64, now: Instant) -> bool {
+        let Some(seen) = self.seen.get_mut(other) else { return false };
+        let stood_still = polls == seen.polls;
+        if stood_still && now.duration_since(seen.since) < STALE {
             return false;
         }
-        let stale = polls == seen.polls && self.next != self.number;
         *seen = Seen { polls, since: now };
-        if stale {
-            while !matches!(remote.stealer.steal_batch(deque), Steal::Empty) {}
-            remote.look(events);
-            remote.notify(events, |task| deque.push(task));
-        }
-        stale
+        stood_still
     }
 }
 
@@ -188,52 +181,45 @@ mod tests {
 
     type Queue = Deque<Arc<Task<Stream>>>;
 
-    /// Two workers; number 0 has a connection, and what its peer writes to.
-    fn two() -> ([Remote<Stream>; 2], [Queue; 2], Stream) {
-        let deques = [Deque::new_fifo(), Deque::new_fifo()];
-        let remotes = deques.each_ref().map(|deque| Remote::new(deque.stealer()).unwrap());
+    #[test]
+    fn who_does_not_poll_is_stale_once_in_a_while() {
+        let mut neighbours = Neighbours::new(1, 2);
+        let start = Instant::now();
+        let mut stale = |polls, now| neighbours.is_stale(0, polls, now);
+        assert!(!stale(5, start), "seen for the first time");
+        assert!(!stale(5, start + STALE / 2), "not for long");
+        assert!(stale(5, start + STALE));
+        assert!(!stale(5, start + STALE + STALE / 2), "just looked at");
+        assert!(stale(5, start + STALE * 2));
+        assert!(!stale(6, start + STALE * 3), "it has polled");
+        assert!(!stale(7, start + STALE * 5), "and again");
+    }
+
+    #[test]
+    fn everybody_but_oneself_has_a_turn() {
+        let mut neighbours = Neighbours::new(1, 3);
+        let turns: Vec<_> = (0..4).map(|_| neighbours.next()).collect();
+        assert_eq!(turns, [Some(2), Some(0), Some(2), Some(0)]);
+        assert_eq!(Neighbours::new(0, 1).next(), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_worker_is_taken_over_and_its_wake_up_stays() {
+        let queues: [Queue; 2] = [Deque::new_fifo(), Deque::new_fifo()];
+        let remote = Remote::new(queues[0].stealer()).unwrap();
         let (ours, theirs) = Stream::pair().unwrap();
-        remotes[0].admit(Box::new(ours), 0).unwrap();
-        (remotes, deques, theirs)
-    }
-
-    #[test]
-    fn a_neighbour_that_does_not_poll_is_relieved() {
-        let (remotes, deques, peer) = two();
+        remote.admit(Box::new(ours), 0).unwrap();
         let mut events = Events::with_capacity(8);
-        let mut neighbours = Neighbours::new(1, 2);
-        let start = Instant::now();
-        let mut relieve = |now| neighbours.relieve_next(&remotes, &mut events, &deques[1], now);
-        peer.send(b"x", &[], false).unwrap();
-        assert!(!relieve(start), "seen for the first time");
-        assert!(!relieve(start + STALE / 2), "not for long");
-        assert!(relieve(start + STALE));
-        assert_eq!(deques[1].len(), 1, "what was ready in its epoll instance");
-        assert!(!relieve(start + STALE + STALE / 2), "just looked at");
 
-        deques[0].push(deques[1].pop().unwrap());
-        assert!(relieve(start + STALE * 2));
-        assert_eq!((deques[0].len(), deques[1].len()), (0, 1), "what it had queued");
-    }
+        theirs.send(b"x", &[], false).unwrap();
+        remote.wake();
+        remote.take_over(&mut events, &queues[1]);
+        assert_eq!(queues[1].len(), 1, "what was ready in its epoll instance");
+        queues[0].push(queues[1].pop().unwrap());
+        remote.take_over(&mut events, &queues[1]);
+        assert_eq!((queues[0].len(), queues[1].len()), (0, 1), "what it had queued");
 
-    #[test]
-    fn a_neighbour_that_polls_is_left_alone_and_gets_its_letters() {
-        let (remotes, deques, peer) = two();
-        let mut events = Events::with_capacity(8);
-        let mut neighbours = Neighbours::new(1, 2);
-        let start = Instant::now();
-        for n in 1..4 {
-            let now = start + STALE * n;
-            assert!(!neighbours.relieve_next(&remotes, &mut events, &deques[1], now));
-            remotes[0].poll(&mut events, Some(Duration::ZERO));
-        }
-        peer.send(b"x", &[], false).unwrap();
-        remotes[0].wake();
-        let now = start + STALE * 4;
-        neighbours.relieve_next(&remotes, &mut events, &deques[1], now);
-        assert!(neighbours.relieve_next(&remotes, &mut events, &deques[1], now + STALE));
-        assert_eq!(deques[1].len(), 1);
-        remotes[0].poll(&mut events, Some(Duration::ZERO));
-        assert_eq!(events.iter().next().map(|event| event.token), Some(WAKE), "woken all the same");
+        remote.poll(&mut events, Some(Duration::ZERO));
+        assert_eq!(events.iter().next().map(|event| event.token), Some(WAKE));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Between turns it polls without waiting every so often, so that connections that
 //! became ready meanwhile get into the deque, where others can steal them; and looks
-//! into a neighbour's instance if that one does not get to do so.
+//! after its neighbours: see `help_neighbour`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,8 +88,8 @@ impl<S: Serve> Worker<S> {
             if turns == TURNS_PER_POLL {
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
-                self.relieve_neighbour();
-            } else if !self.relieve_neighbour() {
+                self.help_neighbour();
+            } else if !self.help_neighbour() {
                 self.sleep();
             }
         }
@@ -142,11 +142,21 @@ impl<S: Serve> Worker<S> {
         self.shared.remotes.iter().enumerate().skip(self.number + 1).chain(before)
     }
 
-    /// Takes over from a neighbour that does not get to work. Whether there is work now.
-    fn relieve_neighbour(&mut self) -> bool {
-        let (remotes, events) = (&self.shared.remotes, &mut self.events);
-        if self.neighbours.relieve_next(remotes, events, &self.deque, Instant::now()) {
-            self.counters.reliefs.add(1);
+    /// Takes over from a neighbour that does not get to work, or its share of a queue
+    /// that is much longer than our own. Whether there is work now.
+    fn help_neighbour(&mut self) -> bool {
+        if let Some(other) = self.neighbours.next()
+            && let Some(remote) = self.shared.remotes.get(other)
+        {
+            let longer = remote.stealer.len().saturating_sub(self.deque.len());
+            if self.neighbours.is_stale(other, remote.polls(), Instant::now()) {
+                remote.take_over(&mut self.events, &self.deque);
+                self.counters.reliefs.add(1);
+            } else if longer > TURNS_PER_POLL
+                && remote.stealer.steal_batch_with_limit(&self.deque, longer / 2).is_success()
+            {
+                self.counters.steals.add(1);
+            }
         }
         !self.deque.is_empty()
     }
