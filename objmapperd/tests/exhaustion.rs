@@ -218,7 +218,7 @@ fn no_descriptor_left_to_accept_with() {
         assert_eq!(status, Status::Busy);
         assert_eq!(text, "the daemon is out of descriptors: try again");
     }
-    assert!(counter(&mut neighbour.client, "connections.turned_away") >= 3);
+    until("it counted them", || counter(&mut neighbour.client, "connections.turned_away") >= 3);
     // Who is in is answered, and told what is wrong: a lack is never "not found".
     admitted.iter_mut().for_each(Peer::ping);
     let busy = "the daemon or its machine is out of descriptors or memory: try again";

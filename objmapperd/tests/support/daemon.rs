@@ -163,6 +163,7 @@ impl Setup {
         daemon.fds = daemon.open_fds() - 1;
         daemon.threads = daemon.running_threads();
         drop(probe);
+        until("the probe is gone", || daemon.open_fds() <= daemon.fds);
         daemon
     }
 
