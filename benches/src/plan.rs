@@ -164,7 +164,7 @@ impl<'t> Plan<'t> {
         };
         if unit.count == 1 {
             let uri = &self.object(unit.first).uri;
-            let get = Get { mode, range: Range::ALL, uri };
+            let get = Get::new(mode, Range::ALL, uri);
             Request::Get(get).encode(unit.id, &mut self.bytes);
             return Ok(());
         }

@@ -31,6 +31,8 @@ pub enum How {
     Inline(Body),
     /// A body to be streamed.
     Stream(Body),
+    /// Nothing: it still is the version that the caller has.
+    NotModified,
 }
 
 /// Bytes of one file, in a range, with what the file looked like when it was opened.

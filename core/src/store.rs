@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use objmapper_proto::word::uri;
-use objmapper_proto::{Delivery as Form, Mode, Range, Uri, limits};
+use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limits};
 
 use crate::backing::{Name, Names, Patience};
 use crate::caller::Caller;
@@ -41,6 +41,8 @@ pub struct Want<'a> {
     pub room: u64,
     /// Whether a descriptor can be had now; if not, `auto` gets the bytes.
     pub descriptors: bool,
+    /// Only if it is another version than this.
+    pub unless: Option<Version>,
 }
 
 impl Default for Want<'_> {
@@ -51,6 +53,7 @@ impl Default for Want<'_> {
             range: Range::ALL,
             room: u64::MAX,
             descriptors: true,
+            unless: None,
         }
     }
 }
@@ -130,6 +133,10 @@ impl Store {
         let found =
             self.at(caller, want.uri, |mount, path| mount.backing().open(path, patience))?;
         let object = Object::of_file(&found.identity);
+        if want.unless == Some(object.version) {
+            let range = Range { offset: 0, length: 0 };
+            return Ok(Delivery { object, range, reason: Reason::Asked, how: How::NotModified });
+        }
         let range = want
             .range
             .clamp(object.size)

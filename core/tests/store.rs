@@ -366,6 +366,7 @@ fn forms_and_what_is_said_about_them() {
             How::Descriptor(_) => "descriptor",
             How::Inline(_) => "inline",
             How::Stream(_) => "stream",
+            How::NotModified => "not modified",
         }
     };
     assert_eq!(form(b"/small", Mode::Copy), "inline");

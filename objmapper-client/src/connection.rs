@@ -105,7 +105,7 @@ impl Connection {
         sink: &mut dyn Sink,
     ) -> Result<Arrived> {
         let name = name::normal(uri)?;
-        let get = Request::Get(Get { mode, range, uri: name.as_uri().as_bytes() });
+        let get = Request::Get(Get::new(mode, range, name.as_uri().as_bytes()));
         let wanted = Wanted::Object(mode, range);
         self.exchange(get, |link, id| answer::object(link, id, wanted, sink))
             .map_err(|error| error.about(uri))

@@ -161,7 +161,7 @@ impl<'a> Pipeline<'a> {
         let name = name.as_uri().as_bytes();
         let request = match wanted {
             Wanted::Metadata => Request::Stat(name),
-            Wanted::Object(mode, range) => Request::Get(Get { mode, range, uri: name }),
+            Wanted::Object(mode, range) => Request::Get(Get::new(mode, range, name)),
         };
         let id = self.connection.next_id();
         let before = self.bytes.len();

@@ -89,6 +89,8 @@ counters! {
         other: "requests.other",
         /// Descriptors sent.
         descriptors: "replies.descriptors",
+        /// Objects that were not sent because the client has that version.
+        not_modified: "replies.not_modified",
         /// Bytes of bodies sent in place or streamed.
         body_bytes: "replies.body_bytes",
         /// Refusals that the client has to do something about.

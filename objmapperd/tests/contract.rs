@@ -97,6 +97,7 @@ impl Door for Embedded {
                 }
                 assert!(body.is_unchanged().unwrap());
             }
+            How::NotModified => panic!("nobody asked"),
         }
         let object = delivery.object;
         Ok(Fetched {

@@ -53,10 +53,10 @@ impl Stage {
         match asked {
             Asked::Get(mode, file) => {
                 let uri = self.uris[file].as_bytes();
-                peer.encode(Request::Get(Get { mode, range: all, uri }), out)
+                peer.encode(Request::Get(Get::new(mode, all, uri)), out)
             }
             Asked::Missing => {
-                let get = Get { mode: Mode::Copy, range: all, uri: b"/missing" };
+                let get = Get::new(Mode::Copy, all, b"/missing");
                 peer.encode(Request::Get(get), out)
             }
             Asked::Many(mode) => {

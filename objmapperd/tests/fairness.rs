@@ -38,7 +38,7 @@ impl Busy {
         let mut peer = daemon.peer();
         let mut hello = peer.hello(Hello::default());
         let mut request = Vec::new();
-        Request::Get(Get { mode, range: Range::ALL, uri: uri.as_bytes() }).encode(2, &mut request);
+        Request::Get(Get::new(mode, Range::ALL, uri.as_bytes())).encode(2, &mut request);
         hello.extend(request.repeat(depth));
         let stream = peer.stream;
         stream.set_nonblocking(true).unwrap();

@@ -214,6 +214,40 @@ fn a_file_that_nobody_touches_keeps_its_version() {
     assert_eq!(daemon.client().stat("/file").unwrap().version(), version);
 }
 
+#[test]
+fn what_the_client_has_already_is_not_sent() {
+    let daemon = Daemon::start();
+    let path = daemon.write("file", OLD);
+    settle(&mut daemon.client(), "/file");
+    let mut peer = daemon.greeted();
+    let version = peer.stat(b"/file").head.version;
+    for mode in Mode::ALL {
+        let answer = peer.get_unless(mode, b"/file", version);
+        assert_eq!(answer.status(), Status::NotModified, "{mode}");
+        assert_eq!(answer.head.size, OLD.len() as u64, "{mode}");
+        assert_eq!(answer.head.version, version, "{mode}");
+        assert!(answer.file.is_none() && answer.bytes.is_empty(), "{mode}");
+    }
+    let other: Vec<u8> = OLD.iter().rev().copied().collect();
+    fs::write(&path, &other).unwrap();
+    let answer = peer.get_unless(Mode::Copy, b"/file", version);
+    assert_eq!((answer.status(), answer.bytes), (Status::Ok, other));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(peer.get_unless(Mode::Copy, b"/file", version).status(), Status::NotFound);
+}
+
+#[test]
+fn a_version_told_while_the_clock_stood_still_is_never_current() {
+    let daemon = Daemon::start();
+    daemon.write("file", OLD);
+    let mut peer = daemon.greeted();
+    // Asked at once: whatever was told, only content that is still the same may be withheld.
+    let version = peer.stat(b"/file").head.version;
+    daemon.write("file", b"new");
+    let answer = peer.get_unless(Mode::Copy, b"/file", version);
+    assert_eq!((answer.status(), answer.bytes.as_slice()), (Status::Ok, b"new".as_slice()));
+}
+
 /// Writes contents of one size, one right behind the other, and asks after each: all bytes are
 /// the last ones written, and no version comes twice. Returns how often a write left the file
 /// with the same times as the one before.

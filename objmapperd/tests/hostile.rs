@@ -36,7 +36,7 @@ fn all_is_well(daemon: &Daemon, neighbour: &mut Neighbour) {
 
 fn a_get(peer: &mut Peer, mode: Mode, uri: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let get = Get { mode, range: Range::ALL, uri: uri.as_bytes() };
+    let get = Get::new(mode, Range::ALL, uri.as_bytes());
     peer.encode(Request::Get(get), &mut bytes);
     bytes
 }
@@ -86,7 +86,7 @@ fn a_sound_conversation_with_one_byte_wrong() {
         let mut bytes = peer.hello(Hello::default());
         let uris = uri_list(&["/neighbour/small", "/missing"]);
         for request in [
-            Request::Get(Get { mode: Mode::Copy, range: Range::ALL, uri: b"/neighbour/small" }),
+            Request::Get(Get::new(Mode::Copy, Range::ALL, b"/neighbour/small")),
             Request::GetMany(GetMany::new(Mode::Copy, &uris).unwrap()),
             Request::Stat(b"/neighbour/large"),
             Request::Ping(b"x"),

@@ -23,7 +23,7 @@ const LARGE: usize = 24 << 20;
 fn with_a_body_under_way(daemon: &Daemon) -> (Peer, u64, u64) {
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/large" };
+    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
     let id = peer.request(Request::Get(get));
     let frame = peer.frame();
     let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };

@@ -181,8 +181,7 @@ fn descriptors_of_single_requests_and_of_many_share_the_way() {
             let many = Request::GetMany(GetMany::new(Mode::Fdpass, &list).unwrap());
             let many = peer.encode(many, &mut bytes);
             let uri = format!("/{n}");
-            let get =
-                objmapper_proto::Get { mode: Mode::Fdpass, range: Range::ALL, uri: uri.as_bytes() };
+            let get = objmapper_proto::Get::new(Mode::Fdpass, Range::ALL, uri.as_bytes());
             asked.push((n, many, peer.encode(Request::Get(get), &mut bytes)));
         }
         peer.send(&bytes);

@@ -13,7 +13,7 @@ use support::peer::Peer;
 /// must not be looked at for ever.
 fn one_that_lingers(daemon: &Daemon, end: impl FnOnce(&mut Peer)) -> Peer {
     let mut peer = daemon.greeted();
-    let get = Get { mode: Mode::Fdpass, range: Range::ALL, uri: b"/file" };
+    let get = Get::new(Mode::Fdpass, Range::ALL, b"/file");
     peer.request(Request::Get(get));
     end(&mut peer);
     peer

@@ -14,9 +14,11 @@ use crate::limits;
 pub const PAYLOAD: usize = 32;
 
 /// What either side can do beyond the basics; both offer, the intersection holds.
-/// Version 1 assigns no bit yet: out-of-order replies (0), PASS_FDS (1), leases (2)
-/// and segments (3) are reserved.
+/// The values 2 (the client passes descriptors), 4 (leases) and 8 (segments) are reserved.
 pub type Capabilities = u64;
+
+/// Replies may overtake bodies that are under way; a client tells them apart by their ids.
+pub const OUT_OF_ORDER: Capabilities = 1;
 
 /// The client's first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,9 @@
 use crate::bytes::{Reader, len16, len32};
 use crate::frame::{Frame, Header, Op};
 use crate::limits;
+use crate::word::flag;
 use crate::word::mode::Mode;
-use crate::word::object::Range;
+use crate::word::object::{Range, Version};
 use crate::word::status::Status;
 
 /// GET: one object.
@@ -22,6 +23,8 @@ pub struct Get<'a> {
     pub range: Range,
     /// Its name, not yet normalised.
     pub uri: &'a [u8],
+    /// Not if it is still this version: then the answer is `NOT_MODIFIED`.
+    pub unless: Option<Version>,
 }
 
 /// `GET_MANY`: many objects in one request, a status for each.
@@ -95,12 +98,14 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn decode(frame: Frame<'a>) -> Result<Self, BadRequest> {
         let Header { op, flags, .. } = frame.header;
-        if flags != 0 {
-            return Err(BadRequest::Flags(flags));
+        let op_known = Op::from_u8(op);
+        let allowed = if op_known == Some(Op::Get) { flag::IF_NONE_MATCH } else { 0 };
+        if flags & !allowed != 0 {
+            return Err(BadRequest::Flags(flags & !allowed));
         }
         let p = frame.payload;
-        match Op::from_u8(op) {
-            Some(Op::Get) => Get::decode(p).map(Self::Get),
+        match op_known {
+            Some(Op::Get) => Get::decode(p, flags).map(Self::Get),
             Some(Op::GetMany) => GetMany::decode(p).map(Self::GetMany),
             Some(Op::Stat) => Ok(Self::Stat(p)),
             Some(Op::List) => List::decode(p).map(Self::List),
@@ -144,23 +149,34 @@ fn clipped(name: &[u8]) -> &[u8] {
 
 impl<'a> Get<'a> {
     const FIXED: usize = 24;
+    const VERSION: usize = 16;
+
+    /// A GET without conditions.
+    pub const fn new(mode: Mode, range: Range, uri: &'a [u8]) -> Self {
+        Self { mode, range, uri, unless: None }
+    }
 
     #[inline]
-    fn decode(payload: &'a [u8]) -> Result<Self, BadRequest> {
-        Self::fields(payload).unwrap_or(Err(BadRequest::Form(
+    fn decode(payload: &'a [u8], flags: u8) -> Result<Self, BadRequest> {
+        Self::fields(payload, flags).unwrap_or(Err(BadRequest::Form(
             "GET",
-            "24 bytes and a URI of the length they name are expected",
+            "24 bytes (40 with IF_NONE_MATCH) and a URI of the length they name are expected",
         )))
     }
 
     #[inline]
-    fn fields(payload: &'a [u8]) -> Option<Result<Self, BadRequest>> {
+    fn fields(payload: &'a [u8], flags: u8) -> Option<Result<Self, BadRequest>> {
         let mut r = Reader::new(payload);
         let mode = r.u8()?;
         r.u8()?;
         let uri_length = r.u16()?;
         r.u32()?;
         let range = Range { offset: r.u64()?, length: r.u64()? };
+        let unless = if flags & flag::IF_NONE_MATCH == 0 {
+            None
+        } else {
+            Some(Version(u128::from_le_bytes(r.array()?)))
+        };
         let uri = r.take(usize::from(uri_length))?;
         if !r.is_empty() {
             return None;
@@ -168,18 +184,24 @@ impl<'a> Get<'a> {
         let Some(mode) = Mode::from_u8(mode) else {
             return Some(Err(BadRequest::NoSuchMode(mode)));
         };
-        Some(Ok(Self { mode, range, uri }))
+        Some(Ok(Self { mode, range, uri, unless }))
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
         let uri = clipped(self.uri);
-        let length = Self::FIXED as u32 + len32(uri);
-        out.extend_from_slice(&Header::new(Op::Get, id, length, 0).encode());
+        let version = if self.unless.is_some() { Self::VERSION } else { 0 };
+        let length = (Self::FIXED + version) as u32 + len32(uri);
+        let flags = if self.unless.is_some() { flag::IF_NONE_MATCH } else { 0 };
+        let header = Header { flags, ..Header::new(Op::Get, id, length, 0) };
+        out.extend_from_slice(&header.encode());
         out.extend_from_slice(&[self.mode as u8, 0]);
         out.extend_from_slice(&len16(uri).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.range.offset.to_le_bytes());
         out.extend_from_slice(&self.range.length.to_le_bytes());
+        if let Some(Version(version)) = self.unless {
+            out.extend_from_slice(&version.to_le_bytes());
+        }
         out.extend_from_slice(uri);
     }
 }

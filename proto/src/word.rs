@@ -1,5 +1,6 @@
 //! The words that every layer shares: names, modes, statuses, metadata.
 
+pub mod flag;
 pub mod mode;
 pub mod object;
 pub mod status;

@@ -102,7 +102,7 @@ fn accepts(name: &str, id: u64, message: Message<'_>) {
 const MODEL: &[u8] = b"/models/a.gguf";
 const GIB8: u64 = 8 << 30;
 
-const GET: Get<'_> = Get { mode: Mode::Fdpass, range: Range::ALL, uri: MODEL };
+const GET: Get<'_> = Get::new(Mode::Fdpass, Range::ALL, MODEL);
 
 const ACK: HelloAck = HelloAck {
     version: 1,
@@ -178,9 +178,11 @@ fn hello() {
 #[test]
 fn requests_for_one_object() {
     let get = |mode, offset, length, uri| {
-        Ask(Request::Get(Get { mode, range: Range { offset, length }, uri }))
+        Ask(Request::Get(Get::new(mode, Range { offset, length }, uri)))
     };
     agree("get_fdpass", &[(2, Ask(Request::Get(GET)))]);
+    let unless = Some(file(GIB8).version);
+    agree("get_if_none_match", &[(2, Ask(Request::Get(Get { unless, ..GET })))]);
     agree("get_auto", &[(3, get(Mode::Auto, 0, u64::MAX, b"kv:users/42"))]);
     agree("get_copy_range", &[(4, get(Mode::Copy, 4096, 1024, b"/a%20b%FF"))]);
     agree("get_splice", &[(u64::MAX, get(Mode::Splice, 1, Range::TO_END, MODEL))]);
@@ -231,6 +233,8 @@ fn one_object() {
     let range = Range { offset: 0, length: 0 };
     let stat = ObjectHead { delivery: Delivery::None, range, ..file(GIB8) };
     agree("object_stat", &[(6, object(item(stat)))]);
+    let not_modified = ObjectHead { status: Status::NotModified, ..stat };
+    agree("object_not_modified", &[(2, object(item(not_modified)))]);
     let inside = ObjectHead {
         kind: Kind::Inline,
         reason: Reason::Descriptors,

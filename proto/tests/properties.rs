@@ -4,6 +4,7 @@
 
 use objmapper_proto::frame::{self, Frame, Header, Op, Split};
 use objmapper_proto::reply::End;
+use objmapper_proto::word::flag;
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
     ObjectHead, Objects, Range, Reason, Reply, Request, Status, UriBuf, Version, limits,
@@ -17,7 +18,7 @@ use proptest::sample::{Index, select};
 enum Owned {
     Hello(Hello),
     Ack(HelloAck),
-    Get(Mode, Range, Vec<u8>),
+    Get(Mode, Range, Vec<u8>, Option<Version>),
     GetMany(Mode, Vec<Vec<u8>>),
     Stat(Vec<u8>),
     List(u32, Vec<u8>, Vec<u8>),
@@ -61,7 +62,9 @@ impl Owned {
         let Ok(Split::Whole(frame, took)) = frame::split(bytes, limits::REPLY_PAYLOAD) else {
             panic!("no whole frame: {self:?}")
         };
-        assert_eq!((took, frame.header.id, frame.header.flags), (bytes.len(), id, 0));
+        let conditional = matches!(self, Self::Get(.., Some(_)));
+        let flags = if conditional { flag::IF_NONE_MATCH } else { 0 };
+        assert_eq!((took, frame.header.id, frame.header.flags), (bytes.len(), id, flags));
         let mut room = Vec::new();
         match self {
             Self::Hello(hello) => assert_eq!(Hello::decode(frame.payload).as_ref(), Ok(hello)),
@@ -75,7 +78,9 @@ impl Owned {
 
     fn request<'a>(&'a self, room: &'a mut Vec<u8>) -> Option<Request<'a>> {
         Some(match self {
-            Self::Get(mode, range, uri) => Request::Get(Get { mode: *mode, range: *range, uri }),
+            Self::Get(mode, range, uri, unless) => {
+                Request::Get(Get { unless: *unless, ..Get::new(*mode, *range, uri) })
+            }
             Self::GetMany(mode, uris) => {
                 for uri in uris {
                     GetMany::push_uri(room, uri);
@@ -208,7 +213,8 @@ prop_compose! {
 fn request() -> impl Strategy<Value = Owned> {
     prop_oneof![
         hello().prop_map(Owned::Hello),
-        (mode(), range(), bytes(300)).prop_map(|(m, r, uri)| Owned::Get(m, r, uri)),
+        (mode(), range(), bytes(300), proptest::option::of(any::<u128>()))
+            .prop_map(|(m, r, uri, v)| Owned::Get(m, r, uri, v.map(Version))),
         (mode(), vec(bytes(40), 1..20)).prop_map(|(m, uris)| Owned::GetMany(m, uris)),
         bytes(300).prop_map(Owned::Stat),
         (1_u32..=4096, bytes(100), bytes(1024)).prop_map(|(n, p, c)| Owned::List(n, p, c)),

@@ -47,7 +47,8 @@ impl Service {
             }
             *items -= 1;
             let descriptors = claimed == Claim::Descriptor;
-            let want = Want { uri, mode: many.mode, range: Range::ALL, room, descriptors };
+            let (mode, range) = (many.mode, Range::ALL);
+            let want = Want { uri, mode, range, room, descriptors, unless: None };
             let answer = self.item(c, &mut part, &want, agreed);
             if answer == Answer::Cold {
                 part.end(c, total);
@@ -74,7 +75,7 @@ impl Service {
                 part.fds += 1;
                 Answer::Done
             }
-            Ok(Placed::Inline) => Answer::Done,
+            Ok(Placed::Inline | Placed::NotModified) => Answer::Done,
             Ok(Placed::Body) => Answer::Body,
             Err(miss) => {
                 let Some((status, _)) = self.judge(&miss) else { return Answer::Cold };

@@ -72,6 +72,7 @@ impl Service {
             range: get.range,
             room: (agreed.max_payload - ITEM) as u64,
             descriptors: claim == Claim::Descriptor,
+            unless: get.unless,
         };
         let at = c.link.outbox.bytes().len();
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);

@@ -20,6 +20,8 @@ pub(super) enum Placed {
     Inline,
     /// A body that follows the frame.
     Body,
+    /// Metadata alone: the client has this version.
+    NotModified,
 }
 
 /// Whether a descriptor may go out next.
@@ -98,6 +100,12 @@ impl Service {
                         Err(failed.err().unwrap_or(Miss::WouldBlock))
                     }
                 }
+            }
+            How::NotModified => {
+                let head = ObjectHead { status: Status::NotModified, ..head(Form::None) };
+                out.extend_from_slice(&head.encode(0, 0));
+                self.counters.not_modified.add(1);
+                Ok(Placed::NotModified)
             }
             How::Stream(body) => {
                 out.extend_from_slice(&head(Form::Stream).encode(0, 0));

@@ -56,6 +56,8 @@ macro_rules! statuses {
 statuses! {
     /// Done.
     Ok = 0x0000, "OK", OK, false;
+    /// The object still is the version that the request named: nothing was sent.
+    NotModified = 0x0001, "NOT_MODIFIED", OK, false;
 
     /// The URI is malformed, too long, or not in a form that can name an object.
     BadUri = 0x0101, "BAD_URI", EINVAL, false;

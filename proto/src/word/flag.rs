@@ -1,0 +1,18 @@
+//! Flags in the header of a request.
+//!
+//! A flag that a daemon does not know, or that was not agreed on, makes it refuse that
+//! request with `UNSUPPORTED`: so a client may try one and see.
+
+/// The reply must not overtake that to an earlier request. Means something with
+/// [`crate::hello::OUT_OF_ORDER`] only, and must not be set without.
+pub const ORDERED: u8 = 1;
+
+/// The request's body goes before those of others on this connection. With
+/// [`crate::hello::OUT_OF_ORDER`] only.
+pub const PRIORITY: u8 = 2;
+
+/// Kept for shared open file descriptions.
+pub const SHARED: u8 = 4;
+
+/// GET only: the payload carries a version, and the object is not sent if it still has it.
+pub const IF_NONE_MATCH: u8 = 8;
