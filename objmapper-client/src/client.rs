@@ -29,7 +29,10 @@ pub const SOCKET_VARIABLE: &str = "OBJMAPPER_SOCKET";
 pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
 
 /// Where a client looks if nobody says otherwise: [`SOCKET_VARIABLE`], else a daemon of one's own
-/// (`$XDG_RUNTIME_DIR/objmapper.sock`) if one listens there, else [`DEFAULT_SOCKET`].
+/// (`$XDG_RUNTIME_DIR/objmapper.sock`) if there is such a name, else [`DEFAULT_SOCKET`].
+///
+/// Only the name is looked at. A socket that a killed daemon of one's own has left behind is chosen
+/// all the same and refuses the connection, rather than that another daemon answers unexpectedly.
 pub fn default_socket() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let own = || Some(PathBuf::from(set("XDG_RUNTIME_DIR")?).join("objmapper.sock"));
@@ -47,14 +50,15 @@ const PING: &[u8] = b"are you there";
 
 /// A connection to objmapperd.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), objmapper_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// let mut client = objmapper_client::Client::connect()?;
 /// let model = client.open("/models/a.gguf")?;
 /// println!("{} bytes, version {}", model.size(), model.metadata().version());
 /// let mut magic = [0; 4];
 /// model.read_at(&mut magic, 0)?;
-/// # Ok(()) }
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug)]
 pub struct Client {
@@ -63,10 +67,15 @@ pub struct Client {
 
 /// How to connect.
 ///
-/// ```no_run
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// use objmapper_client::Client;
 /// use std::time::Duration;
-/// let client = Client::builder().path("/run/other.sock").timeout(Duration::from_secs(5)).connect();
+/// # let path = objmapper_client::default_socket();
+/// let client = Client::builder().path(path).timeout(Duration::from_secs(5)).connect()?;
+/// # drop(client);
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it connects"]
@@ -152,11 +161,13 @@ impl Client {
     /// Some bytes of the object: as many of the range as there are. A range that begins past the
     /// end is refused with `BAD_RANGE`.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
     /// # let mut client = objmapper_client::Client::connect()?;
-    /// let header = client.read_range("/data/index.bin", ..512)?;
-    /// # Ok(()) }
+    /// let header = client.read_range("/data/index", ..512)?;
+    /// assert_eq!(header.len(), 512);
+    /// # Ok(()) }) }
     /// ```
     pub fn read_range(&mut self, uri: &str, range: impl RangeBounds<u64>) -> Result<Vec<u8>> {
         let mut memory = Memory::default();
@@ -218,13 +229,14 @@ impl Client {
 
     /// The names directly below `prefix`, page by page as they are asked for.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
     /// # let mut client = objmapper_client::Client::connect()?;
     /// for entry in client.list("/models")? {
     ///     println!("{}", entry?.uri());
     /// }
-    /// # Ok(()) }
+    /// # Ok(()) }) }
     /// ```
     pub fn list(&mut self, prefix: &str) -> Result<Listing<'_>> {
         Ok(Listing::new(&mut self.connection, name::normal(prefix)?))

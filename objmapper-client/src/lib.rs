@@ -5,10 +5,11 @@
 //! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
 //! [`Client::pipeline`]).
 //!
-//! ```no_run
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+//! # fn main() { with_daemon(|| {
 //! use objmapper_client::Client;
 //!
-//! # fn main() -> Result<(), objmapper_client::Error> {
 //! let mut client = Client::connect()?; // OBJMAPPER_SOCKET, or the usual path
 //! let weights = client.open("/models/a.gguf")?.into_file();
 //! match client.read("/models/a.json") {
@@ -17,10 +18,8 @@
 //!     Err(error) => return Err(error),
 //! }
 //! # drop(weights);
-//! # Ok(()) }
+//! # Ok(()) }) }
 //! ```
-//!
-//! The examples that talk to a daemon are compiled and not run; they need one.
 //!
 //! What holds:
 //! - The daemon is not believed: lengths, counts and descriptors are checked before they are used,
@@ -71,8 +70,3 @@ pub use transfer::Transfer;
 pub use objmapper_os::Error as OsError;
 pub use objmapper_proto::word::mode::NoSuchMode;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};
-
-/// The README's example compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

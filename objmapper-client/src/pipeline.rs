@@ -47,8 +47,9 @@ pub enum Answer {
 /// result, even when the connection breaks. Requests may be added while answers are read.
 /// Dropping a pipeline forgets what was not sent; answers to what was are thrown away later.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), objmapper_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// use objmapper_client::{Answer, Client, Mode, Object};
 /// # let mut client = Client::connect()?;
 /// let mut pipeline = client.pipeline()?;
@@ -62,7 +63,7 @@ pub enum Answer {
 ///         Err(error) => eprintln!("{number}: {error}"),
 ///     }
 /// }
-/// # Ok(()) }
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug)]
 pub struct Pipeline<'a> {

@@ -108,6 +108,24 @@ fn a_refusal_is_one_and_leaves_the_file_as_it_was() {
 }
 
 #[test]
+fn a_user_of_another_namespace_is_told_so() {
+    let denied = |text: &'static str| {
+        let (_dir, path, peer) = listening(move |mut peer| {
+            let id = peer.request().unwrap().header.id;
+            peer.reply(id, Reply::Object(refused(Status::Denied, text)), &[]);
+        });
+        let (code, _, err) = run(&path, &["stat", "/x"]);
+        peer.join().unwrap();
+        assert_eq!(code, 1, "{err}");
+        err
+    };
+    assert!(
+        denied("no rule allows it to uid 65534").contains("hint: 65534 is how the daemon sees")
+    );
+    assert!(!denied("no rule allows it to uid 6553").contains("hint:"));
+}
+
+#[test]
 fn a_daemon_that_talks_nonsense_is_four() {
     let (_dir, path, peer) = listening(|mut peer| {
         peer.request().unwrap();

@@ -204,6 +204,19 @@ fn a_long_pipeline() {
     assert_eq!(client.read("/small").unwrap(), b"small");
 }
 
+/// The other client of this repository says its refusals in words.
+#[test]
+fn what_python_says() {
+    let Some(daemon) = Daemon::start() else { return };
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/objmapper.py");
+    let asked = Command::new("python3").arg(program).arg(daemon.socket()).arg("/none").output();
+    let Ok(output) = asked else {
+        return eprintln!("skipped: python3 is not installed");
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim_end(), "objmapper.py: NOT_FOUND: no object of that name");
+}
+
 #[test]
 fn a_daemon_that_goes_away() {
     let Some(mut daemon) = Daemon::start() else { return };
@@ -239,10 +252,34 @@ fn the_command() {
     assert_eq!(daemon.command(&["ls"]).1, "dir/\nlong\n");
     assert_eq!(daemon.command(&["ls", "-r", "/"]).1, "dir/\nlong\ndir/a%20b\n");
     let (_, out, _) = daemon.command(&["ls", "-l"]);
-    assert!(out.contains("2.9 MiB") && out.contains("prefix"), "{out}");
+    assert!(out.contains("2.9 MiB") && out.starts_with("dir "), "{out}");
     let (_, out, _) = daemon.command(&["stat", "/dir/a%20b", "--json"]);
     assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
     let (code, out, _) = daemon.command(&["ping", "-c", "3"]);
     assert!(code == 0 && out.starts_with("3 round trips: least "), "{out}");
     assert!(daemon.command(&["stats", "--json"]).1.starts_with('{'));
+    let (_, out, _) = daemon.command(&["stats"]);
+    assert!(out.starts_with("connections."), "{out}");
+    assert!(out.contains("\n\nrequests.fdpass"), "{out}");
+}
+
+/// The README shows a program that is part of the build, and it does what it says.
+#[test]
+fn the_example_of_the_readme() {
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(include_str!("../examples/tour.rs").ends_with(shown), "they differ:\n{shown}");
+    let program = Path::new(env!("CARGO_BIN_EXE_objmapper")).with_file_name("examples/tour");
+    if !program.exists() {
+        return eprintln!("skipped: `cargo build --example tour` makes what this runs");
+    }
+    let Some(daemon) = Daemon::start() else { return };
+    for name in ["GPL-3", "BSD", "Artistic"] {
+        daemon.put(&format!("common-licenses/{name}"), name.as_bytes());
+    }
+    let output = Command::new(program).env("OBJMAPPER_SOCKET", daemon.socket()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[3]), (4, "5 bytes", "3 bytes"), "{said}");
 }

@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Show what objects are
     Stat(Stat),
-    /// List the names below a prefix
+    /// List the names below a prefix, as below a directory
     Ls(Ls),
     /// Measure the time of a round trip
     Ping(Ping),
@@ -101,7 +101,7 @@ pub(crate) struct Ls {
     /// Names below this one
     #[arg(default_value = "/")]
     pub(crate) prefix: String,
-    /// With kind, size and time
+    /// With kind (`dir` for a prefix of other names), size and time
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) long: bool,
     /// With all that lies below

@@ -15,6 +15,7 @@ mod args;
 mod get;
 mod list;
 mod show;
+mod stats;
 
 use anyhow::Result;
 use args::{Command, CommandLine};
@@ -52,7 +53,7 @@ fn run(line: &CommandLine) -> Result<u8> {
         Command::Stat(stat) => show::stat(client, stat).map(|outcome| outcome.code()),
         Command::Ls(ls) => list::ls(client, ls).map(|outcome| outcome.code()),
         Command::Ping(ping) => show::ping(client, ping).map(|()| 0),
-        Command::Stats(stats) => show::stats(client, stats).map(|()| 0),
+        Command::Stats(stats) => stats::stats(client, stats).map(|()| 0),
         Command::Completions(_) => Ok(0),
     }
 }

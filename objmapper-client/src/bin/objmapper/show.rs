@@ -1,11 +1,11 @@
-//! `stat`, `ping` and `stats`: what the daemon knows.
+//! `stat` and `ping`: what objects are, and how far away the daemon is.
 
-use crate::args::{Ping, Stat, Stats};
+use crate::args::{Ping, Stat};
 use crate::fault::Outcome;
 use crate::format;
 use anyhow::Result;
 use objmapper_client::{Client, Metadata};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -81,30 +81,6 @@ fn rank(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-pub(crate) fn stats(client: &mut Client, stats: &Stats) -> Result<()> {
-    let counters = client.stats()?;
-    let mut out = io::stdout().lock();
-    if stats.json {
-        let counters: Map<_, _> = counters.into_iter().map(|(name, v)| (name, number(v))).collect();
-        writeln!(out, "{}", Value::Object(counters))?;
-        return Ok(());
-    }
-    let mut table = format::table();
-    for (name, value) in counters {
-        table.add_row([name.into(), format::right(value)]);
-    }
-    write!(out, "{}", format::lines(&table))?;
-    Ok(())
-}
-
-/// A number if it is one.
-fn number(text: String) -> Value {
-    match serde_json::from_str(&text) {
-        Ok(Value::Number(number)) => Value::Number(number),
-        _ => Value::String(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,13 +91,5 @@ mod tests {
         let at = |percent| rank(&times, percent).as_micros();
         assert_eq!([at(0), at(50), at(99), at(100)], [1, 100, 198, 200]);
         assert_eq!(rank(&times[..1], 99).as_micros(), 1);
-    }
-
-    #[test]
-    fn counters_are_numbers_where_they_can_be() {
-        assert_eq!(number("12".into()), json!(12));
-        assert_eq!(number("1.5".into()), json!(1.5));
-        assert_eq!(number("true".into()), json!("true"));
-        assert_eq!(number("1.2.3".into()), json!("1.2.3"));
     }
 }
