@@ -26,11 +26,12 @@
 //!   no memory is taken for a size that is only announced, and every descriptor that arrives is
 //!   owned (close-on-exec) and closed on every way out.
 //! - An answer is never mistaken for another: after an error in the middle of one, the connection
-//!   is closed, and says so from then on. See [`Error::ends_connection`].
+//!   is closed. See [`Error::ends_connection`], and [`Reconnect`] for what comes next.
 //! - After a fork the child is refused ([`Error::Forked`]); the parent is not disturbed.
 //! - No thread is started, no signal is raised by a send, nothing is printed.
 //!
-//! Not here: mapping objects into memory, and asynchronous calls.
+//! One client serves one thread: several threads take a [`Pool`]. A program that waits for many
+//! things at a time takes [`Pipeline::try_next`]. Not here: an asynchronous runtime.
 //!
 //! The command `objmapper` is in this package as well, behind the default feature `cli`. Programs
 //! that link the library want `default-features = false`.
@@ -48,6 +49,10 @@ mod link;
 mod sink;
 
 mod answer;
+mod hello;
+
+mod dial;
+
 mod connection;
 
 mod listing;
@@ -56,15 +61,18 @@ mod transfer;
 
 mod client;
 mod many;
+mod pool;
 
 pub use client::{
     Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE, default_socket,
 };
+pub use dial::Reconnect;
 pub use error::{Error, Result};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};
 pub use pipeline::{Answer, Pipeline};
+pub use pool::{Lent, Pool};
 pub use transfer::Transfer;
 
 pub use objmapper_os::Error as OsError;

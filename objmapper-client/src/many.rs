@@ -98,6 +98,7 @@ impl<'a> Batch<'a> {
         let wanted = Wanted::Object(mode, Range::ALL);
         let mut items = Vec::new();
         let asked = connection.exchange(Request::GetMany(many), |link, id| {
+            items.clear(); // what came over a connection that is gone comes again
             answer::objects(link, id, wanted, many.count(), &mut items)
         });
         if let Err(Error::Protocol(_)) = asked {
