@@ -51,6 +51,11 @@ pub enum Error {
         /// How many bytes were there.
         read: u64,
     },
+    /// The object is no sealed memory file: its bytes could change under a mapping.
+    #[error(
+        "the object is not sealed, so it could change while it is mapped: read it, or use Mapping::unsealed"
+    )]
+    Unsealed,
     /// Nobody answers at the socket.
     #[error("cannot reach objmapperd: {0}")]
     Unreachable(os::Error),
@@ -175,12 +180,13 @@ impl Error {
     }
 
     /// Whether the connection is of no use after this error. Errors that have nothing to do with
-    /// a connection ([`Error::Uri`], [`Error::Truncated`]) do not end one.
+    /// a connection ([`Error::Uri`], [`Error::Truncated`], [`Error::Unsealed`]) do not end one.
     pub fn ends_connection(&self) -> bool {
         match self {
             Self::Refused { .. }
             | Self::Uri { .. }
             | Self::Truncated { .. }
+            | Self::Unsealed
             | Self::Exhausted { .. }
             | Self::Forked => false,
             Self::Unreachable(_)

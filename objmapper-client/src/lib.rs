@@ -33,6 +33,9 @@
 //! One client serves one thread: several threads take a [`Pool`]. A program that waits for many
 //! things at a time takes [`Pipeline::try_next`]. Not here: an asynchronous runtime.
 //!
+//! With the feature `map` a sealed object can be had as memory ([`Opened`]`::map`), and any other by
+//! whoever vouches for it.
+//!
 //! The command `objmapper` is in this package as well, behind the default feature `cli`. Programs
 //! that link the library want `default-features = false`.
 //!
@@ -76,5 +79,7 @@ pub use pool::{Lent, Pool};
 pub use transfer::Transfer;
 
 pub use objmapper_os::Error as OsError;
+#[cfg(feature = "map")]
+pub use objmapper_os::mapping::Mapping;
 pub use objmapper_proto::word::mode::NoSuchMode;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};
