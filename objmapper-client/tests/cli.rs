@@ -53,9 +53,14 @@ fn help_has_examples_and_exit_codes() {
 
 #[test]
 fn nonsense_is_a_usage_error() {
-    for args in
-        [&["frobnicate"][..], &["get"], &["get", "/x", "--range", "9-5"], &["ping", "-c", "0"]]
-    {
+    for args in [
+        &["frobnicate"][..],
+        &["get"],
+        &["get", "/x", "--range", "9-5"],
+        &["ping", "-c", "0"],
+        &["stats", "-c", "3"],
+        &["ping", "--watch", "0"],
+    ] {
         let (code, _, err) = run(Path::new("/none"), args);
         assert_eq!(code, 2, "{args:?}: {err}");
     }
@@ -77,6 +82,23 @@ fn completions_need_no_daemon() {
         let (code, out, _) = run(Path::new("/none"), &["completions", shell]);
         assert!(code == 0 && out.contains("objmapper"), "{shell}");
     }
+}
+
+#[test]
+fn manual_pages_need_no_daemon() {
+    let (code, out, _) = run(Path::new("/none"), &["man"]);
+    assert_eq!(code, 0);
+    for part in [".TH objmapper 1", "objmapper\\-get(1)", ".SH EXIT CODES", "OBJMAPPER_SOCKET"] {
+        assert!(out.contains(part), "{part} is missing in {out}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(Path::new("/none"), &["man", dir.path().to_str().unwrap()]).0, 0);
+    for command in ["get", "cat", "stat", "ls", "ping", "stats"] {
+        let page = std::fs::read_to_string(dir.path().join(format!("objmapper-{command}.1")));
+        assert!(page.unwrap().contains(".SH OPTIONS"), "{command}");
+    }
+    let (code, _, err) = run(Path::new("/none"), &["man", "/no/such/directory"]);
+    assert!(code == 5 && err.contains("cannot write to /no/such/directory"), "{err}");
 }
 
 #[test]

@@ -7,9 +7,9 @@ mod common;
 use common::daemon::{Daemon, long_body};
 use objmapper_client::{Answer, Client, Error, Kind, Mode, Object, Reconnect, Status};
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 fn command(daemon: &Daemon, args: &[&str]) -> (i32, String, String) {
@@ -196,6 +196,45 @@ fn the_command() {
     let (_, out, _) = command(&daemon, &["stats"]);
     assert!(out.starts_with("connections."), "{out}");
     assert!(out.contains("\n\nrequests.fdpass"), "{out}");
+}
+
+#[test]
+fn the_command_again_and_again() {
+    let Some(mut daemon) = Daemon::start() else { return };
+    let (code, out, err) = command(&daemon, &["ping", "--watch", "0.01", "--count", "3"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 4 && lines[3].starts_with("3 round trips: least "), "{out}");
+    assert!(lines[..3].iter().all(|line| line.starts_with("20")), "{out}");
+
+    let (code, out, _) = command(&daemon, &["stats", "--watch", "0.01", "--count", "3"]);
+    assert_eq!(code, 0);
+    let asked: Vec<&str> = out.lines().filter(|line| line.contains("requests.other")).collect();
+    // The first round shows what is there, the others what has come: the question itself.
+    assert!(asked.len() == 3 && asked[1..].iter().all(|line| line.ends_with(" +1")), "{out}");
+    assert!(!out.contains("requests.fdpass") && !out.contains('\x1b'), "{out}");
+
+    let (_, out, _) = command(&daemon, &["stats", "--json", "-w", "0.01", "-c", "2"]);
+    assert!(out.lines().count() == 2 && out.lines().all(|line| line.contains("\"time_ns\":")));
+
+    // A restart is waited for.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_objmapper"))
+        .args(["ping", "--watch", "0.01"])
+        .env("OBJMAPPER_SOCKET", daemon.socket())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    daemon.stop();
+    let before = lines.by_ref().map(Result::unwrap);
+    std::thread::scope(|scope| {
+        scope.spawn(|| daemon.start_again());
+        // More than a pipe has room for did not come before the stop.
+        assert_eq!(before.take(50).count(), 50);
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// The README shows a program that is part of the build, and it does what it says.
