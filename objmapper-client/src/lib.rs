@@ -1,4 +1,4 @@
-//! Asking objmapperd for objects: a small, blocking client.
+//! Asking objmapperd for objects: a small client that blocks, or looks when it is told to.
 //!
 //! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
 //! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],

@@ -122,7 +122,8 @@ pub(crate) struct Ping {
     /// How many [default: 10, or with --watch until it is interrupted]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// One every so many seconds, instead of one after the other; a restart is waited for
+    /// One every so many seconds, instead of one after the other; a restart is waited
+    /// for, as long as --timeout says
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
 }
@@ -134,7 +135,7 @@ pub(crate) struct Stats {
     pub(crate) json: bool,
     /// Again every so many seconds: on a terminal in place, what is not zero and how much more
     /// it is per second; elsewhere a line for each counter that has changed. A restart of the
-    /// daemon is waited for
+    /// daemon is waited for, as long as --timeout says
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
     /// How many times [default: until it is interrupted]
