@@ -193,11 +193,7 @@ impl Connection {
 
     /// Reads what is owed and throws it away; connects again if the connection is gone.
     pub(crate) fn settle(&mut self) -> Result<()> {
-        let settled = self.read_owed();
-        if std::process::id() != self.process {
-            return Err(Error::Forked);
-        }
-        match settled {
+        match self.read_owed() {
             Err(error) => self.reconnect(error),
             Ok(()) if self.link.is_none() => self.reconnect(self.closed()),
             Ok(()) => Ok(()),
@@ -222,6 +218,9 @@ impl Connection {
     }
 
     fn reconnect(&mut self, closed: Error) -> Result<()> {
+        if std::process::id() != self.process {
+            return Err(Error::Forked);
+        }
         let id = self.next_id();
         let Some(dial) = &self.dial else { return Err(closed) };
         let (link, agreed) = dial.again(closed, id)?;
@@ -349,6 +348,10 @@ mod tests {
         connection.process -= 1;
         peer.send(b"x", &[], false).unwrap();
         connection.exchange(Request::Stats, |_, _| Ok(())).unwrap();
+        connection.process += 1;
+        connection.link = None;
+        let settled = connection.settle();
+        assert!(matches!(settled, Err(Error::Forked)), "nor may it connect in the parent's stead");
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn two_pipelines_in_one_thread() {
     daemon.put("small", b"small");
     let mut clients = [daemon.client(), daemon.client()];
     let mut pipelines = clients.each_mut().map(|client| client.pipeline().unwrap());
-    let mut poll = Poll::new().unwrap();
+    let poll = Poll::new().unwrap();
     for (at, pipeline) in pipelines.iter_mut().enumerate() {
         poll.registry().add(pipeline.socket().unwrap(), Token(at), Interest::READABLE).unwrap();
         for _ in 0..5 {
