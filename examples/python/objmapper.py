@@ -26,8 +26,25 @@ FDPASS, COPY = 1, 2
 DESCRIPTOR, INLINE, STREAM = 1, 2, 3
 
 
+NAMES = {  # of statuses (14)
+    0x0101: "BAD_URI", 0x0102: "NOT_FOUND", 0x0103: "DENIED", 0x0104: "NOT_REGULAR",
+    0x0105: "BAD_RANGE", 0x0106: "UNSUPPORTED", 0x0107: "BAD_REQUEST", 0x0108: "ESCAPE",
+    0x0109: "TOO_LARGE", 0x0201: "BUSY", 0x0202: "IO", 0x0203: "CHANGED", 0x0204: "STOPPING",
+    0x0301: "BAD_MAGIC", 0x0302: "BAD_VERSION", 0x0303: "BAD_FRAME", 0x0304: "FRAME_TOO_LARGE",
+    0x0305: "UNEXPECTED_DESCRIPTOR", 0x0306: "HELLO_EXPECTED",
+}
+
+
 class Refused(Exception):
-    """The daemon's no: the number of its status (14), and a text."""
+    """The daemon's no: the number of its status (14), and what it says to do about it."""
+
+    def __init__(self, status, text=""):
+        super().__init__(status, text)
+        self.status, self.text = status, text
+
+    def __str__(self):
+        name = NAMES.get(self.status, "status 0x%04x" % self.status)
+        return name + ": " + self.text if self.text else name
 
 
 def check(sound, text="the daemon broke the protocol"):
@@ -126,7 +143,7 @@ class Client:
         payload = self._receive(length)
         if op == ERROR:  # with id 0 it ends the connection (14)
             no = struct.unpack_from("<H", payload)[0], payload[8:].decode(errors="replace")
-            raise Refused(*no) if id == self.id else ConnectionError(*no)
+            raise Refused(*no) if id == self.id else ConnectionError(str(Refused(*no)))
         check(op in ops and flags == 0 and id == self.id and fds <= len(self.fds))
         return op, payload, fds
 

@@ -42,6 +42,7 @@ impl Wanted {
 }
 
 /// An object whose bytes, if they came, have gone into the sink.
+#[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) metadata: Metadata,
     pub(crate) fd: Option<OwnedFd>,
@@ -52,7 +53,7 @@ impl Arrived {
     pub(crate) fn into_object(self, memory: Memory) -> Object {
         match self.fd {
             Some(fd) => Object::Descriptor(Opened::new(fd, self.metadata)),
-            None => Object::Bytes(memory.0, self.metadata),
+            None => Object::Bytes(memory.into_bytes(), self.metadata),
         }
     }
 }
@@ -88,6 +89,20 @@ pub(crate) fn object(
     wanted: Wanted,
     sink: &mut dyn Sink,
 ) -> Result<Arrived> {
+    let (arrived, body) = head(link, id, wanted, sink)?;
+    if let Some(mut body) = body {
+        body.run(link, sink)?;
+    }
+    Ok(arrived)
+}
+
+/// Reads the answer to a GET or STAT as far as the body that follows it, if one does.
+pub(crate) fn head(
+    link: &mut Link,
+    id: u64,
+    wanted: Wanted,
+    sink: &mut dyn Sink,
+) -> Result<(Arrived, Option<Body>)> {
     let (frame, fds) = link.frame(Reach::Far)?;
     let item = match decode(frame, id)? {
         Reply::Object(item) => item,
@@ -97,20 +112,17 @@ pub(crate) fn object(
     let delivered = item.head.delivery == Delivery::Descriptor && item.head.status == Status::Ok;
     expect_fds(&frame, usize::from(delivered))?;
     let (metadata, form) = open_item(&item, wanted, &frame, fds)?;
-    let fd = match form {
-        Form::Descriptor(fd) => Some(fd),
-        Form::Nothing => None,
+    let (mut fd, mut body) = (None, None);
+    match form {
+        Form::Nothing => (),
+        Form::Descriptor(arrived) => fd = Some(arrived),
         Form::Inline(bytes) => {
             sink.begin(bytes.len() as u64)?;
             sink.bytes(bytes)?;
-            None
         }
-        Form::Stream(length) => {
-            body(link, id, length, sink)?;
-            None
-        }
-    };
-    Ok(Arrived { metadata, fd })
+        Form::Stream(length) => body = Some(Body::begin(id, length, sink)?),
+    }
+    Ok((Arrived { metadata, fd }, body))
 }
 
 /// Reads the answer to a GET_MANY of `count` URIs: one result for each, in order, into `out`.
@@ -137,8 +149,9 @@ pub(crate) fn objects(
         let (last, moves) = (part.last, part.count() > 0);
         if let Some((metadata, length)) = read_items(part, wanted, &frame, fds, out)? {
             let mut memory = Memory::default();
-            out.push(match body(link, id, length, &mut memory) {
-                Ok(()) => Ok(Object::Bytes(memory.0, metadata)),
+            let mut body = Body::begin(id, length, &mut memory)?;
+            out.push(match body.run(link, &mut memory) {
+                Ok(()) => Ok(Object::Bytes(memory.into_bytes(), metadata)),
                 Err(error) if error.ends_connection() => return Err(error),
                 Err(refusal) => Err(refusal),
             });
@@ -230,29 +243,48 @@ fn open_item<'a>(
     Ok((Metadata::new(head), form))
 }
 
-/// Reads the DATA and END frames of a body of `length` bytes.
-fn body(link: &mut Link, id: u64, length: u64, sink: &mut dyn Sink) -> Result<()> {
-    sink.begin(length)?;
-    let mut moved = 0_u64;
-    loop {
-        let header = link.header(sink.reach())?;
-        if header.op != Op::Data as u8 {
-            return end(link, id, length, moved);
+/// A body on its way: DATA frames, then END.
+#[derive(Debug)]
+pub(crate) struct Body {
+    id: u64,
+    announced: u64,
+    /// In the DATA frames that have come or begun to.
+    moved: u64,
+    /// Of the DATA frame under way, not yet pulled.
+    left: usize,
+}
+
+impl Body {
+    fn begin(id: u64, announced: u64, sink: &mut dyn Sink) -> Result<Self> {
+        sink.begin(announced)?;
+        Ok(Self { id, announced, moved: 0, left: 0 })
+    }
+
+    /// Reads it to its end. Where the link must not wait this goes on where it stopped before.
+    pub(crate) fn run(&mut self, link: &mut Link, sink: &mut dyn Sink) -> Result<()> {
+        loop {
+            while self.left > 0 {
+                self.left -= sink.pull(link, self.left)?;
+            }
+            let header = link.header(sink.reach())?;
+            if header.op != Op::Data as u8 {
+                return end(link, self.id, self.announced, self.moved);
+            }
+            let piece = header.length as usize;
+            if header.id != self.id || header.fds != 0 {
+                return Err(Error::bad("DATA", "it does not belong to the body under way"));
+            }
+            if piece > limits::DATA_PAYLOAD {
+                let max = limits::DATA_PAYLOAD;
+                return Err(Violation::FrameTooLarge { length: piece, max }.into());
+            }
+            self.moved += piece as u64;
+            if self.moved > self.announced {
+                return Err(Error::bad("DATA", "the body is longer than was announced"));
+            }
+            link.skip_header();
+            self.left = piece;
         }
-        let piece = header.length as usize;
-        if header.id != id || header.fds != 0 {
-            return Err(Error::bad("DATA", "it does not belong to the body under way"));
-        }
-        if piece > limits::DATA_PAYLOAD {
-            let max = limits::DATA_PAYLOAD;
-            return Err(Violation::FrameTooLarge { length: piece, max }.into());
-        }
-        moved += piece as u64;
-        if moved > length {
-            return Err(Error::bad("DATA", "the body is longer than was announced"));
-        }
-        link.skip_header();
-        sink.pull(link, piece)?;
     }
 }
 

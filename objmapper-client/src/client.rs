@@ -6,6 +6,7 @@
 
 use crate::answer::{self, Wanted};
 use crate::connection::Connection;
+use crate::dial::{Dial, Reconnect};
 use crate::error::{Error, Result};
 use crate::listing::Listing;
 use crate::metadata::Metadata;
@@ -18,8 +19,8 @@ use objmapper_os::socket::Stream;
 use objmapper_proto::{Mode, Range, Reply, Request};
 use std::io::Write;
 use std::ops::RangeBounds;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The environment variable that names the daemon's socket.
@@ -29,7 +30,10 @@ pub const SOCKET_VARIABLE: &str = "OBJMAPPER_SOCKET";
 pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
 
 /// Where a client looks if nobody says otherwise: [`SOCKET_VARIABLE`], else a daemon of one's own
-/// (`$XDG_RUNTIME_DIR/objmapper.sock`) if one listens there, else [`DEFAULT_SOCKET`].
+/// (`$XDG_RUNTIME_DIR/objmapper.sock`) if there is such a name, else [`DEFAULT_SOCKET`].
+///
+/// Only the name is looked at. A socket that a killed daemon of one's own has left behind is chosen
+/// all the same and refuses the connection, rather than that another daemon answers unexpectedly.
 pub fn default_socket() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let own = || Some(PathBuf::from(set("XDG_RUNTIME_DIR")?).join("objmapper.sock"));
@@ -47,14 +51,15 @@ const PING: &[u8] = b"are you there";
 
 /// A connection to objmapperd.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), objmapper_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// let mut client = objmapper_client::Client::connect()?;
 /// let model = client.open("/models/a.gguf")?;
 /// println!("{} bytes, version {}", model.size(), model.metadata().version());
 /// let mut magic = [0; 4];
 /// model.read_at(&mut magic, 0)?;
-/// # Ok(()) }
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug)]
 pub struct Client {
@@ -63,16 +68,22 @@ pub struct Client {
 
 /// How to connect.
 ///
-/// ```no_run
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// use objmapper_client::Client;
 /// use std::time::Duration;
-/// let client = Client::builder().path("/run/other.sock").timeout(Duration::from_secs(5)).connect();
+/// # let path = objmapper_client::default_socket();
+/// let client = Client::builder().path(path).timeout(Duration::from_secs(5)).connect()?;
+/// # drop(client);
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct Builder {
     path: Option<PathBuf>,
     timeout: Option<Duration>,
+    reconnect: Reconnect,
 }
 
 impl Builder {
@@ -97,6 +108,29 @@ impl Builder {
         self
     }
 
+    /// What the client does when the daemon has closed the connection; [`Reconnect::Once`] if
+    /// nothing is said. Has no effect on [`Builder::over`], whose socket cannot be had again.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// use objmapper_client::{Client, Reconnect};
+    /// use std::time::Duration;
+    /// let patient = Reconnect::Within(Duration::from_secs(20)); // a restart takes less
+    /// let mut client = Client::builder().reconnect(patient).connect()?;
+    /// # client.ping()?;
+    /// # Ok(()) }) }
+    /// ```
+    pub fn reconnect(mut self, policy: Reconnect) -> Self {
+        self.reconnect = policy;
+        self
+    }
+
+    /// How long anything may take; `None` is for ever.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// The path that [`Builder::connect`] will use.
     pub fn socket_path(&self) -> PathBuf {
         self.path.clone().unwrap_or_else(default_socket)
@@ -104,25 +138,22 @@ impl Builder {
 
     /// Connects and greets. [`Error::Unreachable`] if nobody answers there.
     pub fn connect(&self) -> Result<Client> {
-        let path = self.socket_path();
-        let stream = Stream::connect(Path::new(&path), self.timeout).map_err(Error::Unreachable)?;
-        self.greet(stream)
+        let (timeout, reconnect) = (self.timeout, self.reconnect);
+        let dial = Dial { path: self.socket_path(), timeout, reconnect };
+        Ok(Client { connection: Connection::dial(dial)? })
     }
 
     /// Greets over a connected Unix stream socket that came from elsewhere: inherited, passed by a
     /// sandbox's parent, one half of a socket pair.
     pub fn over(&self, socket: OwnedFd) -> Result<Client> {
-        self.greet(Stream::from_fd(socket)?)
-    }
-
-    fn greet(&self, stream: Stream) -> Result<Client> {
-        Ok(Client { connection: Connection::establish(stream, self.timeout)? })
+        let stream = Stream::from_fd(socket)?;
+        Ok(Client { connection: Connection::over(stream, self.timeout)? })
     }
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { path: None, timeout: Some(DEFAULT_TIMEOUT) }
+        Self { path: None, timeout: Some(DEFAULT_TIMEOUT), reconnect: Reconnect::default() }
     }
 }
 
@@ -152,16 +183,18 @@ impl Client {
     /// Some bytes of the object: as many of the range as there are. A range that begins past the
     /// end is refused with `BAD_RANGE`.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
     /// # let mut client = objmapper_client::Client::connect()?;
-    /// let header = client.read_range("/data/index.bin", ..512)?;
-    /// # Ok(()) }
+    /// let header = client.read_range("/data/index", ..512)?;
+    /// assert_eq!(header.len(), 512);
+    /// # Ok(()) }) }
     /// ```
     pub fn read_range(&mut self, uri: &str, range: impl RangeBounds<u64>) -> Result<Vec<u8>> {
         let mut memory = Memory::default();
         self.connection.fetch(uri, Mode::Copy, wire_range(&range), &mut memory)?;
-        Ok(memory.0)
+        Ok(memory.into_bytes())
     }
 
     /// The object in the given mode; with [`Mode::Auto`] the daemon chooses: a small one comes as
@@ -218,13 +251,14 @@ impl Client {
 
     /// The names directly below `prefix`, page by page as they are asked for.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
     /// # let mut client = objmapper_client::Client::connect()?;
     /// for entry in client.list("/models")? {
     ///     println!("{}", entry?.uri());
     /// }
-    /// # Ok(()) }
+    /// # Ok(()) }) }
     /// ```
     pub fn list(&mut self, prefix: &str) -> Result<Listing<'_>> {
         Ok(Listing::new(&mut self.connection, name::normal(prefix)?))
@@ -257,10 +291,16 @@ impl Client {
         })
     }
 
+    /// The socket, to wait for it or to look at it; `None` once the connection is closed. What is
+    /// read from it or written to it is missing here.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.socket()
+    }
+
     /// Says goodbye and waits until the daemon has heard it. Dropping a client is fine too; this
     /// tells whether all went well to the end.
     pub fn close(mut self) -> Result<()> {
-        self.connection.exchange(Request::Close, |link, id| {
+        self.connection.exchange_once(Request::Close, |link, id| {
             answer::plain(link, id, |reply| match reply {
                 Reply::CloseAck(0) => Some(Ok(())),
                 _ => None,

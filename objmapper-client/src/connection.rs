@@ -5,17 +5,21 @@
 //!   answers are read and thrown away before the next request goes out.
 //! - An error that leaves an answer half read closes the socket at once, and so does a panic while
 //!   one is being read. Nothing is ever read from the middle of an answer.
+//! - A closed connection is replaced before the next request, if it can be and the policy says so
+//!   ([`crate::Reconnect`]); what was owed on the old one is forgotten.
 
-use crate::answer::{self, Arrived, Wanted};
+use crate::answer::{self, Arrived, Body, Wanted};
+use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
-use crate::link::{Link, Reach};
+use crate::hello;
+use crate::link::Link;
 use crate::name;
-use crate::sink::{Discard, Sink};
+use crate::sink::{Discard, Memory, Sink};
 use objmapper_os::socket::Stream;
-use objmapper_proto::frame::{Op, Violation};
 use objmapper_proto::request::Get;
-use objmapper_proto::{Hello, HelloAck, Mode, Range, Reply, Request, limits};
+use objmapper_proto::{HelloAck, Mode, Range, Request, limits};
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// A request whose answer has not been read.
@@ -26,8 +30,21 @@ pub(crate) struct Owed {
     pub(crate) uri: Box<str>,
 }
 
+/// The oldest owed answer, when its head has come and its body is on the way.
+#[derive(Debug)]
+struct UnderWay {
+    arrived: Arrived,
+    body: Body,
+    memory: Memory,
+}
+
+/// An answer, with the bytes that came if it has any.
+pub(crate) type Answered = Result<(Arrived, Memory)>;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// How to get another; `None` if the socket came from elsewhere.
+    dial: Option<Dial>,
     /// Gone once the connection is closed, and while an answer is being read.
     link: Option<Link>,
     why_closed: Box<str>,
@@ -36,30 +53,35 @@ pub(crate) struct Connection {
     agreed: HelloAck,
     /// Sent and not answered, oldest first.
     pub(crate) owed: VecDeque<Owed>,
+    under_way: Option<UnderWay>,
     scratch: Vec<u8>,
 }
 
 impl Connection {
-    /// Says HELLO and waits for the answer.
-    pub(crate) fn establish(stream: Stream, timeout: Option<Duration>) -> Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(timeout)?;
-        stream.set_write_timeout(timeout)?;
-        let mut link = Link::new(stream);
-        let mut scratch = Vec::new();
-        Hello::default().encode(1, &mut scratch);
-        link.send(&scratch)?;
-        let agreed = read_hello_ack(&mut link, 1)?;
-        link.check_idle()?;
-        Ok(Self {
+    /// Connects as `dial` says, and may do so again.
+    pub(crate) fn dial(dial: Dial) -> Result<Self> {
+        let (link, agreed) = dial.first(1)?;
+        Ok(Self::new(Some(dial), link, agreed))
+    }
+
+    /// Over a connected socket. There is no way to get another.
+    pub(crate) fn over(stream: Stream, timeout: Option<Duration>) -> Result<Self> {
+        let (link, agreed) = hello::greet(stream, timeout, 1)?;
+        Ok(Self::new(None, link, agreed))
+    }
+
+    fn new(dial: Option<Dial>, link: Link, agreed: HelloAck) -> Self {
+        Self {
+            dial,
             link: Some(link),
             why_closed: "an earlier call did not return".into(),
             process: std::process::id(),
             last_id: 1,
             agreed,
             owed: VecDeque::new(),
-            scratch,
-        })
+            under_way: None,
+            scratch: Vec::new(),
+        }
     }
 
     /// What the daemon takes.
@@ -77,13 +99,38 @@ impl Connection {
         self.last_id
     }
 
-    /// Sends a request and reads its answer, when nothing else is owed any more.
+    /// Sends a request and reads its answer, when nothing else is owed any more. If the connection
+    /// turns out to be gone, once more over another: `read` begins from the beginning.
     pub(crate) fn exchange<T>(
+        &mut self,
+        request: Request<'_>,
+        mut read: impl FnMut(&mut Link, u64) -> Result<T>,
+    ) -> Result<T> {
+        self.settle()?;
+        match self.ask(&request, &mut read) {
+            Err(error) if dial::is_gone(&error) => {
+                self.reconnect(error)?;
+                self.ask(&request, &mut read)
+            }
+            result => result,
+        }
+    }
+
+    /// The same, without a second attempt of any kind.
+    pub(crate) fn exchange_once<T>(
         &mut self,
         request: Request<'_>,
         read: impl FnOnce(&mut Link, u64) -> Result<T>,
     ) -> Result<T> {
-        self.settle()?;
+        self.read_owed()?;
+        self.ask(&request, read)
+    }
+
+    fn ask<T>(
+        &mut self,
+        request: &Request<'_>,
+        read: impl FnOnce(&mut Link, u64) -> Result<T>,
+    ) -> Result<T> {
         let id = self.next_id();
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
@@ -96,7 +143,7 @@ impl Connection {
         result
     }
 
-    /// One GET; the bytes, if they come, go into `sink`.
+    /// One GET; the bytes, if they come, go into `sink`. It is not asked again when some have gone.
     pub(crate) fn fetch(
         &mut self,
         uri: &str,
@@ -107,8 +154,15 @@ impl Connection {
         let name = name::normal(uri)?;
         let get = Request::Get(Get::new(mode, range, name.as_uri().as_bytes()));
         let wanted = Wanted::Object(mode, range);
-        self.exchange(get, |link, id| answer::object(link, id, wanted, sink))
-            .map_err(|error| error.about(uri))
+        self.settle()?;
+        match self.ask(&get, |link, id| answer::object(link, id, wanted, sink)) {
+            Err(error) if dial::is_gone(&error) && sink.can_begin_again() => {
+                self.reconnect(error)?;
+                self.ask(&get, |link, id| answer::object(link, id, wanted, sink))
+            }
+            result => result,
+        }
+        .map_err(|error| error.about(uri))
     }
 
     /// Sends whole requests, which the caller then adds to what is owed.
@@ -117,16 +171,43 @@ impl Connection {
     }
 
     /// Reads the answer to the oldest request that is owed one.
-    pub(crate) fn collect(&mut self, sink: &mut dyn Sink) -> Option<(Owed, Result<Arrived>)> {
+    pub(crate) fn collect(&mut self) -> Option<(Owed, Answered)> {
         let owed = self.owed.pop_front()?;
-        let result = self.with_link(|link| answer::object(link, owed.id, owed.wanted, sink));
+        let mut under_way = self.under_way.take();
+        let result = self.with_link(|link| advance(link, &owed, &mut under_way));
         Some((owed, result))
     }
 
-    /// Reads what is owed and throws it away.
+    /// The same, if all of it has arrived.
+    pub(crate) fn collect_now(&mut self) -> Option<(Owed, Answered)> {
+        let owed = self.owed.pop_front()?;
+        let mut under_way = self.under_way.take();
+        let result = self.with_link_now(|link| advance(link, &owed, &mut under_way));
+        if let Some(result) = result {
+            return Some((owed, result));
+        }
+        self.owed.push_front(owed);
+        self.under_way = under_way;
+        None
+    }
+
+    /// Reads what is owed and throws it away; connects again if the connection is gone.
     pub(crate) fn settle(&mut self) -> Result<()> {
-        while let Some((_, result)) = self.collect(&mut Discard) {
-            if let Err(error) = result
+        match self.read_owed() {
+            Err(error) => self.reconnect(error),
+            Ok(()) if self.link.is_none() => self.reconnect(self.closed()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn read_owed(&mut self) -> Result<()> {
+        while let Some(owed) = self.owed.pop_front() {
+            let under_way = self.under_way.take();
+            let read = self.with_link(|link| match under_way {
+                Some(mut rest) => rest.body.run(link, &mut Discard),
+                None => answer::object(link, owed.id, owed.wanted, &mut Discard).map(drop),
+            });
+            if let Err(error) = read
                 && error.ends_connection()
             {
                 self.owed.clear();
@@ -136,15 +217,76 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs `work` on the link. The link comes back only if the work ended between two answers.
-    pub(crate) fn with_link<T>(&mut self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
+    fn reconnect(&mut self, closed: Error) -> Result<()> {
         if std::process::id() != self.process {
             return Err(Error::Forked);
         }
-        let Some(mut link) = self.link.take() else {
-            return Err(Error::Closed { reason: self.why_closed.clone() });
+        let id = self.next_id();
+        let Some(dial) = &self.dial else { return Err(closed) };
+        let (link, agreed) = dial.again(closed, id)?;
+        (self.link, self.agreed) = (Some(link), agreed);
+        Ok(())
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed { reason: self.why_closed.clone() }
+    }
+
+    /// The socket, unless it is closed.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether somebody else can go on with it: it is open, ours, and nothing is on its way.
+    pub(crate) fn is_fit(&self) -> bool {
+        let idle = self.owed.is_empty() && std::process::id() == self.process;
+        idle && self.link.as_ref().is_some_and(|link| !link.has_hung_up())
+    }
+
+    /// The connection, out of a place that cannot be left empty: a closed one stays.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            dial: self.dial.take(),
+            link: self.link.take(),
+            why_closed: self.why_closed.clone(),
+            owed: std::mem::take(&mut self.owed),
+            under_way: self.under_way.take(),
+            scratch: std::mem::take(&mut self.scratch),
+            ..*self
+        }
+    }
+
+    /// Runs `work` on the link. The link comes back only if the work ended between two answers.
+    pub(crate) fn with_link<T>(&mut self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
+        let mut link = self.take_link()?;
+        let result = link.set_waiting(true).and_then(|()| work(&mut link));
+        self.give_back(link, result)
+    }
+
+    /// The same, without waiting for what has not arrived: then there is no result, and the link
+    /// stays where it is.
+    fn with_link_now<T>(&mut self, work: impl FnOnce(&mut Link) -> Result<T>) -> Option<Result<T>> {
+        let mut link = match self.take_link() {
+            Ok(link) => link,
+            Err(error) => return Some(Err(error)),
         };
-        let mut result = work(&mut link);
+        match link.set_waiting(false).and_then(|()| work(&mut link)) {
+            Err(Error::Timeout) => {
+                self.link = Some(link);
+                None
+            }
+            result => Some(self.give_back(link, result)),
+        }
+    }
+
+    fn take_link(&mut self) -> Result<Link> {
+        if std::process::id() != self.process {
+            return Err(Error::Forked);
+        }
+        self.link.take().ok_or_else(|| self.closed())
+    }
+
+    fn give_back<T>(&mut self, link: Link, mut result: Result<T>) -> Result<T> {
         let usable = result.as_ref().map_or_else(|error| !error.ends_connection(), |_| true);
         if usable && self.owed.is_empty() {
             result = link.check_idle().and(result);
@@ -157,26 +299,23 @@ impl Connection {
     }
 }
 
-fn read_hello_ack(link: &mut Link, id: u64) -> Result<HelloAck> {
-    let (frame, _) = link.frame(Reach::Far)?;
-    if frame.header.op != Op::HelloAck as u8 {
-        return Err(match Reply::decode(frame)? {
-            Reply::Error(reason) => Error::ended(&reason),
-            _ => Violation::HelloExpected.into(),
-        });
+/// Reads the answer to `owed`, from where `under_way` says; it stays there if the link runs dry.
+fn advance(link: &mut Link, owed: &Owed, under_way: &mut Option<UnderWay>) -> Answered {
+    let mut rest = if let Some(rest) = under_way.take() {
+        rest
+    } else {
+        let mut memory = Memory::default();
+        match answer::head(link, owed.id, owed.wanted, &mut memory)? {
+            (arrived, None) => return Ok((arrived, memory)),
+            (arrived, Some(body)) => UnderWay { arrived, body, memory },
+        }
+    };
+    let run = rest.body.run(link, &mut rest.memory);
+    if let Err(Error::Timeout) = run {
+        *under_way = Some(rest);
+        return Err(Error::Timeout);
     }
-    if frame.header.id != id || frame.header.fds != 0 {
-        return Err(Error::bad("HELLO_ACK", "it does not answer the HELLO"));
-    }
-    let agreed = HelloAck::decode(frame.payload)?;
-    let least = limits::URI + 24;
-    if (agreed.max_payload as usize) < least || agreed.max_pipeline == 0 {
-        return Err(Error::bad("HELLO_ACK", "its limits leave no room for a request"));
-    }
-    if agreed.capabilities != 0 {
-        return Err(Error::bad("HELLO_ACK", "it agrees to capabilities that were not offered"));
-    }
-    Ok(agreed)
+    run.map(|()| (rest.arrived, rest.memory))
 }
 
 #[cfg(test)]
@@ -197,7 +336,7 @@ mod tests {
         let mut bytes = Vec::new();
         ack.encode(1, &mut bytes);
         theirs.send(&bytes, &[], false).unwrap();
-        (Connection::establish(ours, None).unwrap(), theirs)
+        (Connection::over(ours, None).unwrap(), theirs)
     }
 
     #[test]
@@ -209,6 +348,10 @@ mod tests {
         connection.process -= 1;
         peer.send(b"x", &[], false).unwrap();
         connection.exchange(Request::Stats, |_, _| Ok(())).unwrap();
+        connection.process += 1;
+        connection.link = None;
+        let settled = connection.settle();
+        assert!(matches!(settled, Err(Error::Forked)), "nor may it connect in the parent's stead");
     }
 
     #[test]

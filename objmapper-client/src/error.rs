@@ -2,8 +2,8 @@
 //!
 //! A [`Error::Refused`] is an ordinary "no" to one request; the connection goes on. Everything
 //! for which [`Error::ends_connection`] is true leaves the connection closed, since an answer
-//! may be half read: later calls say [`Error::Closed`] with the reason, and a new [`crate::Client`]
-//! is the way on.
+//! may be half read: the next call makes another one, or says [`Error::Closed`] with the reason, as
+//! [`crate::Reconnect`] has it.
 //!
 //! Each text is complete: causes are part of it and no [`std::error::Error::source`] of it.
 
@@ -51,6 +51,11 @@ pub enum Error {
         /// How many bytes were there.
         read: u64,
     },
+    /// The object is no sealed memory file: its bytes could change under a mapping.
+    #[error(
+        "the object is not sealed, so it could change while it is mapped: read it, or use Mapping::unsealed"
+    )]
+    Unsealed,
     /// Nobody answers at the socket.
     #[error("cannot reach objmapperd: {0}")]
     Unreachable(os::Error),
@@ -85,6 +90,12 @@ pub enum Error {
     /// The bytes could not be written to where they should go.
     #[error("cannot write the object's bytes: {0}")]
     Output(io::Error),
+    /// All connections of a [`crate::Pool`] were in use for as long as the timeout allows.
+    #[error("all {limit} connections of the pool are in use: give them back sooner, or allow more")]
+    Exhausted {
+        /// How many connections the pool may have.
+        limit: usize,
+    },
     /// This process was forked from the one that connected, and may not use its connection.
     #[error(
         "the connection belongs to the process that this one was forked from: connect again after fork"
@@ -145,12 +156,14 @@ impl Error {
         matches!(self, Self::Refused { status: Status::Denied | Status::Escape, .. })
     }
 
-    /// Whether the same request may succeed later, unchanged; over a new connection if this error
-    /// [ends the connection](Error::ends_connection).
+    /// Whether the same request may succeed later, unchanged.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Refused { status, .. } | Self::Ended { status, .. } => status.may_retry(),
-            Self::Truncated { .. } | Self::Timeout | Self::Closed { .. } => true,
+            Self::Truncated { .. }
+            | Self::Timeout
+            | Self::Closed { .. }
+            | Self::Exhausted { .. } => true,
             _ => false,
         }
     }
@@ -167,12 +180,15 @@ impl Error {
     }
 
     /// Whether the connection is of no use after this error. Errors that have nothing to do with
-    /// a connection ([`Error::Uri`], [`Error::Truncated`]) do not end one.
+    /// a connection ([`Error::Uri`], [`Error::Truncated`], [`Error::Unsealed`]) do not end one.
     pub fn ends_connection(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Uri { .. } | Self::Truncated { .. } | Self::Forked => {
-                false
-            }
+            Self::Refused { .. }
+            | Self::Uri { .. }
+            | Self::Truncated { .. }
+            | Self::Unsealed
+            | Self::Exhausted { .. }
+            | Self::Forked => false,
             Self::Unreachable(_)
             | Self::Ended { .. }
             | Self::Closed { .. }

@@ -1,14 +1,15 @@
-//! Asking objmapperd for objects: a small, blocking client.
+//! Asking objmapperd for objects: a small client that blocks, or looks when it is told to.
 //!
 //! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
 //! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],
 //! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
 //! [`Client::pipeline`]).
 //!
-//! ```no_run
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+//! # fn main() { with_daemon(|| {
 //! use objmapper_client::Client;
 //!
-//! # fn main() -> Result<(), objmapper_client::Error> {
 //! let mut client = Client::connect()?; // OBJMAPPER_SOCKET, or the usual path
 //! let weights = client.open("/models/a.gguf")?.into_file();
 //! match client.read("/models/a.json") {
@@ -17,21 +18,23 @@
 //!     Err(error) => return Err(error),
 //! }
 //! # drop(weights);
-//! # Ok(()) }
+//! # Ok(()) }) }
 //! ```
-//!
-//! The examples that talk to a daemon are compiled and not run; they need one.
 //!
 //! What holds:
 //! - The daemon is not believed: lengths, counts and descriptors are checked before they are used,
 //!   no memory is taken for a size that is only announced, and every descriptor that arrives is
 //!   owned (close-on-exec) and closed on every way out.
 //! - An answer is never mistaken for another: after an error in the middle of one, the connection
-//!   is closed, and says so from then on. See [`Error::ends_connection`].
+//!   is closed. See [`Error::ends_connection`], and [`Reconnect`] for what comes next.
 //! - After a fork the child is refused ([`Error::Forked`]); the parent is not disturbed.
 //! - No thread is started, no signal is raised by a send, nothing is printed.
 //!
-//! Not here: mapping objects into memory, and asynchronous calls.
+//! One client serves one thread: several threads take a [`Pool`]. A program that waits for many
+//! things at a time takes [`Pipeline::try_next`]. Not here: an asynchronous runtime.
+//!
+//! With the feature `map` a sealed object can be had as memory ([`Opened`]`::map`), and any other by
+//! whoever vouches for it.
 //!
 //! The command `objmapper` is in this package as well, behind the default feature `cli`. Programs
 //! that link the library want `default-features = false`.
@@ -49,6 +52,10 @@ mod link;
 mod sink;
 
 mod answer;
+mod hello;
+
+mod dial;
+
 mod connection;
 
 mod listing;
@@ -57,22 +64,22 @@ mod transfer;
 
 mod client;
 mod many;
+mod pool;
 
 pub use client::{
     Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE, default_socket,
 };
+pub use dial::Reconnect;
 pub use error::{Error, Result};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};
 pub use pipeline::{Answer, Pipeline};
+pub use pool::{Lent, Pool};
 pub use transfer::Transfer;
 
 pub use objmapper_os::Error as OsError;
+#[cfg(feature = "map")]
+pub use objmapper_os::mapping::Mapping;
 pub use objmapper_proto::word::mode::NoSuchMode;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};
-
-/// The README's example compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -16,6 +16,7 @@ use objmapper_os::socket::Stream;
 use objmapper_proto::frame::{Frame, Header, Violation};
 use objmapper_proto::limits;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// Room for one ordinary receive, in bytes: the answers to a whole pipeline of small requests.
 /// Larger frames make it grow, up to the largest frame. Not tuned.
@@ -37,6 +38,7 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: Stream,
+    waits: bool,
     buf: Vec<u8>,
     start: usize,
     end: usize,
@@ -44,9 +46,26 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Over a socket that blocks.
     pub(crate) fn new(stream: Stream) -> Self {
         let fds = FdQueue::with_capacity(WAITING);
-        Self { stream, buf: vec![0; ROOM], start: 0, end: 0, fds }
+        Self { stream, waits: true, buf: vec![0; ROOM], start: 0, end: 0, fds }
+    }
+
+    /// Whether a receive waits for as long as the timeout allows, or not at all. In either case
+    /// [`Error::Timeout`] says that nothing has come, and what came before it is still there.
+    pub(crate) fn set_waiting(&mut self, waits: bool) -> Result<()> {
+        if self.waits != waits {
+            self.stream.set_nonblocking(!waits)?;
+            self.waits = waits;
+        }
+        Ok(())
+    }
+
+    /// How long a blocking call waits.
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        self.stream.set_read_timeout(timeout)?;
+        Ok(self.stream.set_write_timeout(timeout)?)
     }
 
     /// Sends all of `bytes`. That the daemon has gone is not told here: what it said before it
@@ -135,6 +154,11 @@ impl Link {
             }));
         }
         Ok(())
+    }
+
+    /// Whether nothing more can be asked here.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.stream.has_hung_up().unwrap_or(true)
     }
 
     fn buffered(&self) -> &[u8] {

@@ -20,13 +20,14 @@ const FIXED: usize = 8;
 impl Client {
     /// Opens many objects. Each costs a descriptor of this process: mind RLIMIT_NOFILE.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), objmapper_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
     /// # let mut client = objmapper_client::Client::connect()?;
-    /// for shard in client.open_many(&["/model/0.bin", "/model/1.bin"]) {
+    /// for shard in client.open_many(&["/shards/0", "/shards/1"]) {
     ///     println!("{} bytes", shard?.size());
     /// }
-    /// # Ok(()) }
+    /// # Ok(()) }) }
     /// ```
     pub fn open_many<S: AsRef<str>>(&mut self, uris: &[S]) -> Vec<Result<Opened>> {
         let opened = |object| match object {
@@ -97,6 +98,7 @@ impl<'a> Batch<'a> {
         let wanted = Wanted::Object(mode, Range::ALL);
         let mut items = Vec::new();
         let asked = connection.exchange(Request::GetMany(many), |link, id| {
+            items.clear(); // what came over a connection that is gone comes again
             answer::objects(link, id, wanted, many.count(), &mut items)
         });
         if let Err(Error::Protocol(_)) = asked {

@@ -2,12 +2,14 @@
 //!
 //! The descriptor is ours alone, read-only and close-on-exec; it is closed when this is dropped.
 //! Everything here reads at explicit offsets, so that it works on shared descriptions as well
-//! and several threads may read at the same time. Not here: mapping. Only an object whose
-//! [`Metadata::is_immutable`] is true can be mapped without the risk of SIGBUS.
+//! and several threads may read at the same time. Only an object that is sealed can be mapped
+//! without a promise that nobody but its owner can give.
 
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use objmapper_os::file::{self, CachedRead};
+#[cfg(feature = "map")]
+use objmapper_os::mapping::Mapping;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -50,6 +52,34 @@ impl Opened {
     /// Reads at an offset: 0 is the end, and fewer bytes than asked for are possible before it.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         Ok(file::read_at(self.fd.as_fd(), buf, offset)?)
+    }
+
+    /// Its bytes as memory, without copying any, if the kernel promises that they stay what they
+    /// are: the object is a sealed memory file. What the daemon says of it is not asked.
+    /// [`Error::Unsealed`] for all others, files on a disk among them. Those can be mapped by
+    /// somebody who knows that nobody writes to them: [`Mapping::unsealed`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// use objmapper_client::{Client, Error, Mapping};
+    /// let mut client = Client::connect()?;
+    /// let model = client.open("/models/a.gguf")?;
+    /// let bytes = match model.map() {
+    ///     // SAFETY: models are deployed by rename, and the old ones are never written to.
+    ///     Err(Error::Unsealed) => unsafe { Mapping::unsealed(&model, model.size()) }?,
+    ///     mapped => mapped?,
+    /// };
+    /// assert_eq!(bytes.len() as u64, model.size());
+    /// # Ok(()) }) }
+    /// ```
+    #[cfg(feature = "map")]
+    pub fn map(&self) -> Result<Mapping> {
+        let (size, there) = (self.size(), file::identity(self.fd.as_fd())?.size);
+        if there < size {
+            return Err(Error::Truncated { size, read: there });
+        }
+        Mapping::sealed(&self.fd, size)?.ok_or(Error::Unsealed)
     }
 
     /// All bytes: as many as it had when it was opened, or [`Error::Truncated`].

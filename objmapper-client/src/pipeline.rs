@@ -10,15 +10,15 @@
 //! memory and descriptors are bounded by what the caller holds, and the daemon waits meanwhile.
 
 use crate::answer::Wanted;
-use crate::connection::{Connection, Owed};
+use crate::connection::{Answered, Connection, Owed};
 use crate::error::Result;
 use crate::metadata::Metadata;
 use crate::name;
 use crate::opened::Object;
-use crate::sink::Memory;
 use objmapper_proto::request::Get;
 use objmapper_proto::{Mode, Range, Request};
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 
 /// Send buffer to ask for, in bytes: some thousand small requests. Not tuned.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -47,8 +47,9 @@ pub enum Answer {
 /// result, even when the connection breaks. Requests may be added while answers are read.
 /// Dropping a pipeline forgets what was not sent; answers to what was are thrown away later.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), objmapper_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// use objmapper_client::{Answer, Client, Mode, Object};
 /// # let mut client = Client::connect()?;
 /// let mut pipeline = client.pipeline()?;
@@ -62,7 +63,7 @@ pub enum Answer {
 ///         Err(error) => eprintln!("{number}: {error}"),
 ///     }
 /// }
-/// # Ok(()) }
+/// # Ok(()) }) }
 /// ```
 #[derive(Debug)]
 pub struct Pipeline<'a> {
@@ -177,24 +178,76 @@ impl<'a> Pipeline<'a> {
     }
 }
 
+impl Pipeline<'_> {
+    /// The next answer if all of it has arrived, without waiting for any more: for a program that
+    /// waits for many things at a time. `None` says that nothing can be had now, or, when
+    /// [`Pipeline::unanswered`] is 0, that everything was answered.
+    ///
+    /// Call it until it gives `None`, then wait until [`Pipeline::socket`] is *readable* (poll(2),
+    /// epoll(7), `AsyncFd`; edge-triggered will do), and so on. It is never necessary to wait until
+    /// it is writable. How long to wait is for the program to say: the timeout of the client is not
+    /// looked at here. Connecting, and everything else in this library, blocks.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # fn wait_until_readable(_: impl std::os::fd::AsFd) { std::thread::yield_now(); }
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// let mut pipeline = client.pipeline()?;
+    /// pipeline.get("/models/a.gguf", objmapper_client::Mode::Copy)?;
+    /// while pipeline.unanswered() > 0 {
+    ///     match pipeline.try_next() {
+    ///         Some((number, answer)) => println!("{number}: {answer:?}"),
+    ///         None => wait_until_readable(pipeline.socket().expect("an answer is on its way")),
+    ///     }
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    pub fn try_next(&mut self) -> Option<(u64, Result<Answer>)> {
+        if let Some(lost) = self.refill_or_lose() {
+            return Some(lost);
+        }
+        let (owed, answered) = self.connection.collect_now()?;
+        Some(self.answer(&owed, answered))
+    }
+
+    /// The socket on which answers arrive; `None` once the connection is closed.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.socket()
+    }
+
+    /// Sends more. If that fails and nothing is owed any more, a queued request has its result.
+    fn refill_or_lose(&mut self) -> Option<(u64, Result<Answer>)> {
+        match self.refill() {
+            Err(error) if self.connection.owed.is_empty() => {
+                let lost = self.queued.pop_front()?;
+                Some((lost.request.id, Err(error)))
+            }
+            _ => None,
+        }
+    }
+
+    fn answer(&mut self, owed: &Owed, answered: Answered) -> (u64, Result<Answer>) {
+        self.charged -= self.charges.pop_front().unwrap_or(0);
+        let answer = match (answered, owed.wanted) {
+            (Err(error), _) => Err(error.about(&owed.uri)),
+            (Ok((arrived, _)), Wanted::Metadata) => Ok(Answer::Metadata(arrived.metadata)),
+            (Ok((arrived, memory)), Wanted::Object(..)) => {
+                Ok(Answer::Object(arrived.into_object(memory)))
+            }
+        };
+        (owed.id, answer)
+    }
+}
+
 impl Iterator for Pipeline<'_> {
     type Item = (u64, Result<Answer>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.refill()
-            && self.connection.owed.is_empty()
-        {
-            let lost = self.queued.pop_front()?;
-            return Some((lost.request.id, Err(error)));
+        if let Some(lost) = self.refill_or_lose() {
+            return Some(lost);
         }
-        let mut memory = Memory::default();
-        let (owed, result) = self.connection.collect(&mut memory)?;
-        self.charged -= self.charges.pop_front().unwrap_or(0);
-        let answer = match (result, owed.wanted) {
-            (Err(error), _) => Err(error.about(&owed.uri)),
-            (Ok(arrived), Wanted::Metadata) => Ok(Answer::Metadata(arrived.metadata)),
-            (Ok(arrived), Wanted::Object(..)) => Ok(Answer::Object(arrived.into_object(memory))),
-        };
-        Some((owed.id, answer))
+        let (owed, answered) = self.connection.collect()?;
+        Some(self.answer(&owed, answered))
     }
 }

@@ -1,8 +1,9 @@
 //! Where the bytes of a body go.
 //!
 //! A sink is given whole pieces (an inline body), or told to pull the payload of a DATA frame out
-//! of the link: part of it may be buffered already, the rest is still in the socket. It never
-//! decides how much: the announced length and the frames' lengths are checked before it is asked.
+//! of the link, some of it at a time: part may be buffered already, the rest is still in the socket.
+//! It never decides how much: the announced length and the frames' lengths are checked before it
+//! is asked. A pull that fails has taken nothing, so that one which must not wait may be repeated.
 
 use crate::error::{Error, Result};
 use crate::link::{Link, Reach, gone};
@@ -21,16 +22,15 @@ pub(crate) trait Sink {
     /// Takes these bytes.
     fn bytes(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Takes the next `length` bytes of the link.
-    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
-        let mut left = length;
-        while left > 0 {
-            let chunk = link.chunk(left)?;
-            left -= chunk.len();
-            self.bytes(chunk)?;
-        }
-        Ok(())
+    /// Takes some of the next `max` bytes of the link, and says how many: at least one.
+    fn pull(&mut self, link: &mut Link, max: usize) -> Result<usize> {
+        let chunk = link.chunk(max)?;
+        self.bytes(chunk)?;
+        Ok(chunk.len())
     }
+
+    /// Whether the body can still be begun again: what was taken of it has gone nowhere.
+    fn can_begin_again(&self) -> bool;
 
     /// Whether bytes of a body are better left in the socket until they are pulled.
     fn reach(&self) -> Reach {
@@ -49,44 +49,68 @@ impl Sink for Discard {
     fn bytes(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }
+
+    fn can_begin_again(&self) -> bool {
+        true
+    }
 }
 
 /// Into memory, which is taken as bytes arrive and never for a length that is only announced.
-#[derive(Default)]
-pub(crate) struct Memory(pub(crate) Vec<u8>);
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    bytes: Vec<u8>,
+    /// So many of them have arrived; behind them is room that was cleared once.
+    end: usize,
+}
 
 impl Memory {
+    /// What has arrived.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.end);
+        self.bytes
+    }
+
     fn reserve(&mut self, length: usize) -> Result<()> {
         let no_memory = |_| os::Error::new("malloc", os::errno::ENOMEM).into();
-        self.0.try_reserve(length).map_err(no_memory)
+        let room = (self.end + length).saturating_sub(self.bytes.len());
+        self.bytes.try_reserve(room).map_err(no_memory)
     }
 }
 
 impl Sink for Memory {
     fn begin(&mut self, length: u64) -> Result<()> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        self.0.clear();
+        self.bytes.clear();
+        self.end = 0;
         self.reserve(length.min(limits::DATA_PAYLOAD))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.reserve(bytes.len())?;
-        self.0.extend_from_slice(bytes);
+        self.bytes.truncate(self.end);
+        self.bytes.extend_from_slice(bytes);
+        self.end = self.bytes.len();
         Ok(())
     }
 
-    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
-        let buffered = link.take(length);
-        self.bytes(buffered)?;
-        let mut at = self.0.len();
-        let end = at + (length - buffered.len());
-        self.reserve(end - at)?;
-        self.0.resize(end, 0);
-        while at < end {
-            let room = self.0.get_mut(at..end).unwrap_or_default();
-            at += link.receive_into(room)?;
+    fn pull(&mut self, link: &mut Link, max: usize) -> Result<usize> {
+        let buffered = link.take(max);
+        if !buffered.is_empty() {
+            self.bytes(buffered)?;
+            return Ok(buffered.len());
         }
-        Ok(())
+        self.reserve(max)?;
+        if self.bytes.len() < self.end + max {
+            self.bytes.resize(self.end + max, 0);
+        }
+        let room = self.bytes.get_mut(self.end..self.end + max).unwrap_or_default();
+        let received = link.receive_into(room)?;
+        self.end += received;
+        Ok(received)
+    }
+
+    fn can_begin_again(&self) -> bool {
+        true
     }
 
     fn reach(&self) -> Reach {
@@ -140,6 +164,10 @@ impl Sink for Writer<'_, '_> {
         self.meter.add(bytes.len());
         Ok(())
     }
+
+    fn can_begin_again(&self) -> bool {
+        self.meter.done == 0
+    }
 }
 
 /// Into a descriptor: into a pipe by splice(2), so that the bytes never come into this process;
@@ -174,25 +202,19 @@ impl Sink for Descriptor<'_, '_> {
         Ok(())
     }
 
-    fn pull(&mut self, link: &mut Link, length: usize) -> Result<()> {
-        let mut left = length;
-        if self.splices {
-            let buffered = link.take(left);
-            left -= buffered.len();
+    fn pull(&mut self, link: &mut Link, max: usize) -> Result<usize> {
+        let buffered = if self.splices { link.take(max) } else { link.chunk(max)? };
+        if !buffered.is_empty() {
             self.bytes(buffered)?;
+            return Ok(buffered.len());
         }
-        while left > 0 {
-            let moved = if self.splices {
-                splice(link.as_fd(), self.out, left)?
-            } else {
-                let chunk = link.chunk(left)?;
-                self.file.write_all(chunk).map_err(Error::Output)?;
-                chunk.len()
-            };
-            left -= moved;
-            self.meter.add(moved);
-        }
-        Ok(())
+        let moved = splice(link.as_fd(), self.out, max)?;
+        self.meter.add(moved);
+        Ok(moved)
+    }
+
+    fn can_begin_again(&self) -> bool {
+        self.meter.done == 0
     }
 
     fn reach(&self) -> Reach {

@@ -12,13 +12,14 @@ use std::os::fd::AsFd;
 
 /// Made by [`crate::Client::transfer`].
 ///
-/// ```no_run
-/// # fn main() -> Result<(), objmapper_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+/// # fn main() { with_daemon(|| {
 /// # let mut client = objmapper_client::Client::connect()?;
 /// # let mut file = Vec::new();
 /// let mut report = |done, total| eprintln!("{done} of {total} bytes");
-/// client.transfer("/data/big").range(4096..).progress(&mut report).copy_to(&mut file)?;
-/// # Ok(()) }
+/// client.transfer("/models/a.gguf").range(4096..).progress(&mut report).copy_to(&mut file)?;
+/// # Ok(()) }) }
 /// ```
 #[must_use = "nothing moves until it is told where to"]
 pub struct Transfer<'a> {

@@ -53,9 +53,14 @@ fn help_has_examples_and_exit_codes() {
 
 #[test]
 fn nonsense_is_a_usage_error() {
-    for args in
-        [&["frobnicate"][..], &["get"], &["get", "/x", "--range", "9-5"], &["ping", "-c", "0"]]
-    {
+    for args in [
+        &["frobnicate"][..],
+        &["get"],
+        &["get", "/x", "--range", "9-5"],
+        &["ping", "-c", "0"],
+        &["stats", "-c", "3"],
+        &["ping", "--watch", "0"],
+    ] {
         let (code, _, err) = run(Path::new("/none"), args);
         assert_eq!(code, 2, "{args:?}: {err}");
     }
@@ -77,6 +82,23 @@ fn completions_need_no_daemon() {
         let (code, out, _) = run(Path::new("/none"), &["completions", shell]);
         assert!(code == 0 && out.contains("objmapper"), "{shell}");
     }
+}
+
+#[test]
+fn manual_pages_need_no_daemon() {
+    let (code, out, _) = run(Path::new("/none"), &["man"]);
+    assert_eq!(code, 0);
+    for part in [".TH objmapper 1", "objmapper\\-get(1)", ".SH EXIT CODES", "OBJMAPPER_SOCKET"] {
+        assert!(out.contains(part), "{part} is missing in {out}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(Path::new("/none"), &["man", dir.path().to_str().unwrap()]).0, 0);
+    for command in ["get", "cat", "stat", "ls", "ping", "stats"] {
+        let page = std::fs::read_to_string(dir.path().join(format!("objmapper-{command}.1")));
+        assert!(page.unwrap().contains(".SH OPTIONS"), "{command}");
+    }
+    let (code, _, err) = run(Path::new("/none"), &["man", "/no/such/directory"]);
+    assert!(code == 5 && err.contains("cannot write to /no/such/directory"), "{err}");
 }
 
 #[test]
@@ -105,6 +127,24 @@ fn a_refusal_is_one_and_leaves_the_file_as_it_was() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
         peer.join().unwrap();
     }
+}
+
+#[test]
+fn a_user_of_another_namespace_is_told_so() {
+    let denied = |text: &'static str| {
+        let (_dir, path, peer) = listening(move |mut peer| {
+            let id = peer.request().unwrap().header.id;
+            peer.reply(id, Reply::Object(refused(Status::Denied, text)), &[]);
+        });
+        let (code, _, err) = run(&path, &["stat", "/x"]);
+        peer.join().unwrap();
+        assert_eq!(code, 1, "{err}");
+        err
+    };
+    assert!(
+        denied("no rule allows it to uid 65534").contains("hint: 65534 is how the daemon sees")
+    );
+    assert!(!denied("no rule allows it to uid 6553").contains("hint:"));
 }
 
 #[test]

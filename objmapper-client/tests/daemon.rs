@@ -1,91 +1,25 @@
 //! The library and the command against a real objmapperd.
-//!
-//! The daemon is the one that OBJMAPPERD names, else the one that the same build put beside this
-//! test. Without one every test here says so and does nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use objmapper_client::{Answer, Client, Error, Kind, Mode, Object, Status};
+mod common;
+
+use common::daemon::{Daemon, long_body};
+use objmapper_client::{Answer, Client, Error, Kind, Mode, Object, Reconnect, Status};
 use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-struct Daemon {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Daemon {
-    /// Serves an empty directory, or nothing if there is no daemon to be found.
-    fn start() -> Option<Self> {
-        let Some(program) = program() else {
-            eprintln!("skipped: no objmapperd beside this test, and OBJMAPPERD names none");
-            return None;
-        };
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("root")).unwrap();
-        let child = Command::new(program)
-            .arg("--root")
-            .arg(dir.path().join("root"))
-            .arg("--socket")
-            .arg(dir.path().join("socket"))
-            .env_clear()
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let daemon = Self { child, dir };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !daemon.socket().exists() {
-            assert!(Instant::now() < deadline, "the daemon does not start");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Some(daemon)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-
-    fn put(&self, name: &str, content: &[u8]) {
-        let path = self.dir.path().join("root").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn client(&self) -> Client {
-        Client::builder().path(self.socket()).connect().unwrap()
-    }
-
-    fn command(&self, args: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_objmapper"))
-            .args(args)
-            .env("OBJMAPPER_SOCKET", self.socket())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn program() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("OBJMAPPERD") {
-        return Some(named.into());
-    }
-    let beside = Path::new(env!("CARGO_BIN_EXE_objmapper")).with_file_name("objmapperd");
-    beside.exists().then_some(beside)
-}
-
-fn long_body() -> Vec<u8> {
-    (0..3_000_000_u32).map(|i| (i % 253).to_le_bytes()[0]).collect()
+fn command(daemon: &Daemon, args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_objmapper"))
+        .args(args)
+        .env("OBJMAPPER_SOCKET", daemon.socket())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -132,7 +66,7 @@ fn versions_follow_the_content() {
     let mut client = daemon.client();
     let before = client.open("/x").unwrap();
     daemon.put("new", b"two!");
-    let root = daemon.dir.path().join("root");
+    let root = daemon.dir().join("root");
     fs::rename(root.join("new"), root.join("x")).unwrap();
     let after = client.stat("/x").unwrap();
     assert_ne!(before.metadata().version(), after.version());
@@ -204,14 +138,28 @@ fn a_long_pipeline() {
     assert_eq!(client.read("/small").unwrap(), b"small");
 }
 
+/// The other client of this repository says its refusals in words.
+#[test]
+fn what_python_says() {
+    let Some(daemon) = Daemon::start() else { return };
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/python/objmapper.py");
+    let asked = Command::new("python3").arg(program).arg(daemon.socket()).arg("/none").output();
+    let Ok(output) = asked else {
+        return eprintln!("skipped: python3 is not installed");
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim_end(), "objmapper.py: NOT_FOUND: no object of that name");
+}
+
 #[test]
 fn a_daemon_that_goes_away() {
     let Some(mut daemon) = Daemon::start() else { return };
     let mut client = daemon.client();
+    let mut faithful = daemon.builder().reconnect(Reconnect::Never).connect().unwrap();
     client.ping().unwrap();
-    daemon.child.kill().unwrap();
-    daemon.child.wait().unwrap();
-    assert!(matches!(client.ping(), Err(Error::Closed { .. })));
+    daemon.kill();
+    assert!(matches!(faithful.ping(), Err(Error::Closed { .. })));
+    assert!(matches!(client.ping(), Err(Error::Unreachable(_))));
     let again = Client::builder().path(daemon.socket()).connect();
     assert!(matches!(again, Err(Error::Unreachable(_))));
 }
@@ -222,27 +170,90 @@ fn the_command() {
     let body = long_body();
     daemon.put("long", &body);
     daemon.put("dir/a b", b"0123456789");
-    let target = daemon.dir.path().join("out");
+    let target = daemon.dir().join("out");
     let target = target.to_str().unwrap();
     for mode in ["auto", "fdpass", "copy", "splice"] {
-        let (code, out, err) = daemon.command(&["get", "/long", "-m", mode, "-o", target]);
+        let (code, out, err) = command(&daemon, &["get", "/long", "-m", mode, "-o", target]);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{mode}");
         assert!(fs::read(target).unwrap() == body, "{mode}");
-        let (code, out, _) = daemon.command(&["get", "/dir/a%20b", "-m", mode, "-r", "3-5"]);
+        let (code, out, _) = command(&daemon, &["get", "/dir/a%20b", "-m", mode, "-r", "3-5"]);
         assert_eq!((code, out.as_str()), (0, "345"), "{mode}");
-        let (code, _, err) = daemon.command(&["get", "/dir/a%20b", "-m", mode, "-r", "11-"]);
+        let (code, _, err) = command(&daemon, &["get", "/dir/a%20b", "-m", mode, "-r", "11-"]);
         assert!(code == 1 && err.contains("BAD_RANGE"), "{mode}: {err}");
     }
-    let (code, out, err) = daemon.command(&["cat", "/dir/a%20b", "/none", "/dir/a%20b"]);
+    let (code, out, err) = command(&daemon, &["cat", "/dir/a%20b", "/none", "/dir/a%20b"]);
     assert_eq!((code, out.as_str()), (1, "01234567890123456789"));
     assert!(err.contains("/none: NOT_FOUND"), "{err}");
-    assert_eq!(daemon.command(&["ls"]).1, "dir/\nlong\n");
-    assert_eq!(daemon.command(&["ls", "-r", "/"]).1, "dir/\nlong\ndir/a%20b\n");
-    let (_, out, _) = daemon.command(&["ls", "-l"]);
-    assert!(out.contains("2.9 MiB") && out.contains("prefix"), "{out}");
-    let (_, out, _) = daemon.command(&["stat", "/dir/a%20b", "--json"]);
+    assert_eq!(command(&daemon, &["ls"]).1, "dir/\nlong\n");
+    assert_eq!(command(&daemon, &["ls", "-r", "/"]).1, "dir/\nlong\ndir/a%20b\n");
+    let (_, out, _) = command(&daemon, &["ls", "-l"]);
+    assert!(out.contains("2.9 MiB") && out.starts_with("dir "), "{out}");
+    let (_, out, _) = command(&daemon, &["stat", "/dir/a%20b", "--json"]);
     assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
-    let (code, out, _) = daemon.command(&["ping", "-c", "3"]);
+    let (code, out, _) = command(&daemon, &["ping", "-c", "3"]);
     assert!(code == 0 && out.starts_with("3 round trips: least "), "{out}");
-    assert!(daemon.command(&["stats", "--json"]).1.starts_with('{'));
+    assert!(command(&daemon, &["stats", "--json"]).1.starts_with('{'));
+    let (_, out, _) = command(&daemon, &["stats"]);
+    assert!(out.starts_with("connections."), "{out}");
+    assert!(out.contains("\n\nrequests.fdpass"), "{out}");
+}
+
+#[test]
+fn the_command_again_and_again() {
+    let Some(mut daemon) = Daemon::start() else { return };
+    let (code, out, err) = command(&daemon, &["ping", "--watch", "0.01", "--count", "3"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 4 && lines[3].starts_with("3 round trips: least "), "{out}");
+    assert!(lines[..3].iter().all(|line| line.starts_with("20")), "{out}");
+
+    let (code, out, _) = command(&daemon, &["stats", "--watch", "0.01", "--count", "3"]);
+    assert_eq!(code, 0);
+    let asked: Vec<&str> = out.lines().filter(|line| line.contains("requests.other")).collect();
+    // The first round shows what is there, the others what has come: the question itself.
+    assert!(asked.len() == 3 && asked[1..].iter().all(|line| line.ends_with(" +1")), "{out}");
+    assert!(!out.contains("requests.fdpass") && !out.contains('\x1b'), "{out}");
+
+    let (_, out, _) = command(&daemon, &["stats", "--json", "-w", "0.01", "-c", "2"]);
+    assert!(out.lines().count() == 2 && out.lines().all(|line| line.contains("\"time_ns\":")));
+
+    // A restart is waited for.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_objmapper"))
+        .args(["ping", "--watch", "0.01"])
+        .env("OBJMAPPER_SOCKET", daemon.socket())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    daemon.stop();
+    let before = lines.by_ref().map(Result::unwrap);
+    std::thread::scope(|scope| {
+        scope.spawn(|| daemon.start_again());
+        // More than a pipe has room for did not come before the stop.
+        assert_eq!(before.take(50).count(), 50);
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The README shows a program that is part of the build, and it does what it says.
+#[test]
+fn the_example_of_the_readme() {
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(include_str!("../examples/tour.rs").ends_with(shown), "they differ:\n{shown}");
+    let program = Path::new(env!("CARGO_BIN_EXE_objmapper")).with_file_name("examples/tour");
+    if !program.exists() {
+        return eprintln!("skipped: `cargo build --example tour` makes what this runs");
+    }
+    let Some(daemon) = Daemon::start() else { return };
+    for name in ["GPL-3", "BSD", "Artistic"] {
+        daemon.put(&format!("common-licenses/{name}"), name.as_bytes());
+    }
+    let output = Command::new(program).env("OBJMAPPER_SOCKET", daemon.socket()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), lines[0], lines[3]), (4, "5 bytes", "3 bytes"), "{said}");
 }

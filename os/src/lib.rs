@@ -35,6 +35,8 @@ pub mod fds;
 pub mod socket;
 
 pub mod file;
+#[cfg(feature = "map")]
+pub mod mapping;
 pub mod memory;
 pub mod peer;
 pub mod pipe;

@@ -6,8 +6,12 @@
 #![allow(unsafe_code)] // the one room for it; every block says why it is sound
 
 use crate::error::{Error, Result};
+#[cfg(feature = "map")]
+use rustix::{fs::SealFlags, io::Errno};
 use std::ffi::CStr;
 use std::mem::{MaybeUninit, size_of};
+#[cfg(feature = "map")]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, ptr};
 
@@ -257,6 +261,73 @@ impl SingleThreaded {
         } else {
             Err(Error::new("remove_var", libc::EBUSY).with_detail("other threads are running"))
         }
+    }
+}
+
+/// The bytes of a file, mapped for reading; see [`crate::mapping`].
+#[cfg(feature = "map")]
+#[derive(Debug)]
+pub struct Mapping(memmap2::Mmap);
+
+#[cfg(feature = "map")]
+impl Mapping {
+    /// Maps the first `length` bytes of a file that is sealed: nobody can change them, and the
+    /// file cannot become shorter. `None` if the seals do not say both. EINVAL if it has not as
+    /// many bytes. mmap(2)
+    pub fn sealed(fd: impl AsFd, length: u64) -> Result<Option<Self>> {
+        let fd = fd.as_fd();
+        // Not FUTURE_WRITE: whoever mapped it before that seal still writes.
+        let needed = SealFlags::WRITE | SealFlags::SHRINK;
+        match rustix::fs::fcntl_get_seals(fd) {
+            Ok(seals) if seals.contains(needed) => (),
+            Ok(_) | Err(Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(Error::on("fcntl(F_GET_SEALS)")(errno)),
+        }
+        // SAFETY: a seal is never taken away, and with these two the bytes stay what they are and
+        // where they are, for every holder, as long as anybody holds the file.
+        unsafe { Self::unsealed(fd, length) }.map(Some)
+    }
+
+    /// Maps the first `length` bytes of any file. EINVAL if it has not as many. mmap(2)
+    ///
+    /// # Safety
+    ///
+    /// As long as the mapping lives, nobody in any process may write to these bytes of the file,
+    /// and nobody may make it shorter. The kernel does not see to that: a write changes what a
+    /// `&[u8]` promises not to change, and reading behind the end of a truncated file is SIGBUS,
+    /// which ends the process. A file that is replaced by rename(2) is not written to; one that is
+    /// copied over is. A file system of somebody else's (a network's, a user's) can do either.
+    pub unsafe fn unsealed(fd: impl AsFd, length: u64) -> Result<Self> {
+        let fd = fd.as_fd();
+        let there = rustix::fs::fstat(fd).map_err(Error::on("fstat"))?.st_size;
+        let fits = u64::try_from(there).is_ok_and(|there| length <= there);
+        let Some(length) = usize::try_from(length).ok().filter(|_| fits) else {
+            let text = format!("{length} bytes of a file that has {there}");
+            return Err(Error::new("mmap", libc::EINVAL).with_detail(text));
+        };
+        // Private, since a shared mapping of a sealed file is refused before Linux 6.7. Nothing is
+        // copied for that: nobody writes here.
+        let mut options = memmap2::MmapOptions::new();
+        // SAFETY: the caller's promise is the one that this needs.
+        unsafe { options.len(length).map_copy_read_only(fd.as_raw_fd()) }
+            .map(Self)
+            .map_err(|error| Error::from_io("mmap", &error))
+    }
+}
+
+#[cfg(feature = "map")]
+impl std::ops::Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(feature = "map")]
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

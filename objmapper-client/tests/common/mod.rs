@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod daemon;
+
 use objmapper_client::{Client, Error};
 use objmapper_os::fds::count_open;
 use objmapper_os::socket::Stream;
@@ -22,7 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 static TURN: Mutex<()> = Mutex::new(());
 
 /// One test at a time, since they count the descriptors of the whole process; checks at the end
-/// that there are as many as at the beginning.
+/// that there are as many as at the beginning. Daemons are started in turn as well: until a child
+/// has begun it has our sockets, and what we close is not closed.
 pub struct NoLeak {
     before: usize,
     _turn: MutexGuard<'static, ()>,

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-const EXAMPLES: &str = "\
+/// Paragraphs; one whose first line ends with a colon has a heading.
+pub(crate) const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes
@@ -17,6 +18,7 @@ Examples:
   objmapper ls -rl /models                   what there is
   objmapper stat /models/a.gguf --json       one line of JSON
   objmapper ping -c 1000                     how long a round trip takes
+  objmapper stats --watch 2                  what the daemon is doing
 
 A URI is an absolute path (/a/b) or has a scheme (kv:a); a space in it is written %20.
 
@@ -30,7 +32,7 @@ Exit codes:
 
 /// Asks objmapperd for objects.
 #[derive(Debug, Parser)]
-#[command(name = "objmapper", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "objmapper", version, after_help = MORE, max_term_width = 100)]
 pub(crate) struct CommandLine {
     /// The daemon's socket; a name that begins with @ is an abstract one. If not given: your own
     /// daemon's ($XDG_RUNTIME_DIR/objmapper.sock) if there is one, else /run/objmapper/objmapper.sock
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Show what objects are
     Stat(Stat),
-    /// List the names below a prefix
+    /// List the names below a prefix, as below a directory
     Ls(Ls),
     /// Measure the time of a round trip
     Ping(Ping),
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Print a completion script for a shell
     Completions(Completions),
+    /// Print the manual page, or write one for each command to a directory
+    #[command(hide = true)]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -101,7 +106,7 @@ pub(crate) struct Ls {
     /// Names below this one
     #[arg(default_value = "/")]
     pub(crate) prefix: String,
-    /// With kind, size and time
+    /// With kind (`dir` for a prefix of other names), size and time
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) long: bool,
     /// With all that lies below
@@ -114,22 +119,59 @@ pub(crate) struct Ls {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
-    /// How many
-    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) count: u32,
+    /// How many [default: 10, or with --watch until it is interrupted]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
+    /// One every so many seconds, instead of one after the other; a restart is waited
+    /// for, as long as --timeout says
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// One JSON object
+    /// One JSON object; with --watch one per line, and the time
     #[arg(long)]
     pub(crate) json: bool,
+    /// Again every so many seconds: on a terminal in place, what is not zero and how much more
+    /// it is per second; elsewhere a line for each counter that has changed. A restart of the
+    /// daemon is waited for, as long as --timeout says
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    /// How many times [default: until it is interrupted]
+    #[arg(
+        short, long, value_name = "N", requires = "watch",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) count: Option<u32>,
+}
+
+impl Command {
+    /// Whether it goes on for so long that the daemon may be restarted meanwhile.
+    pub(crate) fn watches(&self) -> bool {
+        matches!(
+            self,
+            Self::Ping(Ping { watch: Some(_), .. }) | Self::Stats(Stats { watch: Some(_), .. })
+        )
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Where to write objmapper.1, objmapper-get.1 and so on
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = seconds(text)?;
+    if time.is_zero() { Err("it must be more than 0".to_owned()) } else { Ok(time) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@
 //! fault: there is nobody left to tell.
 
 use anyhow::Error;
-use objmapper_client::{Error as Refusal, OsError, UriBuf, UriError};
+use objmapper_client::{Error as Refusal, OsError, Status, UriBuf, UriError};
 use std::io::{self, IsTerminal, Write};
 
 /// A refusal of this very request.
@@ -14,6 +14,9 @@ const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 const DAEMON: u8 = 4;
 const HERE: u8 = 5;
+
+/// What a kernel calls the users that a user namespace does not map. user_namespaces(7)
+const OVERFLOW_UID: &str = "uid 65534";
 
 /// The worst that has happened so far, as an exit code.
 #[derive(Debug, Default)]
@@ -99,6 +102,11 @@ fn hint(error: &Refusal) -> Option<String> {
             suggestion(uri, error).map(|better| format!("did you mean '{better}'?"))
         }
         Refusal::Timeout => Some("--timeout SECONDS waits longer".to_owned()),
+        Refusal::Refused { status: Status::Denied, text, .. } if text.contains(OVERFLOW_UID) => Some(
+            "65534 is how the daemon sees users of another user namespace (a container's, mostly) \
+             that its own does not map: no rule for a user or group matches them, only 'any' does"
+                .to_owned(),
+        ),
         Refusal::Refused { .. } | Refusal::Closed { .. } if error.may_retry() => {
             Some("trying again may help".to_owned())
         }

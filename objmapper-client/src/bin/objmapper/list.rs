@@ -65,7 +65,7 @@ impl<'a> Printer<'a> {
         } else if self.ls.long {
             let size = if entry.is_prefix() { "-".into() } else { format::size(entry.size()) };
             self.table.add_row([
-                entry.kind().as_str().into(),
+                if entry.is_prefix() { "dir" } else { entry.kind().as_str() }.into(),
                 format::right(size),
                 format::time(entry.mtime_ns()).into(),
                 self.name(entry).into(),

@@ -12,16 +12,22 @@ mod output;
 mod progress;
 
 mod args;
+mod watch;
+
 mod get;
 mod list;
+mod manual;
+mod ping;
 mod show;
+mod stats;
 
 use anyhow::Result;
 use args::{Command, CommandLine};
-use clap::{CommandFactory, Parser};
-use objmapper_client::Client;
+use clap::Parser;
+use objmapper_client::{Client, Reconnect};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -33,16 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn run(line: &CommandLine) -> Result<u8> {
-    if let Command::Completions(completions) = &line.command {
-        let mut script = Vec::new();
-        clap_complete::generate(
-            completions.shell,
-            &mut CommandLine::command(),
-            "objmapper",
-            &mut script,
-        );
-        io::stdout().write_all(&script)?;
-        return Ok(0);
+    match &line.command {
+        Command::Completions(completions) => return manual::completions(completions).map(|()| 0),
+        Command::Man(man) => return manual::man(man).map(|()| 0),
+        _ => (),
     }
     let mut client = connect(line)?;
     let client = &mut client;
@@ -51,9 +51,9 @@ fn run(line: &CommandLine) -> Result<u8> {
         Command::Cat(cat) => get::cat(client, cat).map(|outcome| outcome.code()),
         Command::Stat(stat) => show::stat(client, stat).map(|outcome| outcome.code()),
         Command::Ls(ls) => list::ls(client, ls).map(|outcome| outcome.code()),
-        Command::Ping(ping) => show::ping(client, ping).map(|()| 0),
-        Command::Stats(stats) => show::stats(client, stats).map(|()| 0),
-        Command::Completions(_) => Ok(0),
+        Command::Ping(ping) => ping::ping(client, ping).map(|()| 0),
+        Command::Stats(stats) => stats::stats(client, stats).map(|()| 0),
+        Command::Completions(_) | Command::Man(_) => Ok(0),
     }
 }
 
@@ -66,6 +66,11 @@ fn connect(line: &CommandLine) -> Result<Client> {
     let builder = match line.timeout {
         time if time.is_zero() => builder.no_timeout(),
         time => builder.timeout(time),
+    };
+    let builder = match line.timeout {
+        _ if !line.command.watches() => builder,
+        time if time.is_zero() => builder.reconnect(Reconnect::Within(Duration::MAX)),
+        time => builder.reconnect(Reconnect::Within(time)),
     };
     Ok(builder.connect()?)
 }

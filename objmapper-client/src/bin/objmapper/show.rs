@@ -1,13 +1,12 @@
-//! `stat`, `ping` and `stats`: what the daemon knows.
+//! `stat`: what objects are.
 
-use crate::args::{Ping, Stat, Stats};
+use crate::args::Stat;
 use crate::fault::Outcome;
 use crate::format;
 use anyhow::Result;
 use objmapper_client::{Client, Metadata};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::io::{self, Write};
-use std::time::Duration;
 
 pub(crate) fn stat(client: &mut Client, stat: &Stat) -> Result<Outcome> {
     let mut outcome = Outcome::default();
@@ -52,76 +51,4 @@ fn to_text(uri: &str, metadata: &Metadata) -> String {
     table.add_row(["content", content]);
     table.add_row(["version", &metadata.version().to_string()]);
     format::lines(&table)
-}
-
-pub(crate) fn ping(client: &mut Client, ping: &Ping) -> Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..ping.count {
-        times.push(client.ping()?);
-    }
-    times.sort_unstable();
-    let at = |percent| format::duration(rank(&times, percent));
-    let plural = if times.len() == 1 { "round trip" } else { "round trips" };
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{} {plural}: least {}, median {}, 99th {}, most {}",
-        times.len(),
-        at(0),
-        at(50),
-        at(99),
-        at(100)
-    )?;
-    Ok(())
-}
-
-/// The value below or at which so many percent of the sorted values lie.
-fn rank(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
-pub(crate) fn stats(client: &mut Client, stats: &Stats) -> Result<()> {
-    let counters = client.stats()?;
-    let mut out = io::stdout().lock();
-    if stats.json {
-        let counters: Map<_, _> = counters.into_iter().map(|(name, v)| (name, number(v))).collect();
-        writeln!(out, "{}", Value::Object(counters))?;
-        return Ok(());
-    }
-    let mut table = format::table();
-    for (name, value) in counters {
-        table.add_row([name.into(), format::right(value)]);
-    }
-    write!(out, "{}", format::lines(&table))?;
-    Ok(())
-}
-
-/// A number if it is one.
-fn number(text: String) -> Value {
-    match serde_json::from_str(&text) {
-        Ok(Value::Number(number)) => Value::Number(number),
-        _ => Value::String(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranks() {
-        let times: Vec<_> = (1..=200).map(Duration::from_micros).collect();
-        let at = |percent| rank(&times, percent).as_micros();
-        assert_eq!([at(0), at(50), at(99), at(100)], [1, 100, 198, 200]);
-        assert_eq!(rank(&times[..1], 99).as_micros(), 1);
-    }
-
-    #[test]
-    fn counters_are_numbers_where_they_can_be() {
-        assert_eq!(number("12".into()), json!(12));
-        assert_eq!(number("1.5".into()), json!(1.5));
-        assert_eq!(number("true".into()), json!("true"));
-        assert_eq!(number("1.2.3".into()), json!("1.2.3"));
-    }
 }
