@@ -148,7 +148,7 @@ impl From<Problems> for Stop {
     }
 }
 
-/// Reads command line, environment and file. Called again it reads the file anew.
+/// Reads command line, environment and file.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop> {
     let mut command = Flags::command();
     let matches = command.try_get_matches_from_mut(arguments)?;
@@ -161,6 +161,15 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop
     loaded.warnings.extend(unknown_variables(&command));
     let loaded = Box::new(loaded);
     Ok(if check { Order::CheckConfig(loaded) } else { Order::Serve(loaded) })
+}
+
+/// Reads everything again: the file as it is now, under this process's own flags and environment.
+pub fn read_again() -> anyhow::Result<Loaded> {
+    match read(std::env::args_os()) {
+        Ok(Order::Serve(loaded) | Order::CheckConfig(loaded)) => Ok(*loaded),
+        Err(Stop::Settings(problems)) => Err(problems.into()),
+        Err(Stop::Flags(error)) => Err(error.into()),
+    }
 }
 
 /// The file that was named, or the usual one if there is one.

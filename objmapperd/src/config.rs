@@ -26,6 +26,8 @@ mod value;
 mod file;
 mod sheet;
 
+mod change;
+
 mod allow;
 mod mount;
 mod resolve;

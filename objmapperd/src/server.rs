@@ -3,6 +3,7 @@
 //! ```text
 //!  signals ─▶ inherited sockets ─▶ limits ─▶ mounts ─▶ transfer, workers, helpers
 //!     ─▶ listener ─▶ READY ─▶ accept … ─▶ SIGTERM ─▶ drain ─▶ stop
+//!                                └── SIGHUP ─▶ reload, beside it
 //! ```
 //!
 //! The main thread accepts and minds signals; it serves nobody itself.
@@ -14,26 +15,31 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::{Mount, Mounts, Patience, Rules, Store, Tree, index, plan};
+use objmapper::{Mounts, Patience, Store, index, plan};
 use objmapper_os as os;
-use os::poll::{Events, Interest, Poll, Token};
-use os::service_manager::{self, Notify};
+use os::poll::{Events, Interest, Poll, Token, Waker};
+use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
 
 use crate::attendant::{Attendant, Ways};
-use crate::config::{MountSpec, ReadOnlyClone, Settings};
+use crate::config::{Loaded, Settings};
 use crate::connection::Connection;
 use crate::helpers::Helpers;
 use crate::ledger::{self, Ledger};
 use crate::listener::Door;
 use crate::metrics::Metrics;
+use crate::mounts::Served;
 use crate::pool::Pool;
+use crate::reload::{Reloader, Reread};
 use crate::service::{House, Service};
+use crate::supervisor::Supervisor;
 use crate::transfer_path::Path;
 
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
+/// A reload is over.
+const RELOAD: Token = Token(2);
 
 /// Name of our socket among those that a service manager passes (FileDescriptorName=).
 const SOCKET_NAME: &str = "objmapper";
@@ -54,13 +60,17 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(settings: &Settings) -> anyhow::Result<()> {
+/// Runs the daemon until it is told to stop. `reread` gives the settings as they are
+/// when it is called, for a reload.
+pub fn run(
+    settings: &Settings,
+    reread: impl Fn() -> anyhow::Result<Loaded> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     // Before any thread: they inherit the mask, and the environment may still change.
     let signals = Signals::block(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup])?;
     signal::ignore_sigpipe()?;
     let inherited = service_manager::listen_fds()?;
-    let notify = Notify::from_env()?;
+    let supervisor = Supervisor::from_env()?;
 
     let nofile = match os::limits::raise_nofile() {
         Ok((_, nofile)) => nofile,
@@ -69,20 +79,24 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             os::limits::nofile()?.0
         }
     };
-    let house = house(settings, nofile)?;
+    let (served, mounts) = mounts(settings)?;
+    let house = house(settings, nofile, mounts)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
     let mut door =
         Door::new(listener, &house, settings.limits.connections, settings.limits.send_buffer)?;
     tracing::info!(
         socket = %door.listener().path().map_or("inherited".into(), |p| p.display().to_string()),
-        mounts = house.store.mounts().iter().count(),
+        mounts = served.len(),
         "ready"
     );
-    say(notify.as_ref(), "READY=1\nSTATUS=Serving");
-    accept_until_told(&mut door, &signals, &mut running.pool)?;
+    supervisor.ready(served.len(), None);
+    let reread = checked(reread, nofile);
+    let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
+    front.accept_until_told(&mut door, &mut running.pool)?;
 
-    say(notify.as_ref(), "STOPPING=1\nSTATUS=Draining");
+    supervisor.stopping();
+    drop(front);
     drop(door);
     if drain(&running, &signals, settings.drain_deadline) {
         stop(running);
@@ -92,25 +106,33 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say(notify: Option<&Notify>, message: &str) {
-    if let Some(notify) = notify
-        && let Err(error) = notify.notify(message)
-    {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
-}
-
-/// Opens mounts and builds what all threads share.
-fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
+/// Opens what is to be served.
+fn mounts(settings: &Settings) -> anyhow::Result<(Served, Mounts)> {
     anyhow::ensure!(
         os::probe::features().open_beneath,
         "openat2(2) does not work here, and nothing is opened without it: it takes Linux 5.6, and a \
          service manager that does not filter it (systemd does with RestrictSUIDSGID= or DynamicUser=)"
     );
-    let mounts = settings.mounts.iter().map(mount).collect::<anyhow::Result<Vec<_>>>()?;
-    for mount in &mounts {
-        tracing::info!(uri = %mount.prefix(), backing = mount.backing().describe(), "mounted");
-    }
+    let none = Served::default();
+    let (served, mounts) = none.renew(&settings.mounts)?;
+    served.log_changes_since(&none);
+    Ok((served, mounts))
+}
+
+/// Settings that are read again, if their mounts fit into the limits of the start.
+fn checked(
+    reread: impl Fn() -> anyhow::Result<Loaded> + Send + Sync + 'static,
+    nofile: u64,
+) -> Box<Reread> {
+    Box::new(move || {
+        let loaded = reread()?;
+        room_for_mounts(loaded.settings.mounts.len(), nofile)?;
+        Ok(loaded)
+    })
+}
+
+/// Builds what all threads share.
+fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc<House>> {
     let limits =
         plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
     let bounds = index::Bounds {
@@ -120,7 +142,7 @@ fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
     Ok(Arc::new(House {
-        store: Store::with_limits(Mounts::new(mounts)?, limits, bounds),
+        store: Store::with_limits(mounts, limits, bounds),
         ledger: Ledger::new(descriptor_limits(settings, nofile)?),
         metrics: Arc::default(),
         refuses_descriptors: os::probe::features().refuse_descriptors,
@@ -131,6 +153,7 @@ fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
 /// Adds up who may hold descriptors at the same time, a line for each, and compares
 /// the sum with what the kernel allows.
 fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger::Limits> {
+    room_for_mounts(settings.mounts.len(), nofile)?;
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
     let l = &settings.limits;
     let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
@@ -156,11 +179,6 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
         "limits.descriptors_in_flight is {total}, RLIMIT_NOFILE {nofile}: the kernel would refuse to \
          send first; lower the one or raise the other"
     );
-    let least = OWN_DESCRIPTORS + settings.mounts.len() + os::fds::MAX_PER_MESSAGE;
-    anyhow::ensure!(
-        nofile > least,
-        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
-    );
     // A message must fit, or its connection would wait for ever.
     let least = os::fds::MAX_PER_MESSAGE;
     Ok(ledger::Limits {
@@ -170,30 +188,21 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
     })
 }
 
+/// There must be descriptors left for a message beside so many mounts.
+fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
+    let least = OWN_DESCRIPTORS + mounts + os::fds::MAX_PER_MESSAGE;
+    anyhow::ensure!(
+        nofile > least as u64,
+        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
+    );
+    Ok(())
+}
+
 fn workers(settings: &Settings) -> usize {
     match settings.pool.workers {
         0 => std::thread::available_parallelism().map_or(1, Into::into),
         n => n,
     }
-}
-
-fn mount(spec: &MountSpec) -> anyhow::Result<Mount> {
-    let told = || format!("cannot mount {} at {}", spec.dir.display(), spec.uri);
-    let plain = || Tree::open(&spec.dir, spec.symlinks).with_context(told);
-    let tree = match spec.read_only_clone {
-        ReadOnlyClone::Off => plain()?,
-        ReadOnlyClone::On => Tree::open_read_only(&spec.dir, spec.symlinks).with_context(told)?,
-        ReadOnlyClone::Auto => match Tree::open_read_only(&spec.dir, spec.symlinks) {
-            Ok(tree) => tree,
-            Err(error) => {
-                tracing::debug!(%error, "no read-only clone; files are as they are mounted");
-                plain()?
-            }
-        },
-    };
-    let rules =
-        if spec.allow.is_empty() { Rules::owner_only() } else { Rules::new(spec.allow.clone()) };
-    Ok(Mount::new(spec.uri.clone(), Box::new(tree), rules))
 }
 
 /// The socket that the service manager passed, or one of our own.
@@ -245,28 +254,65 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     Ok(Running { house: house.clone(), pool, helpers, transfer, threads })
 }
 
-fn accept_until_told(
-    door: &mut Door,
-    signals: &Signals,
-    pool: &mut Pool<Connection>,
-) -> anyhow::Result<()> {
-    let readiness = Poll::new()?;
-    readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
-    readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
-    let mut events = Events::with_capacity(8);
-    loop {
-        door.accept(|connection| pool.admit(connection));
-        readiness.wait(&mut events, door.next_try())?;
-        match signals.next()? {
-            // A terminal that closed, or somebody who expects a reload: no reason to part.
-            Some(Signal::Hangup) => {
-                tracing::info!("told to reload; settings are read at start only");
+/// What the main thread minds while clients are served: the door, signals, reloads.
+struct Front<'a> {
+    supervisor: &'a Supervisor,
+    signals: &'a Signals,
+    readiness: Poll,
+    reloader: Reloader,
+    mounts: usize,
+}
+
+impl<'a> Front<'a> {
+    fn new(
+        supervisor: &'a Supervisor,
+        signals: &'a Signals,
+        house: &Arc<House>,
+        settings: &Settings,
+        served: Served,
+        reread: Box<Reread>,
+    ) -> anyhow::Result<Self> {
+        let readiness = Poll::new()?;
+        readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
+        let waker = Waker::new(readiness.registry(), RELOAD)?;
+        let mounts = served.len();
+        let reloader = Reloader::new(house.clone(), settings.clone(), served, reread, waker);
+        Ok(Self { supervisor, signals, readiness, reloader, mounts })
+    }
+
+    fn accept_until_told(
+        &mut self,
+        door: &mut Door,
+        pool: &mut Pool<Connection>,
+    ) -> anyhow::Result<()> {
+        self.readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
+        let mut events = Events::with_capacity(8);
+        loop {
+            door.accept(|connection| pool.admit(connection));
+            self.readiness.wait(&mut events, door.next_try())?;
+            // All of them: readiness is told once.
+            while let Some(signal) = self.signals.next()? {
+                if signal != Signal::Hangup {
+                    tracing::info!(?signal, "stopping");
+                    return Ok(());
+                }
+                self.reload();
             }
-            Some(signal) => {
-                tracing::info!(?signal, "stopping");
-                return Ok(());
+            if let Some((outcome, again)) = self.reloader.finished() {
+                if let Ok(mounts) = outcome {
+                    self.mounts = mounts;
+                }
+                self.supervisor.ready(self.mounts, outcome.err().as_deref());
+                if again {
+                    self.reload();
+                }
             }
-            None => {}
+        }
+    }
+
+    fn reload(&mut self) {
+        if self.reloader.begin() {
+            self.supervisor.reloading();
         }
     }
 }
