@@ -102,7 +102,11 @@ fn a_connection_sees_new_mounts_and_new_rules_with_its_next_request() {
 #[test]
 fn what_was_resolved_before_is_never_answered_after() {
     let place = Place::new();
-    let tables = ["a", "b"].map(|name| mount(&place, "/", name, ""));
+    // One more mount, and the numbers of the others change.
+    let tables = [
+        mount(&place, "/", "a", ""),
+        mount(&place, "/", "b", "") + &mount(&place, "/further/down", "a", ""),
+    ];
     let daemon = Setup::default().start_in(place);
     let mut peers: Vec<Peer> = (0..4).map(|_| daemon.greeted()).collect();
     for round in 0..20 {
@@ -326,6 +330,8 @@ fn a_reload_that_has_to_wait_stops_nobody() {
 #[test]
 fn a_stop_that_comes_together_with_a_reload_is_heard() {
     let mut daemon = Daemon::start();
+    // A reload that never ends: nothing of it wakes anybody.
+    make_fifo(&config(&daemon));
     daemon.signal("STOP");
     daemon.signal("HUP");
     daemon.signal("TERM");
