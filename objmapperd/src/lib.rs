@@ -19,6 +19,7 @@ pub mod logging;
 pub mod mounts;
 
 pub mod supervisor;
+pub mod watchdog;
 
 pub mod metrics;
 
@@ -43,6 +44,8 @@ pub mod attendant;
 
 pub mod listener;
 pub mod reload;
+
+pub mod front;
 
 pub mod server;
 

@@ -6,7 +6,7 @@
 //!                                └── SIGHUP ─▶ reload, beside it
 //! ```
 //!
-//! The main thread accepts and minds signals; it serves nobody itself.
+//! The main thread sits at the [`Front`] meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use objmapper::{Mounts, Patience, Store, index, plan};
 use objmapper_os as os;
-use os::poll::{Events, Interest, Poll, Token, Waker};
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
@@ -25,21 +24,17 @@ use os::socket::{self, BindOptions, Listener};
 use crate::attendant::{Attendant, Ways};
 use crate::config::{Loaded, Settings};
 use crate::connection::Connection;
+use crate::front::Front;
 use crate::helpers::Helpers;
 use crate::ledger::{self, Ledger};
 use crate::listener::Door;
 use crate::metrics::Metrics;
 use crate::mounts::Served;
 use crate::pool::Pool;
-use crate::reload::{Reloader, Reread};
+use crate::reload::Reread;
 use crate::service::{House, Service};
 use crate::supervisor::Supervisor;
 use crate::transfer_path::Path;
-
-const LISTENER: Token = Token(0);
-const SIGNALS: Token = Token(1);
-/// A reload is over.
-const RELOAD: Token = Token(2);
 
 /// Name of our socket among those that a service manager passes (FileDescriptorName=).
 const SOCKET_NAME: &str = "objmapper";
@@ -90,15 +85,13 @@ pub fn run(
         mounts = served.len(),
         "ready"
     );
-    supervisor.ready(served.len(), None);
     let reread = checked(reread, nofile);
     let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
-    front.accept_until_told(&mut door, &mut running.pool)?;
+    front.accept_until_told(&mut door, &mut running.pool, &running.transfer)?;
 
     supervisor.stopping();
-    drop(front);
     drop(door);
-    if drain(&running, &signals, settings.drain_deadline) {
+    if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }
     // Else threads may be waiting for a disk or a peer: they end with the process.
@@ -254,72 +247,9 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     Ok(Running { house: house.clone(), pool, helpers, transfer, threads })
 }
 
-/// What the main thread minds while clients are served: the door, signals, reloads.
-struct Front<'a> {
-    supervisor: &'a Supervisor,
-    signals: &'a Signals,
-    readiness: Poll,
-    reloader: Reloader,
-    mounts: usize,
-}
-
-impl<'a> Front<'a> {
-    fn new(
-        supervisor: &'a Supervisor,
-        signals: &'a Signals,
-        house: &Arc<House>,
-        settings: &Settings,
-        served: Served,
-        reread: Box<Reread>,
-    ) -> anyhow::Result<Self> {
-        let readiness = Poll::new()?;
-        readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
-        let waker = Waker::new(readiness.registry(), RELOAD)?;
-        let mounts = served.len();
-        let reloader = Reloader::new(house.clone(), settings.clone(), served, reread, waker);
-        Ok(Self { supervisor, signals, readiness, reloader, mounts })
-    }
-
-    fn accept_until_told(
-        &mut self,
-        door: &mut Door,
-        pool: &mut Pool<Connection>,
-    ) -> anyhow::Result<()> {
-        self.readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
-        let mut events = Events::with_capacity(8);
-        loop {
-            door.accept(|connection| pool.admit(connection));
-            self.readiness.wait(&mut events, door.next_try())?;
-            // All of them: readiness is told once.
-            while let Some(signal) = self.signals.next()? {
-                if signal != Signal::Hangup {
-                    tracing::info!(?signal, "stopping");
-                    return Ok(());
-                }
-                self.reload();
-            }
-            if let Some((outcome, again)) = self.reloader.finished() {
-                if let Ok(mounts) = outcome {
-                    self.mounts = mounts;
-                }
-                self.supervisor.ready(self.mounts, outcome.err().as_deref());
-                if again {
-                    self.reload();
-                }
-            }
-        }
-    }
-
-    fn reload(&mut self) {
-        if self.reloader.begin() {
-            self.supervisor.reloading();
-        }
-    }
-}
-
 /// Lets every connection finish what it was asked, until the deadline or another
 /// signal; returns whether all did.
-fn drain(running: &Running, signals: &Signals, deadline: Duration) -> bool {
+fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: Duration) -> bool {
     let house = &running.house;
     house.draining.store(true, Ordering::SeqCst);
     running.pool.rouse();
@@ -334,6 +264,7 @@ fn drain(running: &Running, signals: &Signals, deadline: Duration) -> bool {
             tracing::warn!(connections = open(), "told again; cutting off");
             return false;
         }
+        front.show_life(&running.pool, &running.transfer);
         std::thread::sleep(DRAIN_LOOK);
     }
     true

@@ -1,8 +1,9 @@
 //! What a service manager is told, in the words of sd_notify(3): ready, reloading,
-//! stopping, and a line of status for people.
+//! stopping, alive, and a line of status for people.
 //!
 //! ```text
 //!  READY ─▶ (SIGHUP) RELOADING with the time ─▶ READY ─▶ … ─▶ STOPPING
+//!    └──── WATCHDOG, again and again, if it wants to hear that ────┘
 //! ```
 //!
 //! What must stay true: each RELOADING is followed by a READY, whether or not the new
@@ -11,7 +12,7 @@
 
 use objmapper_os as os;
 use os::clock;
-use os::service_manager::Notify;
+use os::service_manager::{self, Notify};
 
 /// The longest status, in bytes; more would be cut anyway where it is shown. Not tuned.
 const STATUS: usize = 400;
@@ -20,12 +21,15 @@ const STATUS: usize = 400;
 #[derive(Debug)]
 pub struct Supervisor {
     notify: Option<Notify>,
+    watchdog_usec: Option<u64>,
 }
 
 impl Supervisor {
     /// The one that the environment names.
     pub fn from_env() -> os::Result<Self> {
-        Ok(Self { notify: Notify::from_env()? })
+        let notify = Notify::from_env()?;
+        let watchdog_usec = notify.as_ref().and_then(|_| service_manager::watchdog_usec());
+        Ok(Self { notify, watchdog_usec })
     }
 
     /// Serving so many mounts; `trouble` is what people should know beside.
@@ -45,6 +49,16 @@ impl Supervisor {
     /// No new connections any more.
     pub fn stopping(&self) {
         self.say(&format!("STOPPING=1\n{}", status("Draining")));
+    }
+
+    /// After how many microseconds without a sign of life it takes action, if it does.
+    pub const fn watchdog_usec(&self) -> Option<u64> {
+        self.watchdog_usec
+    }
+
+    /// All who serve get on with it.
+    pub fn alive(&self) {
+        self.say("WATCHDOG=1");
     }
 
     fn say(&self, message: &str) {

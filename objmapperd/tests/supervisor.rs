@@ -14,6 +14,9 @@ use support::PATIENCE;
 use support::content::content;
 use support::daemon::{Place, Setup};
 
+/// Larger than any socket's buffer.
+const LARGE: usize = 24 << 20;
+
 /// A socket that a service manager would listen at.
 struct Manager {
     socket: UnixDatagram,
@@ -85,7 +88,7 @@ fn ready_reloading_ready_stopping() {
     assert_eq!(manager.hears(), "READY=1\nSTATUS=Serving 1 mount", "the trouble is over");
 
     // Said when the drain begins, not when it is over.
-    daemon.write("large", &content(24 << 20, 1));
+    daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
     let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/large" };
     let id = peer.request(Request::Get(get));
@@ -95,5 +98,58 @@ fn ready_reloading_ready_stopping() {
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=Draining");
     assert_eq!(peer.body(id, item.head.range.length).1, Status::Ok);
     drop(peer);
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn who_wants_signs_of_life_gets_them() {
+    let place = Place::new();
+    let manager = Manager::beside(&place);
+    let mut daemon = Setup::default()
+        .variable("NOTIFY_SOCKET", &manager.path)
+        .variable("WATCHDOG_USEC", "20000")
+        .start_in(place);
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=Serving 1 mount");
+    // While nobody asks for anything, and while it works.
+    for _ in 0..3 {
+        assert_eq!(manager.hears(), "WATCHDOG=1");
+    }
+    daemon.write("large", &content(LARGE, 1));
+    let mut peer = daemon.greeted();
+    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/large" };
+    let id = peer.request(Request::Get(get));
+    let head = peer.frame();
+    let Reply::Object(item) = head.reply() else { panic!("{head:?}") };
+    for _ in 0..3 {
+        assert_eq!(manager.hears(), "WATCHDOG=1");
+    }
+    // A drain may take long: it is no reason to fall silent.
+    daemon.signal("TERM");
+    while manager.hears() != "STOPPING=1\nSTATUS=Draining" {}
+    for _ in 0..3 {
+        assert_eq!(manager.hears(), "WATCHDOG=1");
+    }
+    assert_eq!(peer.body(id, item.head.range.length).1, Status::Ok);
+    drop(peer);
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn signs_of_life_that_another_process_owes_are_not_sent() {
+    let place = Place::new();
+    let manager = Manager::beside(&place);
+    let mut daemon = Setup::default()
+        .variable("NOTIFY_SOCKET", &manager.path)
+        .variable("WATCHDOG_USEC", "1")
+        .variable("WATCHDOG_PID", std::process::id().to_string())
+        .start_in(place);
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=Serving 1 mount");
+    for _ in 0..10 {
+        daemon.signal("HUP");
+        manager.hears_reloading(0);
+        assert_eq!(manager.hears(), "READY=1\nSTATUS=Serving 1 mount");
+    }
+    daemon.signal("TERM");
+    assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=Draining");
     assert!(daemon.wait().success());
 }
