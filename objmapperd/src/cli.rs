@@ -35,6 +35,9 @@ one counts. Each flag that takes a value has a variable: OBJMAPPERD_ and its nam
 as in OBJMAPPERD_POOL_SIZE. OBJMAPPERD_MOUNT holds several mounts with ';' between
 them. OBJMAPPER_SOCKET is read by clients too and counts less than OBJMAPPERD_SOCKET.
 
+SIGHUP reads mounts and rules again while everybody stays connected; all other settings
+hold from the start on.
+
 Exit status: 0 after a stop that was asked for, 1 after a failure, 2 for a mistake in
 the settings.";
 
