@@ -7,12 +7,14 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command};
 
 use objmapper_os::clock;
 use objmapper_proto::{Get, Mode, Range, Reply, Request, Status};
-use support::PATIENCE;
 use support::content::content;
-use support::daemon::{Place, Setup};
+use support::daemon::{Daemon, Place, Setup};
+use support::{PATIENCE, skip, until, wait_for};
 
 /// Larger than any socket's buffer.
 const LARGE: usize = 24 << 20;
@@ -38,6 +40,13 @@ impl Manager {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    /// Lets go of everything that has come so far.
+    fn forget(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        while self.socket.recv(&mut [0; 1]).is_ok() {}
+        self.socket.set_nonblocking(false).unwrap();
     }
 
     /// RELOADING with a time that is not before `since`, in microseconds.
@@ -152,4 +161,52 @@ fn signs_of_life_that_another_process_owes_are_not_sent() {
     daemon.signal("TERM");
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=Draining");
     assert!(daemon.wait().success());
+}
+
+/// Holds back every openat2 of the thread with this name for a while, with strace(1).
+fn hold_back(daemon: &Daemon, thread: &str) -> Option<Child> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let named = |dir: &Path| fs::read_to_string(dir.join("comm")).unwrap().trim() == thread;
+    let task = tasks.map(|task| task.unwrap().path()).find(|dir| named(dir)).unwrap();
+    let log = daemon.outside("strace");
+    let mut strace = Command::new("strace")
+        .args(["-p", task.file_name().unwrap().to_str().unwrap(), "-e", "trace=openat2"])
+        .args(["-e", "inject=openat2:delay_enter=3s:when=1"])
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .ok()?;
+    let attached = wait_for("strace is attached, or not", || {
+        let said = fs::read_to_string(&log).unwrap();
+        let ended = strace.try_wait().unwrap().is_some();
+        (ended || said.contains("attached")).then_some(!ended)
+    });
+    attached.then_some(strace)
+}
+
+#[test]
+fn a_worker_that_is_stuck_keeps_it_silent() {
+    let place = Place::new();
+    let manager = Manager::beside(&place);
+    let mut daemon = Setup::default()
+        .workers(1)
+        .variable("NOTIFY_SOCKET", &manager.path)
+        .variable("WATCHDOG_USEC", "200000")
+        .start_in(place);
+    daemon.write("x", b"after all");
+    let Some(mut strace) = hold_back(&daemon, "worker-0") else {
+        return skip("strace is needed to hold a thread back");
+    };
+    let mut peer = daemon.greeted();
+    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/x" };
+    let id = peer.request(Request::Get(get));
+    let stuck = "ERROR stuck; the service manager gets no sign of life threads=worker-0";
+    until("it is noticed", || daemon.log().contains(stuck));
+    assert_eq!(peer.object(id).bytes, b"after all");
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    // Read what was said so far; what comes then was said after.
+    manager.forget();
+    assert_eq!(manager.hears(), "WATCHDOG=1");
+    drop(peer);
+    assert!(daemon.stop().success());
 }
