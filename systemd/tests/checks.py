@@ -6,6 +6,7 @@ the Python client, as a user who may connect.
 
 import errno
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -60,10 +61,10 @@ def as_user(name, work):
     child = os.fork()
     if child == 0:
         try:
-            must_be = pwd_entry(name)
-            os.initgroups(name, must_be[1])
-            os.setgid(must_be[1])
-            os.setuid(must_be[0])
+            uid, gid = ids(name)
+            os.initgroups(name, gid)
+            os.setgid(gid)
+            os.setuid(uid)
             result = work()
         except BaseException as error:  # the other side prints it
             number = getattr(error, "errno", None)
@@ -77,9 +78,7 @@ def as_user(name, work):
     return text
 
 
-def pwd_entry(name):
-    import pwd
-
+def ids(name):
     entry = pwd.getpwnam(name)
     return entry.pw_uid, entry.pw_gid
 
@@ -155,7 +154,7 @@ def activation():
     check("who is not in the group", "EACCES" in got or "Permission" in got, got)
     with open(f"/proc/{shown('MainPID')}/status") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
-    uid = str(pwd_entry("objmapper")[0])
+    uid = str(ids("objmapper")[0])
     facts = [status["Uid"].split()[0] == uid, int(status["CapEff"], 16) == 0, status["NoNewPrivs"] == "1"]
     check("a user of its own, no capability, nothing to gain, filtered", all(facts) and status["Seccomp"] == "2")
 
