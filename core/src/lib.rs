@@ -6,13 +6,14 @@
 //! daemon puts those around it, and a program that embeds it needs neither.
 //!
 //! ```
+//! use std::sync::Arc;
 //! use objmapper::{Caller, Mode, Mount, Mounts, Patience, Rules, Store, Tree, Want};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
 //! std::fs::write(dir.path().join("greeting"), "hello")?;
 //!
 //! let tree = Tree::open(dir.path(), objmapper::Links::Refuse)?;
-//! let mount = Mount::new("/data".parse()?, Box::new(tree), Rules::owner_only());
+//! let mount = Mount::new("/data".parse()?, Arc::new(tree), Rules::owner_only());
 //! let store = Store::new(Mounts::new(vec![mount])?);
 //!
 //! let mut me = Caller::own();

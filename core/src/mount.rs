@@ -1,8 +1,10 @@
 //! Mounts: which backing answers for which names.
 //!
 //! The table is built whole, never changed, and swapped whole; each has an epoch of
-//! its own, by which what was worked out under another is known to be stale.
+//! its own, by which what was worked out under another is known to be stale. A backing
+//! may stand in several tables: one that stays keeps what it holds open.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use objmapper_proto::{Uri, UriBuf};
@@ -15,13 +17,13 @@ use crate::rule::Rules;
 #[derive(Debug)]
 pub struct Mount {
     prefix: UriBuf,
-    backing: Box<dyn Backing>,
+    backing: Arc<dyn Backing>,
     rules: Rules,
 }
 
 impl Mount {
     /// `backing` answers for `prefix` and what lies below.
-    pub fn new(prefix: UriBuf, backing: Box<dyn Backing>, rules: Rules) -> Self {
+    pub fn new(prefix: UriBuf, backing: Arc<dyn Backing>, rules: Rules) -> Self {
         Self { prefix, backing, rules }
     }
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ impl Forest {
 
     fn mount(&self, uri: &str, tree: &str, rules: Rules) -> Mount {
         let tree = Tree::open(&self.path(tree), Links::Refuse).unwrap();
-        Mount::new(uri.parse().unwrap(), Box::new(tree), rules)
+        Mount::new(uri.parse().unwrap(), Arc::new(tree), rules)
     }
 
     /// Everybody may do everything.

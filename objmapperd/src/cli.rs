@@ -35,6 +35,9 @@ one counts. Each flag that takes a value has a variable: OBJMAPPERD_ and its nam
 as in OBJMAPPERD_POOL_SIZE. OBJMAPPERD_MOUNT holds several mounts with ';' between
 them. OBJMAPPER_SOCKET is read by clients too and counts less than OBJMAPPERD_SOCKET.
 
+SIGHUP reads mounts and rules again while everybody stays connected; all other settings
+hold from the start on.
+
 Exit status: 0 after a stop that was asked for, 1 after a failure, 2 for a mistake in
 the settings.";
 
@@ -148,7 +151,7 @@ impl From<Problems> for Stop {
     }
 }
 
-/// Reads command line, environment and file. Called again it reads the file anew.
+/// Reads command line, environment and file.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop> {
     let mut command = Flags::command();
     let matches = command.try_get_matches_from_mut(arguments)?;
@@ -161,6 +164,15 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop
     loaded.warnings.extend(unknown_variables(&command));
     let loaded = Box::new(loaded);
     Ok(if check { Order::CheckConfig(loaded) } else { Order::Serve(loaded) })
+}
+
+/// Reads everything again: the file as it is now, under this process's own flags and environment.
+pub fn read_again() -> anyhow::Result<Loaded> {
+    match read(std::env::args_os()) {
+        Ok(Order::Serve(loaded) | Order::CheckConfig(loaded)) => Ok(*loaded),
+        Err(Stop::Settings(problems)) => Err(problems.into()),
+        Err(Stop::Flags(error)) => Err(error.into()),
+    }
 }
 
 /// The file that was named, or the usual one if there is one.

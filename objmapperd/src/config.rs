@@ -17,14 +17,17 @@
 //! Not here: the command line ([`crate::cli`]), and whether the machine grants what is asked for
 //! (descriptors, directories that may be opened): that is found out at start.
 //!
-//! A new setting is a field in `config/file.rs`, a field here, a line in `config/resolve.rs` and
-//! one in the example file; a flag for it is two more in `cli.rs`. A test compares the example.
+//! A new setting is a field in `config/file.rs`, a field here, a line in `config/resolve.rs`, its
+//! name in `config/change.rs` and a line in the example file; a flag for it is two more in
+//! `cli.rs`. A test compares the example.
 
 mod given;
 mod value;
 
 mod file;
 mod sheet;
+
+mod change;
 
 mod allow;
 mod mount;

@@ -16,6 +16,11 @@ pub mod config;
 pub mod cli;
 pub mod logging;
 
+pub mod mounts;
+
+pub mod supervisor;
+pub mod watchdog;
+
 pub mod metrics;
 
 pub mod pool;
@@ -38,6 +43,10 @@ pub mod transfer_path;
 pub mod attendant;
 
 pub mod listener;
+pub mod reload;
+
+pub mod front;
+
 pub mod server;
 
 pub use server::run;

@@ -34,7 +34,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        objmapperd::run(&settings)
+        objmapperd::run(&settings, cli::read_again)
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,10 @@
 //! ```text
 //!  signals ─▶ inherited sockets ─▶ limits ─▶ mounts ─▶ transfer, workers, helpers
 //!     ─▶ listener ─▶ READY ─▶ accept … ─▶ SIGTERM ─▶ drain ─▶ stop
+//!                                └── SIGHUP ─▶ reload, beside it
 //! ```
 //!
-//! The main thread accepts and minds signals; it serves nobody itself.
+//! The main thread sits at the [`Front`] meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -14,26 +15,26 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::{Mount, Mounts, Patience, Rules, Store, Tree, index, plan};
+use objmapper::{Mounts, Patience, Store, index, plan};
 use objmapper_os as os;
-use os::poll::{Events, Interest, Poll, Token};
-use os::service_manager::{self, Notify};
+use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
 
 use crate::attendant::{Attendant, Ways};
-use crate::config::{MountSpec, ReadOnlyClone, Settings};
+use crate::config::{Loaded, Settings};
 use crate::connection::Connection;
+use crate::front::Front;
 use crate::helpers::Helpers;
 use crate::ledger::{self, Ledger};
 use crate::listener::Door;
 use crate::metrics::Metrics;
+use crate::mounts::Served;
 use crate::pool::Pool;
+use crate::reload::Reread;
 use crate::service::{House, Service};
+use crate::supervisor::Supervisor;
 use crate::transfer_path::Path;
-
-const LISTENER: Token = Token(0);
-const SIGNALS: Token = Token(1);
 
 /// Name of our socket among those that a service manager passes (FileDescriptorName=).
 const SOCKET_NAME: &str = "objmapper";
@@ -54,13 +55,17 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(settings: &Settings) -> anyhow::Result<()> {
+/// Runs the daemon until it is told to stop. `reread` gives the settings as they are
+/// when it is called, for a reload.
+pub fn run(
+    settings: &Settings,
+    reread: impl Fn() -> anyhow::Result<Loaded> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     // Before any thread: they inherit the mask, and the environment may still change.
     let signals = Signals::block(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup])?;
     signal::ignore_sigpipe()?;
     let inherited = service_manager::listen_fds()?;
-    let notify = Notify::from_env()?;
+    let supervisor = Supervisor::from_env()?;
 
     let nofile = match os::limits::raise_nofile() {
         Ok((_, nofile)) => nofile,
@@ -69,22 +74,24 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             os::limits::nofile()?.0
         }
     };
-    let house = house(settings, nofile)?;
+    let (served, mounts) = mounts(settings)?;
+    let house = house(settings, nofile, mounts)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
     let mut door =
         Door::new(listener, &house, settings.limits.connections, settings.limits.send_buffer)?;
     tracing::info!(
         socket = %door.listener().path().map_or("inherited".into(), |p| p.display().to_string()),
-        mounts = house.store.mounts().iter().count(),
+        mounts = served.len(),
         "ready"
     );
-    say(notify.as_ref(), "READY=1\nSTATUS=Serving");
-    accept_until_told(&mut door, &signals, &mut running.pool)?;
+    let reread = checked(reread, nofile);
+    let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
+    front.accept_until_told(&mut door, &mut running.pool, &running.transfer)?;
 
-    say(notify.as_ref(), "STOPPING=1\nSTATUS=Draining");
+    supervisor.stopping();
     drop(door);
-    if drain(&running, &signals, settings.drain_deadline) {
+    if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }
     // Else threads may be waiting for a disk or a peer: they end with the process.
@@ -92,25 +99,33 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say(notify: Option<&Notify>, message: &str) {
-    if let Some(notify) = notify
-        && let Err(error) = notify.notify(message)
-    {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
-}
-
-/// Opens mounts and builds what all threads share.
-fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
+/// Opens what is to be served.
+fn mounts(settings: &Settings) -> anyhow::Result<(Served, Mounts)> {
     anyhow::ensure!(
         os::probe::features().open_beneath,
         "openat2(2) does not work here, and nothing is opened without it: it takes Linux 5.6, and a \
          service manager that does not filter it (systemd does with RestrictSUIDSGID= or DynamicUser=)"
     );
-    let mounts = settings.mounts.iter().map(mount).collect::<anyhow::Result<Vec<_>>>()?;
-    for mount in &mounts {
-        tracing::info!(uri = %mount.prefix(), backing = mount.backing().describe(), "mounted");
-    }
+    let none = Served::default();
+    let (served, mounts) = none.renew(&settings.mounts)?;
+    served.log_changes_since(&none);
+    Ok((served, mounts))
+}
+
+/// Settings that are read again, if their mounts fit into the limits of the start.
+fn checked(
+    reread: impl Fn() -> anyhow::Result<Loaded> + Send + Sync + 'static,
+    nofile: u64,
+) -> Box<Reread> {
+    Box::new(move || {
+        let loaded = reread()?;
+        room_for_mounts(loaded.settings.mounts.len(), nofile)?;
+        Ok(loaded)
+    })
+}
+
+/// Builds what all threads share.
+fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc<House>> {
     let limits =
         plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
     let bounds = index::Bounds {
@@ -120,7 +135,7 @@ fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
     Ok(Arc::new(House {
-        store: Store::with_limits(Mounts::new(mounts)?, limits, bounds),
+        store: Store::with_limits(mounts, limits, bounds),
         ledger: Ledger::new(descriptor_limits(settings, nofile)?),
         metrics: Arc::default(),
         refuses_descriptors: os::probe::features().refuse_descriptors,
@@ -131,6 +146,7 @@ fn house(settings: &Settings, nofile: u64) -> anyhow::Result<Arc<House>> {
 /// Adds up who may hold descriptors at the same time, a line for each, and compares
 /// the sum with what the kernel allows.
 fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger::Limits> {
+    room_for_mounts(settings.mounts.len(), nofile)?;
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
     let l = &settings.limits;
     let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
@@ -156,11 +172,6 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
         "limits.descriptors_in_flight is {total}, RLIMIT_NOFILE {nofile}: the kernel would refuse to \
          send first; lower the one or raise the other"
     );
-    let least = OWN_DESCRIPTORS + settings.mounts.len() + os::fds::MAX_PER_MESSAGE;
-    anyhow::ensure!(
-        nofile > least,
-        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
-    );
     // A message must fit, or its connection would wait for ever.
     let least = os::fds::MAX_PER_MESSAGE;
     Ok(ledger::Limits {
@@ -170,30 +181,21 @@ fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger:
     })
 }
 
+/// There must be descriptors left for a message beside so many mounts.
+fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
+    let least = OWN_DESCRIPTORS + mounts + os::fds::MAX_PER_MESSAGE;
+    anyhow::ensure!(
+        nofile > least as u64,
+        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
+    );
+    Ok(())
+}
+
 fn workers(settings: &Settings) -> usize {
     match settings.pool.workers {
         0 => std::thread::available_parallelism().map_or(1, Into::into),
         n => n,
     }
-}
-
-fn mount(spec: &MountSpec) -> anyhow::Result<Mount> {
-    let told = || format!("cannot mount {} at {}", spec.dir.display(), spec.uri);
-    let plain = || Tree::open(&spec.dir, spec.symlinks).with_context(told);
-    let tree = match spec.read_only_clone {
-        ReadOnlyClone::Off => plain()?,
-        ReadOnlyClone::On => Tree::open_read_only(&spec.dir, spec.symlinks).with_context(told)?,
-        ReadOnlyClone::Auto => match Tree::open_read_only(&spec.dir, spec.symlinks) {
-            Ok(tree) => tree,
-            Err(error) => {
-                tracing::debug!(%error, "no read-only clone; files are as they are mounted");
-                plain()?
-            }
-        },
-    };
-    let rules =
-        if spec.allow.is_empty() { Rules::owner_only() } else { Rules::new(spec.allow.clone()) };
-    Ok(Mount::new(spec.uri.clone(), Box::new(tree), rules))
 }
 
 /// The socket that the service manager passed, or one of our own.
@@ -245,35 +247,9 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     Ok(Running { house: house.clone(), pool, helpers, transfer, threads })
 }
 
-fn accept_until_told(
-    door: &mut Door,
-    signals: &Signals,
-    pool: &mut Pool<Connection>,
-) -> anyhow::Result<()> {
-    let readiness = Poll::new()?;
-    readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
-    readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
-    let mut events = Events::with_capacity(8);
-    loop {
-        door.accept(|connection| pool.admit(connection));
-        readiness.wait(&mut events, door.next_try())?;
-        match signals.next()? {
-            // A terminal that closed, or somebody who expects a reload: no reason to part.
-            Some(Signal::Hangup) => {
-                tracing::info!("told to reload; settings are read at start only");
-            }
-            Some(signal) => {
-                tracing::info!(?signal, "stopping");
-                return Ok(());
-            }
-            None => {}
-        }
-    }
-}
-
 /// Lets every connection finish what it was asked, until the deadline or another
 /// signal; returns whether all did.
-fn drain(running: &Running, signals: &Signals, deadline: Duration) -> bool {
+fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: Duration) -> bool {
     let house = &running.house;
     house.draining.store(true, Ordering::SeqCst);
     running.pool.rouse();
@@ -288,6 +264,7 @@ fn drain(running: &Running, signals: &Signals, deadline: Duration) -> bool {
             tracing::warn!(connections = open(), "told again; cutting off");
             return false;
         }
+        front.show_life(&running.pool, &running.transfer);
         std::thread::sleep(DRAIN_LOOK);
     }
     true

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Path {
 struct Inbox {
     letters: Mutex<Letters>,
     waker: Waker,
+    /// Goes up when a poll begins and when it ends: odd during one. One writer.
+    polls: AtomicU64,
 }
 
 #[derive(Default)]
@@ -58,7 +61,7 @@ impl Path {
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let shared = Arc::new(Inbox { letters: Mutex::default(), waker });
+        let shared = Arc::new(Inbox { letters: Mutex::default(), waker, polls: AtomicU64::new(0) });
         let streamer = Streamer {
             shared: shared.clone(),
             poll,
@@ -82,6 +85,13 @@ impl Path {
         }
     }
 
+    /// How often the thread has begun or ended a poll, and whether it is in one now; if
+    /// it does neither it is stuck.
+    pub fn progress(&self) -> (u64, bool) {
+        let polls = self.shared.polls.load(Ordering::Relaxed);
+        (polls, polls % 2 == 1)
+    }
+
     /// Stops the thread; bodies that are not out are cut off.
     pub fn stop(&self) {
         self.shared.letters.lock().stop = true;
@@ -92,6 +102,12 @@ impl Path {
         if let Err(error) = self.shared.waker.wake() {
             tracing::error!(%error, "cannot wake the transfer path");
         }
+    }
+}
+
+impl Inbox {
+    fn mark(&self) {
+        self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
@@ -126,9 +142,11 @@ impl Streamer {
                 (true, false) => Some(FULL),
                 (true, true) => None,
             };
+            self.shared.mark();
             if let Err(error) = self.poll.wait(&mut events, timeout) {
                 tracing::error!(%error, "the transfer path cannot poll");
             }
+            self.shared.mark();
             for event in events.iter().filter(|event| event.token != WAKE) {
                 self.queue(event.token.0);
             }

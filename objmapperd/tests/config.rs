@@ -161,7 +161,8 @@ fn a_file_that_is_no_toml_is_told_with_its_line() {
     let said = refused(Some(&place.file("[pool\n")), &[], &[]);
     assert!(said.contains("objmapperd.toml:4: ") && said.ends_with("    [pool\n"), "{said}");
     let said = refused(Some(&place.file("[pool]\nworkers = true\n")), &[], &[]);
-    assert!(said.contains("a text in quotes or a whole number"), "{said}");
+    let expected = "objmapperd.toml:5: must be a text in quotes or a whole number, this is boolean\n    workers = true\n";
+    assert!(said.ends_with(expected), "{said}");
     let said = refused(Some(&place.path("nowhere")), &[], &[]);
     assert!(said.contains("nowhere: cannot be read: No such file"), "{said}");
 }
@@ -178,18 +179,59 @@ fn all_mistakes_are_told_at_once() {
     let file = file.display().to_string();
     for expected in [
         "objmapperd: there are 9 mistakes in the configuration:",
-        "--drain-deadline: drain_deadline = \"soon\": must be a duration",
+        "\n  --drain-deadline \"soon\": must be a duration",
         &format!("{file}:9: listen.mode = 660: must be a text of octal digits"),
-        "OBJMAPPERD_POOL_SIZE: pool.workers = \"many\": must be a whole number from 0 to 1024",
+        "\n  OBJMAPPERD_POOL_SIZE \"many\": must be a whole number from 0 to 1024",
         &format!("{file}:6: limits.send_buffer = \"64QB\": must be a size from 0 to \"512MiB\""),
         &format!("{file}:7: limits.index_shards = 12: must be a power of two"),
         "--mount \"/x\": must be URI=DIR",
-        "--mount: mount.dir = \"/no/such/dir\": must be a directory that exists",
+        "\n  --mount, dir \"/no/such/dir\": must be a directory that exists",
         &format!("{file}:4: mount.allow = \"user:no-such-user\": must be a user that exists"),
         &format!("{file}:4: mount.allow = \"anybody\": must be \"any\", \"uid:N\""),
     ] {
         assert!(said.contains(expected), "missing: {expected}\nin: {said}");
     }
+}
+
+#[test]
+fn mistakes_of_form_and_of_value_are_told_together() {
+    let place = Place::new();
+    let file = place.file(
+        "alow = [\"any\"]\n[pol]\n[[mount]]\nuri = \"/b\"\nallow = \"any\"\n[limits]\n\
+         send_bufer = 1\nindex_shards = 12\nindex_bytes = [1]\nconnections = 99999999999999999999\n\
+         [log]\nfilter = 1.5\n",
+    );
+    let said = refused(Some(&file), &["--pool-size", "many", "--root", "/no/such/dir"], &[]);
+    let file = file.display();
+    let expected = [
+        "objmapperd: there are 11 mistakes in the configuration:".to_owned(),
+        format!("{file}:4: unknown key `alow`, expected one of `uri`, `dir`, "),
+        format!("{file}:5: unknown key `pol`, expected one of `drain_deadline`, `mount`"),
+        format!("{file}:6: missing key `dir`\n    [[mount]]"),
+        format!("{file}:8: must be a list of texts in [ ]\n    allow = \"any\""),
+        format!("{file}:10: unknown key `send_bufer`, expected one of `connections`"),
+        format!("{file}:12: must be a text in quotes or a whole number, this is array"),
+        format!("{file}:13: a number as large as this is not understood"),
+        format!("{file}:15: must be a text in quotes or a whole number, this is float"),
+        "--pool-size \"many\": must be a whole number".to_owned(),
+        format!("{file}:11: limits.index_shards = 12: must be a power of two"),
+        "--root \"/no/such/dir\": must be a directory that exists".to_owned(),
+    ];
+    let mut rest = said.as_str();
+    for line in expected {
+        let (_, after) = rest.split_once(&line).unwrap_or_else(|| panic!("{line}\nin: {said}"));
+        rest = after;
+    }
+}
+
+#[test]
+fn every_line_that_is_no_toml_is_told() {
+    let place = Place::new();
+    let said = refused(Some(&place.file("[pool]\nworkers 3\nhelpers = 4 =\n[log\n")), &[], &[]);
+    for line in ["toml:5: ", "toml:6: ", "toml:7: "] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(said.contains("there are 3 mistakes"), "{said}");
 }
 
 #[test]
@@ -204,7 +246,10 @@ fn two_mounts_at_one_uri_are_a_mistake() {
     );
     assert!(said.contains(&expected), "{said}");
     let said = refused(None, &["--root", "/usr", "--mount", "/=/etc"], &[]);
-    assert!(said.contains("--mount: mount.uri = \"/\": must be mounted once only"), "{said}");
+    assert!(
+        said.contains("--mount, uri \"/\": must be mounted once only: --root mounts it"),
+        "{said}"
+    );
 }
 
 #[test]

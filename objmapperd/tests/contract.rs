@@ -9,6 +9,7 @@ mod support;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use objmapper::{
     Caller, How, Kind, Links, Miss, Mode, Mount, Mounts, Patience, Range, Reason, Rules, Status,
@@ -64,7 +65,7 @@ struct Embedded {
 impl Embedded {
     fn new(place: &Place) -> Self {
         let tree = Tree::open(&place.tree(), Links::Refuse).unwrap();
-        let mount = Mount::new("/".parse().unwrap(), Box::new(tree), Rules::owner_only());
+        let mount = Mount::new("/".parse().unwrap(), Arc::new(tree), Rules::owner_only());
         let store = Store::new(Mounts::new(vec![mount]).unwrap());
         Self { store, caller: Caller::own() }
     }

@@ -1,4 +1,4 @@
-//! How the daemon starts, what it says about that to a service manager, and how it stops.
+//! How the daemon starts, what it takes over from a service manager, and how it stops.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
 
@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command};
 
 use objmapper_client::Client;
@@ -131,16 +131,6 @@ fn told_twice_it_does_not_wait() {
 }
 
 #[test]
-fn a_hang_up_is_no_reason_to_part() {
-    let daemon = Daemon::start();
-    let mut client = daemon.client();
-    daemon.signal("HUP");
-    until("it was heard", || daemon.log().contains("settings are read at start only"));
-    client.ping().unwrap();
-    daemon.client().ping().unwrap();
-}
-
-#[test]
 fn the_socket_looks_as_it_was_configured() {
     for (mode, bits) in [("0600", 0o600), ("0666", 0o666), ("0660", 0o660)] {
         let daemon = Setup::default().argument("--socket-mode").argument(mode).start();
@@ -220,41 +210,6 @@ fn a_start_that_cannot_succeed_says_why() {
     let (code, said) = failed(setup.spawn(&place), &place);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot mount") && said.contains("because:"), "{said}");
-}
-
-/// A socket that a service manager would listen at.
-fn manager(place: &Place) -> (UnixDatagram, String) {
-    let path = place.outside("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    (socket, path.to_str().unwrap().to_owned())
-}
-
-fn heard(socket: &UnixDatagram) -> Vec<String> {
-    let mut buffer = [0; 1000];
-    let length = socket.recv(&mut buffer).unwrap();
-    let text = std::str::from_utf8(&buffer[..length]).unwrap();
-    text.lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn a_service_manager_hears_ready_and_stopping() {
-    let place = Place::new();
-    let (socket, path) = manager(&place);
-    let mut daemon = Setup::default().variable("NOTIFY_SOCKET", path).start_in(place);
-    // Said when connections are accepted: nothing was said before.
-    let ready = heard(&socket);
-    assert!(ready.contains(&"READY=1".to_owned()), "{ready:?}");
-    assert!(ready.iter().any(|line| line.starts_with("STATUS=")), "{ready:?}");
-    let (mut peer, id, length) = with_a_body_under_way(&daemon);
-    daemon.signal("TERM");
-    // Said when the drain begins, not when it is over.
-    let stopping = heard(&socket);
-    assert!(stopping.contains(&"STOPPING=1".to_owned()), "{stopping:?}");
-    assert_eq!(peer.body(id, length).1, Status::Ok);
-    drop(peer);
-    assert!(daemon.wait().success());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use objmapper::{
 };
 use objmapper_os::file::Identity;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::report;
@@ -95,7 +96,7 @@ fn open_files(rounds: u32) -> Result<Cost> {
     let uris: Vec<_> = files.objects.iter().map(|object| object.uri.clone()).collect();
     let store = |index| {
         let tree = Tree::open(root, Links::Refuse)?;
-        let mount = Mount::new("/".parse()?, Box::new(tree), Rules::owner_only());
+        let mount = Mount::new("/".parse()?, Arc::new(tree), Rules::owner_only());
         Ok(Store::with_limits(Mounts::new(vec![mount])?, Limits::default(), index))
     };
     row("deliver a descriptor and close it".into(), rounds, &uris, store, deliver)
@@ -154,7 +155,7 @@ fn deliver(store: &Store, caller: &mut Caller, uri: &[u8]) -> Result<(), Miss> {
 fn nothing_mounted(count: u32, index: Option<Bounds>) -> Result<Store> {
     let mount = |i: u32| {
         let prefix = if i == 0 { "/m0".to_owned() } else { format!("/m0-and-longer-{i}") };
-        Ok(Mount::new(prefix.parse()?, Box::new(Nothing), Rules::owner_only()))
+        Ok(Mount::new(prefix.parse()?, Arc::new(Nothing), Rules::owner_only()))
     };
     let mounts = Mounts::new((0..count).map(mount).collect::<Result<_>>()?)?;
     Ok(Store::with_limits(mounts, Limits::default(), index))

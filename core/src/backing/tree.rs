@@ -55,6 +55,16 @@ impl Tree {
         Ok(Self { root, links, path: path.to_owned(), read_only: ReadOnly::Clone })
     }
 
+    /// Whether its path still leads to the directory that is served: not when that was
+    /// replaced, or something was mounted over it, since. May wait.
+    pub fn is_in_place(&self) -> os::Result<bool> {
+        let place = |root: &Root| {
+            let root = root.open_path(b"", Links::Refuse)?;
+            file::identity(root.as_fd()).map(|identity| (identity.dev, identity.ino))
+        };
+        Ok(place(&Root::open(&self.path)?)? == place(&self.root)?)
+    }
+
     /// How its descriptors are guarded.
     pub const fn read_only(&self) -> ReadOnly {
         self.read_only

@@ -1,14 +1,19 @@
 //! The configuration file as it is written, and what environment and flags lay over it.
 //!
-//! These structs are the list of all keys: one that is not here is an error with its line. Their
+//! These structs are the list of all keys: one that is not here is a mistake with its line. Their
 //! values are [`Given`], not judged yet. Everything is optional, so that "nothing was said" is
 //! the empty [`Raw`].
+//!
+//! What must stay true: reading goes on behind a mistake. What is no TOML is told alone, all of
+//! it, since the rest cannot be trusted then; what stands in the wrong place is kept
+//! ([`Raw::misfits`]) and told together with values that are wrong.
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-use super::given::Given;
+use super::given::{Given, Origin, Scalar};
 use super::sheet::{Problem, Problems};
 
 /// A file that was read.
@@ -21,13 +26,11 @@ pub struct Document {
 }
 
 /// Everything that was said, a later word in the place of an earlier one.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default)]
 pub struct Raw {
     /// `drain_deadline`
     pub drain_deadline: Option<Given>,
-    /// `[[mount]]`
-    #[serde(rename = "mount")]
+    /// `[[mount]]`, those that say what a mount cannot do without.
     pub mounts: Vec<Mount>,
     /// `[listen]`
     pub listen: Listen,
@@ -39,85 +42,217 @@ pub struct Raw {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// What the file says that has no place here.
+    pub misfits: Vec<Problem>,
     /// Mounts that are written as `URI=DIR[,KEY=VALUE]...`, not in the file.
-    #[serde(skip)]
     pub mount_words: Vec<Given>,
     /// A directory to be mounted at `/`, not in the file.
-    #[serde(skip)]
     pub root: Option<Given>,
 }
 
-/// `[listen]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)] // config.rs says what they mean, under the same names
-pub struct Listen {
-    pub path: Option<Given>,
-    pub mode: Option<Given>,
-    pub owner: Option<Given>,
-    pub group: Option<Given>,
-    pub backlog: Option<Given>,
-}
-
 /// `[[mount]]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // config.rs says what they mean, under the same names
 pub struct Mount {
     pub uri: Given,
     pub dir: Given,
     pub symlinks: Option<Given>,
     pub read_only_clone: Option<Given>,
-    #[serde(default)]
     pub allow: Vec<Given>,
 }
 
-/// `[pool]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Pool {
-    pub workers: Option<Given>,
-    pub helpers: Option<Given>,
+/// A table whose values are texts and numbers.
+trait Section {
+    /// Its keys.
+    const KEYS: &'static [&'static str];
+
+    /// Where the value of this key goes; `None` if there is no such key.
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Given>>;
 }
 
-/// `[delivery]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Delivery {
-    pub inline_limit: Option<Given>,
-    pub auto_limit: Option<Given>,
+macro_rules! section {
+    ($(#[$doc:meta])* $visibility:vis $name:ident: $($key:ident)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default)]
+        #[allow(missing_docs)] // config.rs says what they mean, under the same names
+        $visibility struct $name {
+            $($visibility $key: Option<Given>,)*
+        }
+
+        impl Section for $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn slot(&mut self, key: &str) -> Option<&mut Option<Given>> {
+                match key {
+                    $(stringify!($key) => Some(&mut self.$key),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-/// `[limits]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Limits {
-    pub connections: Option<Given>,
-    pub descriptors_in_flight: Option<Given>,
-    pub descriptors_per_uid: Option<Given>,
-    pub descriptors_per_connection: Option<Given>,
-    pub index_entries: Option<Given>,
-    pub index_bytes: Option<Given>,
-    pub index_shards: Option<Given>,
-    pub send_buffer: Option<Given>,
+section! {
+    /// `[listen]`
+    pub Listen: path mode owner group backlog
 }
 
-/// `[log]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Log {
-    pub filter: Option<Given>,
-    pub format: Option<Given>,
+section! {
+    /// `[pool]`
+    pub Pool: workers helpers
 }
+
+section! {
+    /// `[delivery]`
+    pub Delivery: inline_limit auto_limit
+}
+
+section! {
+    /// `[limits]`
+    pub Limits: connections descriptors_in_flight descriptors_per_uid descriptors_per_connection
+        index_entries index_bytes index_shards send_buffer
+}
+
+section! {
+    /// `[log]`
+    pub Log: filter format
+}
+
+section! {
+    /// What of a mount is no list.
+    MountScalars: uri dir symlinks read_only_clone
+}
+
+/// All keys that stand outside of a table.
+const TOP: &[&str] = &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "log"];
 
 impl Raw {
     /// What the file says.
     pub fn parse(document: &Document) -> Result<Self, Problems> {
-        toml::from_str(&document.text).map_err(|error| Problems::one(located(document, &error)))
+        let (table, mut errors) = DeTable::parse_recoverable(&document.text);
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        let problems = errors.iter().map(|error| no_toml(document, error)).collect();
+        if let Some(problems) = Problems::of(problems) {
+            return Err(problems);
+        }
+        let mut raw = Self::default();
+        let mut reader = Reader { document, misfits: Vec::new() };
+        for (key, value) in table.into_inner() {
+            match &**key.get_ref() {
+                "drain_deadline" => raw.drain_deadline = reader.scalar(&value),
+                "mount" => raw.mounts = reader.mounts(&value),
+                "listen" => reader.section(&value, &mut raw.listen),
+                "pool" => reader.section(&value, &mut raw.pool),
+                "delivery" => reader.section(&value, &mut raw.delivery),
+                "limits" => reader.section(&value, &mut raw.limits),
+                "log" => reader.section(&value, &mut raw.log),
+                unknown => reader.unknown(key.span().start, unknown, TOP),
+            }
+        }
+        raw.misfits = reader.finish();
+        Ok(raw)
+    }
+}
+
+/// Takes values to their places, and notes what has none.
+struct Reader<'a> {
+    document: &'a Document,
+    /// With the byte at which each begins.
+    misfits: Vec<(usize, Problem)>,
+}
+
+impl Reader<'_> {
+    /// In the order of the file.
+    fn finish(mut self) -> Vec<Problem> {
+        self.misfits.sort_by_key(|(offset, _)| *offset);
+        self.misfits.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    fn misfit(&mut self, offset: usize, what: &str) {
+        self.misfits.push((offset, self.document.problem(offset, what)));
+    }
+
+    fn unknown(&mut self, offset: usize, key: &str, known: &[&str]) {
+        let quoted: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+        let expected = match &quoted[..] {
+            [one, other] => format!("{one} or {other}"),
+            many => format!("one of {}", many.join(", ")),
+        };
+        self.misfit(offset, &format!("unknown key `{key}`, expected {expected}"));
+    }
+
+    fn scalar(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Given> {
+        let offset = value.span().start;
+        let scalar = match value.get_ref() {
+            DeValue::String(text) => Scalar::Text(text.as_ref().into()),
+            DeValue::Integer(number) => {
+                let Ok(number) = i64::from_str_radix(number.as_str(), number.radix()) else {
+                    self.misfit(offset, "a number as large as this is not understood");
+                    return None;
+                };
+                Scalar::Number(number)
+            }
+            other => {
+                let what = other.type_str();
+                let wanted = "a text in quotes or a whole number";
+                self.misfit(offset, &format!("must be {wanted}, this is {what}"));
+                return None;
+            }
+        };
+        Some(Given { scalar, origin: Origin::File(offset) })
+    }
+
+    fn section<S: Section>(&mut self, value: &Spanned<DeValue<'_>>, section: &mut S) {
+        let Some(table) = value.get_ref().as_table() else {
+            return self.misfit(value.span().start, "must be a table");
+        };
+        for (key, value) in table {
+            match section.slot(key.get_ref()) {
+                Some(slot) => *slot = self.scalar(value),
+                None => self.unknown(key.span().start, key.get_ref(), S::KEYS),
+            }
+        }
+    }
+
+    fn mounts(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Mount> {
+        let Some(list) = value.get_ref().as_array() else {
+            self.misfit(value.span().start, "must be [[mount]]: there can be several");
+            return Vec::new();
+        };
+        list.iter().filter_map(|value| self.mount(value)).collect()
+    }
+
+    fn mount(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Mount> {
+        let offset = value.span().start;
+        let Some(table) = value.get_ref().as_table() else {
+            self.misfit(offset, "must be a table with uri and dir");
+            return None;
+        };
+        let mut scalars = MountScalars::default();
+        let mut allow = Vec::new();
+        for (key, value) in table {
+            match (&**key.get_ref(), value.get_ref()) {
+                ("allow", DeValue::Array(rules)) => {
+                    allow = rules.iter().filter_map(|rule| self.scalar(rule)).collect();
+                }
+                ("allow", _) => self.misfit(value.span().start, "must be a list of texts in [ ]"),
+                (name, _) => {
+                    if let Some(slot) = scalars.slot(name) {
+                        *slot = self.scalar(value);
+                    } else {
+                        let known = [MountScalars::KEYS, &["allow"]].concat();
+                        self.unknown(key.span().start, name, &known);
+                    }
+                }
+            }
+        }
+        for name in ["uri", "dir"] {
+            if !table.keys().any(|key| key.get_ref() == name) {
+                self.misfit(offset, &format!("missing key `{name}`"));
+            }
+        }
+        let MountScalars { uri, dir, symlinks, read_only_clone } = scalars;
+        Some(Mount { uri: uri?, dir: dir?, symlinks, read_only_clone, allow })
     }
 }
 
@@ -137,6 +272,11 @@ impl Document {
         format!("{}:{line}", self.path.display())
     }
 
+    /// What is wrong at the byte at `offset`, with the line.
+    fn problem(&self, offset: usize, what: &str) -> Problem {
+        Problem::new(format!("{}: {what}\n    {}", self.place(offset), self.line(offset)))
+    }
+
     /// The line that the byte at `offset` is in.
     fn line(&self, offset: usize) -> &str {
         let (before, after) = self.text.split_at_checked(offset).unwrap_or((&self.text, ""));
@@ -146,15 +286,14 @@ impl Document {
     }
 }
 
-/// What the parser says, in the words of this program, with the line.
-fn located(document: &Document, error: &toml::de::Error) -> Problem {
-    let message = error.message().replace("unknown field", "unknown key");
-    let message = message.replace("missing field", "missing key");
-    let Some(span) = error.span() else {
-        return Problem::new(format!("{}: {message}", document.path.display()));
-    };
-    // An error at the end of the file points behind its last line.
-    let offset = span.start.min(document.text.trim_end().len());
-    let line = document.line(offset);
-    Problem::new(format!("{}: {message}\n    {line}", document.place(offset)))
+/// What the parser says, with the line.
+fn no_toml(document: &Document, error: &toml::de::Error) -> Problem {
+    match error.span() {
+        // An error at the end of the file points behind its last line.
+        Some(span) => {
+            let end = document.text.trim_end().len();
+            document.problem(span.start.min(end), error.message())
+        }
+        None => Problem::new(format!("{}: {}", document.path.display(), error.message())),
+    }
 }

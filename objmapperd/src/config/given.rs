@@ -6,9 +6,6 @@
 use std::ffi::OsString;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use toml::Spanned;
-
 /// What was written, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -36,6 +33,8 @@ pub enum Origin {
     Variable(String),
     /// By this flag.
     Flag(String),
+    /// In a text, given there, that says several things.
+    Within(Box<Origin>),
 }
 
 impl Given {
@@ -55,11 +54,12 @@ impl Given {
 
 impl Origin {
     /// A later layer replaces an earlier one: file 0, environment 1, flags 2.
-    pub const fn layer(&self) -> u8 {
+    pub fn layer(&self) -> u8 {
         match self {
             Self::File(_) => 0,
             Self::Variable(_) => 1,
             Self::Flag(_) => 2,
+            Self::Within(whole) => whole.layer(),
         }
     }
 
@@ -76,37 +76,5 @@ impl fmt::Display for Scalar {
             Self::Text(text) => write!(f, "{:?}", text.to_string_lossy()),
             Self::Number(number) => write!(f, "{number}"),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Given {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Scalar>::deserialize(deserializer)?;
-        let origin = Origin::File(spanned.span().start);
-        Ok(Self { scalar: spanned.into_inner(), origin })
-    }
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl Visitor<'_> for Either {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text in quotes or a whole number")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(text.into()))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(number))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
     }
 }

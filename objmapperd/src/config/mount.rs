@@ -14,7 +14,7 @@ use objmapper_proto::UriBuf;
 
 use super::allow::AllowRule;
 use super::file::{Mount, Raw};
-use super::given::{Given, Scalar};
+use super::given::{Given, Origin, Scalar};
 use super::sheet::Sheet;
 use super::value::{Absolute, Kind, Word, quoted};
 use super::{MountSpec, ReadOnlyClone};
@@ -33,7 +33,7 @@ pub(super) fn mounts(sheet: &mut Sheet<'_>, raw: Raw) -> Vec<MountSpec> {
     for word in raw.mount_words {
         match parse(&word) {
             Ok(mount) => given.push(mount),
-            Err(why) => sheet.refuse_whole(&word, &why),
+            Err(why) => sheet.refuse("", &word, &why),
         }
     }
     // Later layers replace earlier ones, whatever the kind of mount they are written as.
@@ -61,7 +61,8 @@ fn parse(word: &Given) -> Result<Mount, String> {
     const FORM: &str = "must be URI=DIR, such as /models=/srv/models; options may follow: \
                         ,symlinks=beneath ,read_only_clone=off ,allow=group:video";
     let Scalar::Text(text) = &word.scalar else { return Err(FORM.to_owned()) };
-    let piece = |bytes: &[u8]| Given::text(OsStr::from_bytes(bytes), &word.origin);
+    let within = Origin::Within(Box::new(word.origin.clone()));
+    let piece = |bytes: &[u8]| Given::text(OsStr::from_bytes(bytes), &within);
     let (uri, rest) = split(text.as_bytes()).ok_or(FORM)?;
     let mut pieces = rest.split(|&byte| byte == b',');
     let mut dir = pieces.next().unwrap_or_default().to_vec();
@@ -185,7 +186,6 @@ fn is_directory(path: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::given::Origin;
 
     fn word(text: &str) -> Result<Mount, String> {
         parse(&Given::text(text, &Origin::Flag("--mount".into())))

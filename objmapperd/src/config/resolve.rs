@@ -34,8 +34,8 @@ const LOG_FORMAT: Word<LogFormat> = Word(&[
 ]);
 
 /// Settings from all that was said; `document` is the file that `raw` began with.
-pub fn resolve(raw: Raw, document: Option<&Document>) -> Result<Loaded, Problems> {
-    let mut sheet = Sheet::new(document);
+pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Problems> {
+    let mut sheet = Sheet::new(document, std::mem::take(&mut raw.misfits));
     let drain_deadline = sheet.take(
         "drain_deadline",
         &raw.drain_deadline,

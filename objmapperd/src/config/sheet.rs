@@ -32,6 +32,11 @@ impl Problems {
     pub fn one(problem: Problem) -> Self {
         Self(vec![problem])
     }
+
+    /// These, if there are any.
+    pub(super) fn of(problems: Vec<Problem>) -> Option<Self> {
+        (!problems.is_empty()).then_some(Self(problems))
+    }
 }
 
 impl fmt::Display for Problems {
@@ -57,8 +62,9 @@ pub(super) struct Sheet<'a> {
 }
 
 impl<'a> Sheet<'a> {
-    /// An empty sheet for what is said in this file, in the environment and by flags.
-    pub(super) fn new(document: Option<&'a Document>) -> Self {
+    /// An empty sheet for what is said in this file, in the environment and by flags; `problems`
+    /// are known already.
+    pub(super) fn new(document: Option<&'a Document>, problems: Vec<Problem>) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         let file = match document {
             Some(document) => format!("{}, then environment, then flags", document.path.display()),
@@ -68,7 +74,7 @@ impl<'a> Sheet<'a> {
             "# Effective settings of objmapperd {version}, from: {file}.\n\
              # A remark says where a value comes from; one without a remark is the default.\n\n"
         );
-        Self { document, section: "", problems: Vec::new(), effective }
+        Self { document, section: "", problems, effective }
     }
 
     /// What follows is about this section, and is not written down yet.
@@ -136,19 +142,16 @@ impl<'a> Sheet<'a> {
 
     /// Notes that a value cannot stand: where, which, and why.
     pub(super) fn refuse(&mut self, key: &str, given: &Given, why: &str) {
-        let name = match self.section {
-            "" => key.to_owned(),
-            section => format!("{section}.{key}"),
-        };
         let place = self.place(&given.origin);
         let value = &given.scalar;
-        self.problems.push(Problem(format!("{place}: {name} = {value}: {why}")));
-    }
-
-    /// Notes that what was given as a whole cannot stand.
-    pub(super) fn refuse_whole(&mut self, given: &Given, why: &str) {
-        let place = self.place(&given.origin);
-        self.problems.push(Problem(format!("{place} {}: {why}", given.scalar)));
+        // In the words of whoever gave it: a flag has a name of its own.
+        let what = match (&given.origin, self.section) {
+            (Origin::File(_), "") => format!("{place}: {key} = {value}"),
+            (Origin::File(_), section) => format!("{place}: {section}.{key} = {value}"),
+            (Origin::Within(_), _) => format!("{place}, {key} {value}"),
+            (Origin::Variable(_) | Origin::Flag(_), _) => format!("{place} {value}"),
+        };
+        self.problems.push(Problem(format!("{what}: {why}")));
     }
 
     /// Notes any other problem.
@@ -168,6 +171,7 @@ impl<'a> Sheet<'a> {
             (Origin::File(offset), Some(document)) => document.place(*offset),
             (Origin::File(_), None) => "file".to_owned(),
             (Origin::Variable(name) | Origin::Flag(name), _) => name.clone(),
+            (Origin::Within(whole), _) => self.place(whole),
         }
     }
 
@@ -178,6 +182,6 @@ impl<'a> Sheet<'a> {
 
     /// The effective settings, or all that is wrong.
     pub(super) fn finish(self) -> Result<String, Problems> {
-        if self.problems.is_empty() { Ok(self.effective) } else { Err(Problems(self.problems)) }
+        Problems::of(self.problems).map_or(Ok(self.effective), Err)
     }
 }

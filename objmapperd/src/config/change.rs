@@ -1,0 +1,33 @@
+//! What of new settings takes effect only at the next start: everything but the mounts.
+
+use super::{Delivery, Limits, Listen, Log, Pool, Settings};
+
+/// Adds the names of fields that differ. It takes every field of a struct to be named: one that
+/// is forgotten does not compile.
+macro_rules! compare {
+    ($names:ident, $type:ident, $prefix:literal, $old:expr, $new:expr, $($field:ident)*) => {
+        let $type { $($field),* } = $old;
+        $(if *$field != $new.$field {
+            $names.push(concat!($prefix, stringify!($field)));
+        })*
+    };
+}
+
+impl Settings {
+    /// The names of all settings that differ from those in `new`, mounts aside.
+    pub fn changes_for_a_restart(&self, new: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let Self { mounts: _, listen, pool, delivery, limits, drain_deadline, log } = self;
+        if *drain_deadline != new.drain_deadline {
+            names.push("drain_deadline");
+        }
+        compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog);
+        compare!(names, Pool, "pool.", pool, new.pool, workers helpers);
+        compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
+        compare!(names, Limits, "limits.", limits, new.limits,
+            connections descriptors_in_flight descriptors_per_uid descriptors_per_connection
+            index_entries index_bytes index_shards send_buffer);
+        compare!(names, Log, "log.", log, new.log, filter format);
+        names
+    }
+}
