@@ -13,7 +13,7 @@
 //! worker it was admitted to, its *home*; what is stolen is a turn, not the
 //! connection. A turn serves a bounded batch of requests, so that two workers serve
 //! ten thousand busy connections without starving one. Where a worker is kept from its
-//! CPU, a neighbour takes what its epoll instance has ready as well ([`remote`]).
+//! CPU, a neighbour takes what its epoll instance has ready as well (`remote`).
 //!
 //! What a turn does is behind [`Serve`]: this module knows readiness, queues and
 //! ownership, and nothing of protocols. What another scheduling model would offer is in
