@@ -24,13 +24,14 @@ use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Op, Status, Violation, limits};
 
-use crate::connection::Connection;
+use crate::bodies;
+use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
 use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::service::{Answer, Service};
-use crate::session::Asked;
+use crate::session::{Agreed, Asked, Order};
 use crate::transfer_path::Path;
 
 /// Objects that one turn may open. Small enough for others' latency (some 100 us of
@@ -83,7 +84,7 @@ enum Served {
     Tired,
     /// The next one has to wait for a disk.
     Cold,
-    /// A body is to be sent first.
+    /// A body is to be sent first, or part of one.
     Body,
     /// The replies have to leave first and cannot.
     Stuck(Flushed),
@@ -102,7 +103,7 @@ impl Attendant {
             return turn;
         }
         if c.session.closing {
-            return Turn::Close;
+            return parting(c);
         }
         let mut items = ITEMS;
         let mut reads = 0;
@@ -123,14 +124,23 @@ impl Attendant {
                 Served::Hungry if c.drained => return self.rest(c),
                 Served::Hungry if reads == READS => return Turn::Again,
                 Served::Hungry => reads += 1,
+                // The bodies have their turn too.
+                Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
                 Served::Tired => return Turn::Again,
-                Served::Cold => return Turn::Leave,
+                Served::Cold => {
+                    c.waits_for = WaitsFor::Disk;
+                    return Turn::Leave;
+                }
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
-                Served::Body | Served::Over => return Turn::Close,
+                Served::Body | Served::Over => return parting(c),
             }
             match self.input.read(c, self.service.house.refuses_descriptors) {
                 // A peer that only shut its sending side down has had its replies.
-                Read::Bytes(0) | Read::Gone => return Turn::Close,
+                Read::Bytes(0) => {
+                    c.session.closing = true;
+                    return parting(c);
+                }
+                Read::Gone => return Turn::Close,
                 Read::Uninvited => return self.uninvited(c),
                 Read::Bytes(_) if hung_up => {}
                 // Less than asked for: the socket is empty. (A read also stops at descriptors,
@@ -147,7 +157,11 @@ impl Attendant {
     fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
         while c.leftover.len() < c.wanted {
             match self.input.read(c, self.service.house.refuses_descriptors) {
-                Read::Bytes(0) | Read::Gone => return Some(Turn::Close),
+                Read::Bytes(0) => {
+                    c.session.closing = true;
+                    return Some(parting(c));
+                }
+                Read::Gone => return Some(Turn::Close),
                 Read::Uninvited => return Some(self.uninvited(c)),
                 Read::Empty => return Some(self.rest(c)),
                 Read::Bytes(n) => {
@@ -186,8 +200,11 @@ impl Attendant {
         Turn::Later(LINGER)
     }
 
-    /// Nothing left to do for this connection.
+    /// Nothing left to do for this connection but to send what is under way.
     fn rest(&self, c: &mut Connection) -> Turn {
+        if !c.bodies.is_empty() {
+            return Turn::Leave;
+        }
         if !self.service.house.draining.load(Ordering::Relaxed) {
             return Turn::Wait;
         }
@@ -200,6 +217,7 @@ impl Attendant {
     fn serve(&mut self, c: &mut Connection, items: &mut usize) -> Served {
         // Known again only if an unfinished frame is what this ends at.
         c.wanted = 0;
+        c.waits_for = WaitsFor::Nothing;
         loop {
             if *items == 0 {
                 return Served::Tired;
@@ -218,10 +236,17 @@ impl Attendant {
                 *items = items.saturating_sub(1);
             }
             let answer = match c.session.admit(frame) {
-                Ok(Asked::Request(request, agreed)) => {
-                    self.service.answer(c, id, request, agreed, items)
+                Ok(Asked::Request(_, agreed, order)) if must_wait(c, agreed, order) => {
+                    c.waits_for = WaitsFor::Body;
+                    return Served::Body;
+                }
+                Ok(Asked::Request(request, agreed, order)) => {
+                    self.service.answer(c, id, request, (agreed, order), items)
                 }
                 Ok(Asked::Hello(ack)) => {
+                    if c.session.is_out_of_order() {
+                        c.link.prefer_latency();
+                    }
                     ack.encode(id, c.link.outbox.bytes());
                     Answer::Done
                 }
@@ -237,8 +262,9 @@ impl Attendant {
                 Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
             match answer {
+                Answer::Body if c.session.is_out_of_order() => {}
                 Answer::Body => return Served::Body,
-                Answer::Part if c.body.is_some() => return Served::Body,
+                Answer::Part if !c.bodies.is_empty() => return Served::Body,
                 Answer::Part => return Served::Tired,
                 Answer::Cold => return Served::Cold,
                 Answer::Stuck(flushed) => return Served::Stuck(flushed),
@@ -259,6 +285,7 @@ impl Attendant {
         self.service.counters.violations.add(1);
         c.link.outbox.refuse(0, violation.status(), 0, violation);
         c.session.closing = true;
+        c.bodies.clear();
         Served::Over
     }
 }
@@ -294,15 +321,27 @@ impl Serve for Attendant {
 
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
-        if connection.body.is_some() {
-            self.ways.transfer.send(loan);
-        } else if self.service.patience == Patience::Never {
+        if connection.waits_for == WaitsFor::Disk && self.service.patience == Patience::Never {
             self.service.counters.errands.add(1);
             self.ways.helpers.send(loan);
+        } else if !connection.bodies.is_empty() {
+            self.ways.transfer.send(loan);
         } else {
             loan.give_back(Turn::Again);
         }
     }
+}
+
+/// How a turn ends when no more is read: what is under way is sent to its end.
+fn parting(c: &Connection) -> Turn {
+    if c.bodies.is_empty() { Turn::Close } else { Turn::Leave }
+}
+
+/// Whether a request has to wait for bodies that are under way.
+fn must_wait(c: &Connection, agreed: Agreed, order: Order) -> bool {
+    // In order nothing is read meanwhile; of a GET_MANY one body is under way at a time.
+    let all = !agreed.out_of_order || order.ordered || c.session.many_done > 0;
+    all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
 }
 
 /// How a turn ends when replies cannot leave; `None` if they did.

@@ -8,10 +8,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use objmapper::Caller;
 
+use crate::bodies::Bodies;
 use crate::link::Link;
 use crate::metrics::OpenConnection;
 use crate::session::Session;
-use crate::transfer::Transfer;
+
+/// What keeps a request from being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitsFor {
+    /// Nothing that is known.
+    #[default]
+    Nothing,
+    /// A body that is under way; nothing is read meanwhile.
+    Body,
+    /// A disk: an errand for a helper.
+    Disk,
+}
 
 /// One client's connection.
 #[derive(Debug)]
@@ -32,8 +44,10 @@ pub struct Connection {
     pub waited_ms: u64,
     /// It is over, shut down, and stays only until its peer has taken what was sent.
     pub lingering: bool,
-    /// A body under way.
-    pub body: Option<Transfer>,
+    /// Bodies under way.
+    pub bodies: Bodies,
+    /// What the request at the front of the input has to wait for.
+    pub waits_for: WaitsFor,
     _open: OpenConnection,
 }
 
@@ -49,7 +63,8 @@ impl Connection {
             drained: true,
             waited_ms: 0,
             lingering: false,
-            body: None,
+            bodies: Bodies::default(),
+            waits_for: WaitsFor::Nothing,
             _open: open,
         }
     }

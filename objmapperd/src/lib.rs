@@ -34,6 +34,8 @@ pub mod link;
 
 pub mod transfer;
 
+pub mod bodies;
+
 pub mod connection;
 
 pub mod helpers;

@@ -4,7 +4,12 @@
 //! that the peer broke the protocol.
 
 use objmapper_proto::frame::{self, Split};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::word::flag;
 use objmapper_proto::{BadRequest, Frame, Hello, HelloAck, Op, Request, Violation, limits};
+
+/// What this daemon offers beyond the basics.
+const CAPABILITIES: Capabilities = OUT_OF_ORDER;
 
 /// One connection's protocol state.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +28,17 @@ pub struct Agreed {
     pub max_payload: usize,
     /// Descriptors that the client takes in one message.
     pub max_descriptors: usize,
+    /// Replies may overtake bodies.
+    pub out_of_order: bool,
+}
+
+/// When a request is answered, if replies may overtake each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Order {
+    /// Not before all earlier ones.
+    pub ordered: bool,
+    /// Its body before those of others.
+    pub urgent: bool,
 }
 
 /// What a frame asks.
@@ -31,7 +47,7 @@ pub enum Asked<'a> {
     /// Answer with this.
     Hello(HelloAck),
     /// A request, with what was agreed on.
-    Request(Request<'a>, Agreed),
+    Request(Request<'a>, Agreed, Order),
     /// A request that makes no sense.
     Bad(BadRequest),
 }
@@ -45,7 +61,7 @@ impl Session {
 
     /// What a frame asks.
     #[inline]
-    pub fn admit<'a>(&mut self, frame: Frame<'a>) -> Result<Asked<'a>, Violation> {
+    pub fn admit<'a>(&mut self, mut frame: Frame<'a>) -> Result<Asked<'a>, Violation> {
         if frame.header.fds != 0 {
             return Err(Violation::Descriptors {
                 declared: frame.header.fds.into(),
@@ -59,7 +75,10 @@ impl Session {
         }
         match self.agreed {
             Some(agreed) if frame.header.op != Op::Hello as u8 => {
-                Ok(Request::decode(frame).map_or_else(Asked::Bad, |r| Asked::Request(r, agreed)))
+                let order =
+                    if agreed.out_of_order { take_order(&mut frame) } else { Order::default() };
+                let request = Request::decode(frame);
+                Ok(request.map_or_else(Asked::Bad, |r| Asked::Request(r, agreed, order)))
             }
             None if frame.header.op == Op::Hello as u8 => self.greet(&frame).map(Asked::Hello),
             _ => Err(Violation::HelloExpected),
@@ -74,16 +93,29 @@ impl Session {
         self.agreed = Some(Agreed {
             max_payload: (hello.max_payload as usize).min(limits::REPLY_PAYLOAD),
             max_descriptors: usize::from(hello.max_descriptors),
+            out_of_order: hello.capabilities & OUT_OF_ORDER != 0,
         });
-        Ok(ack())
+        Ok(ack(hello.capabilities & CAPABILITIES))
+    }
+
+    /// Whether replies may overtake each other here.
+    pub fn is_out_of_order(&self) -> bool {
+        self.agreed.is_some_and(|agreed| agreed.out_of_order)
     }
 }
 
+/// Takes the flags that say when out of a frame's header.
+fn take_order(frame: &mut Frame<'_>) -> Order {
+    let flags = frame.header.flags;
+    frame.header.flags &= !(flag::ORDERED | flag::PRIORITY);
+    Order { ordered: flags & flag::ORDERED != 0, urgent: flags & flag::PRIORITY != 0 }
+}
+
 #[allow(clippy::cast_possible_truncation)] // constants, asserted in `limits`
-const fn ack() -> HelloAck {
+const fn ack(capabilities: Capabilities) -> HelloAck {
     HelloAck {
         version: limits::VERSION,
-        capabilities: 0,
+        capabilities,
         max_payload: limits::REQUEST_PAYLOAD as u32,
         max_pipeline: limits::PIPELINE,
         max_descriptors: 0,
@@ -119,12 +151,34 @@ mod tests {
     fn hello_comes_first_and_once() {
         let mut session = Session::default();
         assert_eq!(session.admit(frame(&ping())), Err(Violation::HelloExpected));
-        assert_eq!(session.admit(frame(&hello())), Ok(Asked::Hello(ack())));
-        let agreed = Agreed { max_payload: limits::REPLY_PAYLOAD, max_descriptors: 7 };
+        assert_eq!(session.admit(frame(&hello())), Ok(Asked::Hello(ack(0))));
+        let agreed =
+            Agreed { max_payload: limits::REPLY_PAYLOAD, max_descriptors: 7, out_of_order: false };
         let bytes = ping();
         let asked = session.admit(frame(&bytes));
-        assert_eq!(asked, Ok(Asked::Request(Request::Ping(b"x"), agreed)));
+        assert_eq!(asked, Ok(Asked::Request(Request::Ping(b"x"), agreed, Order::default())));
         assert_eq!(session.admit(frame(&hello())), Err(Violation::HelloExpected));
+    }
+
+    #[test]
+    fn order_is_said_only_where_it_was_agreed_on() {
+        let mut flagged = ping();
+        flagged[5] = flag::ORDERED | flag::PRIORITY;
+        let mut session = Session::default();
+        session.admit(frame(&hello())).unwrap();
+        let refused = session.admit(frame(&flagged));
+        assert_eq!(refused, Ok(Asked::Bad(BadRequest::Flags(3))));
+
+        let mut session = Session::default();
+        let mut bytes = Vec::new();
+        Hello { capabilities: !0, ..Hello::default() }.encode(1, &mut bytes);
+        assert_eq!(session.admit(frame(&bytes)), Ok(Asked::Hello(ack(OUT_OF_ORDER))));
+        assert!(session.is_out_of_order());
+        let Ok(Asked::Request(_, _, order)) = session.admit(frame(&flagged)) else { panic!() };
+        assert_eq!(order, Order { ordered: true, urgent: true });
+        flagged[5] |= flag::SHARED;
+        let refused = session.admit(frame(&flagged));
+        assert_eq!(refused, Ok(Asked::Bad(BadRequest::Flags(flag::SHARED))));
     }
 
     #[test]

@@ -74,11 +74,20 @@ impl Transfer {
         self.body.range().length
     }
 
-    /// Sends as much as goes without waiting, up to a turn's worth.
-    pub fn step(&mut self, link: &mut Link) -> Step {
+    /// Whether no frame has begun that is not out: others may send.
+    pub const fn is_between_frames(&self) -> bool {
+        self.due == 0
+    }
+
+    /// Sends as much as goes without waiting, up to a turn's worth; with `one_frame`, no
+    /// further than to the end of a DATA frame.
+    pub fn step(&mut self, link: &mut Link, one_frame: bool) -> Step {
         let mut left = TURN;
         loop {
             if self.due == 0 && !self.ended {
+                if one_frame && left < TURN {
+                    return Step::Again;
+                }
                 // The first announcement leaves together with the reply's head.
                 self.announce(link);
             }

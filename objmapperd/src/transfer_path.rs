@@ -21,7 +21,7 @@ use objmapper_os::poll::{Events, Interest, Poll, Token, Waker};
 use objmapper_proto::Status;
 use parking_lot::Mutex;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, WaitsFor};
 use crate::metrics::AnswerCounters;
 use crate::pool::slots::Slots;
 use crate::pool::{Loan, StartError, Turn};
@@ -187,6 +187,9 @@ impl Streamer {
             None => Step::Gone,
         };
         match step {
+            Step::Again if place.loan.connection().is_some_and(wants_turn) => {
+                self.lend_back(token);
+            }
             Step::Again => self.queue(token),
             Step::Full => self.full.push(token),
             Step::Blocked => self.wait(token),
@@ -215,22 +218,33 @@ impl Streamer {
     fn done(&mut self, token: usize, status: Status) {
         let Some(mut loan) = self.take_out(token) else { return };
         let Some(connection) = loan.connection() else { return };
-        if let Some(body) = connection.body.take() {
+        if let Some(body) = connection.bodies.finish() {
             self.counters.body_bytes.add(body.length());
         }
         if status != Status::Ok {
             self.counters.refusal(status);
         }
-        // What was read before the body goes on now; else the pool waits for more.
-        let more = !connection.leftover.is_empty() || !connection.drained;
+        // What was read before the body goes on now; else the pool waits for more. A
+        // worker also sees to bodies that are left, and to parting.
+        let more = !connection.leftover.is_empty()
+            || !connection.drained
+            || !connection.bodies.is_empty()
+            || connection.session.closing;
         loan.give_back(if more { Turn::Again } else { Turn::Wait });
+    }
+
+    /// A worker looks after requests; the bodies come back.
+    fn lend_back(&mut self, token: usize) {
+        if let Some(loan) = self.take_out(token) {
+            loan.give_back(Turn::Again);
+        }
     }
 
     /// The pool parts with connections.
     fn gone(&mut self, token: usize) {
         let Some(mut loan) = self.take_out(token) else { return };
         let Some(connection) = loan.connection() else { return };
-        connection.body = None;
+        connection.bodies.clear();
         connection.session.closing = true;
         loan.give_back(Turn::Again);
     }
@@ -247,10 +261,25 @@ impl Streamer {
     }
 }
 
-/// One step of a connection's body; nothing to send is done already.
+/// One step of a connection's bodies; nothing to send is done already.
 fn step(connection: &mut Connection) -> Step {
-    let Some(mut body) = connection.body.take() else { return Step::Done(Status::Ok) };
-    let step = body.step(&mut connection.link);
-    connection.body = Some(body);
+    let Connection { bodies, link, session, .. } = connection;
+    let Some(body) = bodies.front() else { return Step::Done(Status::Ok) };
+    let step = body.step(link, session.is_out_of_order());
+    if step == Step::Again && body.is_between_frames() {
+        bodies.rotate();
+    }
     step
+}
+
+/// Whether there is something to be read or answered that need not wait for a body; and
+/// no frame is in the middle. The socket is asked (once for each DATA frame): the worker
+/// that would be told may have no CPU.
+fn wants_turn(c: &mut Connection) -> bool {
+    let may = c.session.is_out_of_order()
+        && c.waits_for != WaitsFor::Body
+        && !c.session.closing
+        && c.bodies.front().is_none_or(|body| body.is_between_frames());
+    let waiting = !c.leftover.is_empty() && c.leftover.len() >= c.wanted;
+    may && (waiting || !c.drained || c.link.socket.has_input().unwrap_or(true))
 }

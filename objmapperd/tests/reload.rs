@@ -128,7 +128,7 @@ fn a_pipeline_is_answered_across_a_reload() {
     daemon.write("x", b"of the tree");
     let mut peer = daemon.greeted();
     assert_eq!(read(&mut peer, "/x").as_deref(), Ok("of the tree"));
-    let get = |mode, uri| Request::Get(Get { mode, range: Range::ALL, uri });
+    let get = |mode, uri| Request::Get(Get::new(mode, Range::ALL, uri));
     let body = peer.request(get(Mode::Copy, b"/large"));
     let behind: Vec<u64> = (0..200).map(|_| peer.request(get(Mode::Fdpass, b"/x"))).collect();
     let head = peer.frame();

@@ -99,7 +99,7 @@ fn ready_reloading_ready_stopping() {
     // Said when the drain begins, not when it is over.
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/large" };
+    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
     let id = peer.request(Request::Get(get));
     let frame = peer.frame();
     let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };
@@ -125,7 +125,7 @@ fn who_wants_signs_of_life_gets_them() {
     }
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/large" };
+    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
     let id = peer.request(Request::Get(get));
     let head = peer.frame();
     let Reply::Object(item) = head.reply() else { panic!("{head:?}") };
@@ -197,7 +197,7 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
         return skip("strace is needed to hold a thread back");
     };
     let mut peer = daemon.greeted();
-    let get = Get { mode: Mode::Copy, range: Range::ALL, uri: b"/x" };
+    let get = Get::new(Mode::Copy, Range::ALL, b"/x");
     let id = peer.request(Request::Get(get));
     let stuck = "ERROR stuck; the service manager gets no sign of life threads=worker-0";
     until("it is noticed", || daemon.log().contains(stuck));

@@ -316,6 +316,32 @@ fn msg_more_holds_nothing_back() {
 }
 
 #[test]
+fn a_send_buffer_can_shrink_again() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    one.set_nonblocking(true).unwrap();
+    let fits = |stream: &Stream| {
+        let mut sent = 0;
+        while let Ok(n) = stream.send(&[0; 4096], &[], false) {
+            sent += n;
+        }
+        let mut room = vec![0; sent];
+        let mut read = 0;
+        while read < sent {
+            read += other.recv_bytes(&mut room).unwrap();
+        }
+        sent
+    };
+    one.grow_send_buffer(100_000).unwrap();
+    let before = fits(&one);
+    one.shrink_send_buffer(8_000).unwrap();
+    let after = fits(&one);
+    assert!(after < before / 2, "{after} of {before}");
+    one.shrink_send_buffer(1 << 20).unwrap();
+    assert_eq!(fits(&one), after, "it only shrinks");
+}
+
+#[test]
 fn the_send_buffer_bounds_what_is_under_way() {
     let _balance = Balance::new();
     let (one, other) = pair();
@@ -374,4 +400,17 @@ fn a_stream_from_elsewhere_is_examined() {
     let listening = listener.as_fd().try_clone_to_owned().unwrap();
     assert_eq!(why(listening).as_deref(), Some("not connected"));
     assert!(why(null()).is_none());
+}
+
+#[test]
+fn input_is_bytes_or_the_end() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    assert!(!one.has_input().unwrap());
+    other.send(b"x", &[], false).unwrap();
+    assert!(one.has_input().unwrap());
+    one.recv_bytes(&mut [0; 8]).unwrap();
+    assert!(!one.has_input().unwrap());
+    other.shutdown_write().unwrap();
+    assert!(one.has_input().unwrap());
 }

@@ -14,7 +14,7 @@ use super::place::{Claim, Placed, claim, flush_and_claim, place_refusal};
 use super::{Answer, Service};
 use crate::connection::Connection;
 use crate::link::ENOUGH;
-use crate::session::Agreed;
+use crate::session::{Agreed, Order};
 
 impl Service {
     /// Goes on with a GET_MANY where it stopped: opens what the turn allows and packs
@@ -25,6 +25,7 @@ impl Service {
         id: u64,
         many: &GetMany<'_>,
         agreed: Agreed,
+        order: Order,
         items: &mut usize,
     ) -> Answer {
         let total = many.count();
@@ -49,7 +50,7 @@ impl Service {
             let descriptors = claimed == Claim::Descriptor;
             let (mode, range) = (many.mode, Range::ALL);
             let want = Want { uri, mode, range, room, descriptors, unless: None };
-            let answer = self.item(c, &mut part, &want, agreed);
+            let answer = self.item(c, &mut part, &want, (agreed, order));
             if answer == Answer::Cold {
                 part.end(c, total);
                 return Answer::Cold;
@@ -64,12 +65,17 @@ impl Service {
     }
 
     /// Appends one item to a part.
-    fn item(&self, c: &mut Connection, part: &mut Part, want: &Want<'_>, agreed: Agreed) -> Answer {
-        let placed = self
-            .house
-            .store
-            .deliver(&mut c.caller, want, self.patience)
-            .and_then(|delivery| self.place(c, part.id, delivery, agreed.max_payload));
+    fn item(
+        &self,
+        c: &mut Connection,
+        part: &mut Part,
+        want: &Want<'_>,
+        (agreed, order): (Agreed, Order),
+    ) -> Answer {
+        let placed =
+            self.house.store.deliver(&mut c.caller, want, self.patience).and_then(|delivery| {
+                self.place(c, part.id, delivery, agreed.max_payload, order.urgent)
+            });
         let answer = match placed {
             Ok(Placed::Descriptor) => {
                 part.fds += 1;

@@ -10,7 +10,7 @@ use objmapper_proto::{
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
 use crate::connection::Connection;
-use crate::session::Agreed;
+use crate::session::{Agreed, Order};
 
 /// Milliseconds after which a client may try again what was refused for want of something.
 const RETRY_MS: u32 = 20;
@@ -26,12 +26,12 @@ impl Service {
         connection: &mut Connection,
         id: u64,
         request: Request<'_>,
-        agreed: Agreed,
+        (agreed, order): (Agreed, Order),
         items: &mut usize,
     ) -> Answer {
         match request {
-            Request::Get(get) => self.get(connection, id, &get, agreed),
-            Request::GetMany(many) => self.many(connection, id, &many, agreed, items),
+            Request::Get(get) => self.get(connection, id, &get, agreed, order),
+            Request::GetMany(many) => self.many(connection, id, &many, agreed, order, items),
             Request::Stat(uri) => self.stat(connection, id, uri),
             Request::List(list) => {
                 // A page costs a pass over its directory: a turn's worth.
@@ -46,7 +46,8 @@ impl Service {
             }
             Request::Close => {
                 connection.session.closing = true;
-                self.reply(connection, id, Reply::CloseAck(0))
+                let remaining = u32::try_from(connection.bodies.len()).unwrap_or(u32::MAX);
+                self.reply(connection, id, Reply::CloseAck(remaining))
             }
         }
     }
@@ -58,7 +59,14 @@ impl Service {
     }
 
     #[inline]
-    fn get(&self, c: &mut Connection, id: u64, get: &Get<'_>, agreed: Agreed) -> Answer {
+    fn get(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        get: &Get<'_>,
+        agreed: Agreed,
+        order: Order,
+    ) -> Answer {
         let claim = match claim(c, agreed, get.mode) {
             Claim::Flush => match flush_and_claim(c, agreed, get.mode) {
                 Ok(claim) => claim,
@@ -80,7 +88,7 @@ impl Service {
             .house
             .store
             .deliver(&mut c.caller, &want, self.patience)
-            .and_then(|delivery| self.place(c, id, delivery, agreed.max_payload));
+            .and_then(|delivery| self.place(c, id, delivery, agreed.max_payload, order.urgent));
         let answer = match placed {
             Ok(placed) => {
                 let fds = u16::from(placed == Placed::Descriptor);

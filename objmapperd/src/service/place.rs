@@ -75,6 +75,7 @@ impl Service {
         id: u64,
         d: Delivery,
         max_payload: usize,
+        urgent: bool,
     ) -> Result<Placed, Miss> {
         let head = |form| head(&d.object, d.range, form, d.reason);
         let out = c.link.outbox.bytes();
@@ -109,7 +110,7 @@ impl Service {
             }
             How::Stream(body) => {
                 out.extend_from_slice(&head(Form::Stream).encode(0, 0));
-                c.body = Some(Transfer::new(body, id, max_payload));
+                c.bodies.push(Transfer::new(body, id, max_payload), urgent);
                 Ok(Placed::Body)
             }
         }

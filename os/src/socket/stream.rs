@@ -222,6 +222,17 @@ impl Stream {
         )
     }
 
+    /// Lets no more than some `bytes` wait for the peer; what waits already stays. The kernel
+    /// doubles the number, and has a least of its own. `SO_SNDBUF` in socket(7)
+    pub fn shrink_send_buffer(&self, bytes: usize) -> Result<()> {
+        let now =
+            sockopt::socket_send_buffer_size(&self.socket).map_err(Error::on("getsockopt"))?;
+        if now <= bytes.saturating_mul(2) {
+            return Ok(());
+        }
+        sockopt::set_socket_send_buffer_size(&self.socket, bytes).map_err(Error::on("setsockopt"))
+    }
+
     /// As [`Stream::grow_send_buffer`], for `SO_RCVBUF`. A Unix stream charges what is under way
     /// to the *sender's* buffer: this one has no effect on how much the peer can send.
     pub fn grow_recv_buffer(&self, bytes: usize) -> Result<usize> {
@@ -254,11 +265,20 @@ impl Stream {
     /// Whether the peer has closed its end, so that nothing can be sent to it any more. One that
     /// only said "no more bytes from me" has not hung up. What it sent before may still be read.
     pub fn has_hung_up(&self) -> Result<bool> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
+        self.now(PollFlags::empty(), PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether a receive would give something: bytes, the end, or an error. poll(2)
+    pub fn has_input(&self) -> Result<bool> {
+        self.now(PollFlags::IN, PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    fn now(&self, asked: PollFlags, any_of: PollFlags) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.socket, asked)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         retry_on_intr(|| poll(&mut fds, Some(&now))).map_err(Error::on("poll"))?;
         let [fd] = &fds;
-        Ok(fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+        Ok(fd.revents().intersects(any_of))
     }
 }
 
