@@ -25,7 +25,17 @@ pub(crate) fn cpu_ns(pid: i32) -> Result<u64> {
     Ok(total)
 }
 
-/// The same of this process alone, threads that have ended included; in steps of 10 ms.
+/// Name of each thread that runs now, and its nanoseconds on a CPU so far.
+pub(crate) fn threads(pid: i32) -> Result<Vec<(String, u64)>> {
+    let of = |task: i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/task/{task}/comm")).ok()?;
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{task}/schedstat")).ok()?;
+        Some((name.trim_end().to_owned(), text.split_whitespace().next()?.parse().ok()?))
+    };
+    Ok(tasks(pid)?.into_iter().filter_map(of).collect())
+}
+
+/// CPU time of this process alone, threads that have ended included; in steps of 10 ms.
 pub(crate) fn own_cpu_ns() -> u64 {
     let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name, in brackets, may hold anything; user and system time are the 12th and 13th after.

@@ -128,6 +128,17 @@ impl Server {
         Ok(Stats(text.lines().filter_map(pair).collect()))
     }
 
+    /// Waits until the daemon has noticed that all others have left.
+    pub(crate) fn wait_until_alone(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        // The question itself is one connection.
+        while self.stats()?.get("connections.open").is_some_and(|open| open > 1.0) {
+            ensure!(Instant::now() < deadline, "connections that were closed stay open");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Up to `limit` files that the daemon lists, from `/` downwards.
     pub(crate) fn list(&self, limit: usize) -> Result<Vec<Object>> {
         let mut control = Control::open(&self.socket)?;

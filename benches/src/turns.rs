@@ -14,9 +14,11 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::company::Company;
 use crate::load::{self, Load};
+use crate::neighbour::Neighbour;
 use crate::placement::Placement;
-use crate::plan::Plan;
+use crate::plan::{Dialect, Plan};
 use crate::procfs::{self, Busy};
 use crate::record::{Round, median};
 use crate::servers::Server;
@@ -30,13 +32,15 @@ pub(crate) struct Side<'a> {
     pub(crate) name: &'static str,
     pub(crate) server: &'a Server,
     pub(crate) plan: &'a Plan<'a>,
+    /// Of each round.
+    pub(crate) load: Load,
+    /// Who else is on the server meanwhile.
+    pub(crate) beside: Option<Neighbour>,
 }
 
 /// How the turns are taken.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
-    /// Of each round.
-    pub(crate) load: Load,
     pub(crate) rounds: u32,
     pub(crate) place: Placement,
     pub(crate) stop: &'a Stop,
@@ -73,8 +77,7 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
         for which in order {
             let Some(side) = sides.get(which) else { continue };
             progress(&format!("round {} of {}: {}", number + 1, rules.rounds, side.name));
-            let round = load::round(side.server, side.plan, rules.load, rules.stop)
-                .with_context(|| side.name.to_owned())?;
+            let round = one(side, rules).with_context(|| side.name.to_owned())?;
             rules.stop.check()?; // a round that was cut short does not count
             if let Some(rounds) = outcome.sides.get_mut(which) {
                 rounds.push(round);
@@ -84,6 +87,20 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
     progress("");
     outcome.others = noise.end(sides)?;
     Ok(outcome)
+}
+
+fn one(side: &Side<'_>, rules: Rules<'_>) -> Result<Round> {
+    let Some(neighbour) = side.beside else {
+        return load::round(side.server, side.plan, side.load, rules.stop);
+    };
+    let company = Company::join(neighbour, side.server, side.plan, rules.place)
+        .with_context(|| format!("the neighbour ({neighbour})"))?;
+    let mut round = load::round(side.server, side.plan, side.load, rules.stop)?;
+    round.neighbour = Some(company.leave()?);
+    if side.plan.dialect == Dialect::Objm {
+        side.server.wait_until_alone()?;
+    }
+    Ok(round)
 }
 
 impl Outcome {
