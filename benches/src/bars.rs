@@ -125,6 +125,8 @@ struct Bench<'a> {
     program: PathBuf,
     /// Client and server on one CPU.
     pinned: Placement,
+    /// The server on that CPU and the client on another, if there is one.
+    apart: Option<Placement>,
     stop: Stop,
     /// Share of the CPU that others took, of each measurement.
     others: Mutex<Vec<f64>>,
@@ -182,9 +184,9 @@ pub(crate) fn run(args: &BarsArgs) -> Result<bool> {
     objmapper_os::limits::raise_nofile()?;
     let program = find_daemon(args.daemon.as_deref())?;
     let cpu = args.cpu.map_or_else(last_cpu, Ok)?;
-    let pinned = Placement::together(cpu)?;
+    let (pinned, apart) = (Placement::together(cpu)?, Placement::apart(cpu)?);
     let mut lines = args.report.as_deref().map(Lines::open).transpose()?;
-    let bench = Bench { args, program, pinned, stop, others: Mutex::default() };
+    let bench = Bench { args, program, pinned, apart, stop, others: Mutex::default() };
     let mut bars: Vec<Bar> = Vec::new();
     for (group, name, measure) in chosen {
         turns::progress(name);
@@ -280,8 +282,8 @@ fn root(tree: &Tree) -> Result<&Path> {
 }
 
 /// What is missing for so many connections, if anything is.
-fn room_for(connections: usize) -> Result<Option<String>> {
-    Ok(descriptors_suffice(connections).err().map(|error| format!("not measured: {error}")))
+fn room_for(connections: usize) -> Option<String> {
+    descriptors_suffice(connections).err().map(|error| format!("not measured: {error}"))
 }
 
 /// Fails if an answer was wrong: figures of wrong answers mean nothing.

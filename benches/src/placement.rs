@@ -49,6 +49,12 @@ impl Placement {
         Self::of(Some(Pin { client: cpu, server: cpu }))
     }
 
+    /// The server on this CPU, the client on another; `None` if there is no other.
+    pub(crate) fn apart(server: usize) -> Result<Option<Self>> {
+        let client = sched::allowed_cpus()?.into_iter().find(|cpu| *cpu != server);
+        client.map(|client| Self::of(Some(Pin { client, server }))).transpose()
+    }
+
     /// Moves the calling thread, and what it starts from now on, to the client's place.
     pub(crate) fn become_client(self) -> Result<()> {
         self.pin.map_or(Ok(()), |pin| put(pin.client, pin))

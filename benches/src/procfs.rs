@@ -25,12 +25,14 @@ pub(crate) fn cpu_ns(pid: i32) -> Result<u64> {
     Ok(total)
 }
 
-/// Name of each thread that runs now, and its nanoseconds on a CPU so far.
-pub(crate) fn threads(pid: i32) -> Result<Vec<(String, u64)>> {
+/// Names of the threads that are running now, or ready to.
+pub(crate) fn running(pid: i32) -> Result<Vec<String>> {
     let of = |task: i32| {
-        let name = fs::read_to_string(format!("/proc/{pid}/task/{task}/comm")).ok()?;
-        let text = fs::read_to_string(format!("/proc/{pid}/task/{task}/schedstat")).ok()?;
-        Some((name.trim_end().to_owned(), text.split_whitespace().next()?.parse().ok()?))
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{task}/stat")).ok()?;
+        // "123 (name) R ...": the name may hold anything.
+        let (head, rest) = text.rsplit_once(") ")?;
+        let (_, name) = head.split_once('(')?;
+        rest.starts_with('R').then(|| name.to_owned())
     };
     Ok(tasks(pid)?.into_iter().filter_map(of).collect())
 }

@@ -50,19 +50,19 @@ impl Settings {
             None => "mixed",
         };
         let s = if self.conns == 1 { "" } else { "s" };
-        let mut more = vec![format!("{} connection{s}", self.conns)];
-        more.extend(self.rate.map(|rate| format!("{rate} requests/s, by the clock")));
-        more.extend(self.active.map(|active| format!("{active} at a time")));
-        more.extend((self.pipeline > 1).then(|| format!("pipeline {}", self.pipeline)));
-        more.extend((self.batch > 1).then(|| format!("batch {}", self.batch)));
-        more.extend(self.beside.as_ref().map(|neighbour| format!("beside {neighbour}")));
+        let mut words = vec![format!("{} connection{s}", self.conns)];
+        words.extend(self.rate.map(|rate| format!("{rate} requests/s, by the clock")));
+        words.extend(self.active.map(|active| format!("{active} at a time")));
+        words.extend((self.pipeline > 1).then(|| format!("pipeline {}", self.pipeline)));
+        words.extend((self.batch > 1).then(|| format!("batch {}", self.batch)));
+        words.extend(self.beside.as_ref().map(|neighbour| format!("beside {neighbour}")));
         let size = self.file_size.map(|bytes| format!("files of {}", ByteSize(bytes)));
-        more.extend(size);
-        more.extend(self.pin.map(|pin| match (pin.client, pin.server) {
+        words.extend(size);
+        words.extend(self.pin.map(|pin| match (pin.client, pin.server) {
             (client, server) if client == server => "client and server on one CPU".to_owned(),
             (client, server) => format!("client on CPU {client}, server on {server}"),
         }));
-        (format!("Latency of {mode}"), more.join(" · "))
+        (format!("Latency of {mode}"), words.join(" · "))
     }
 }
 
@@ -120,16 +120,14 @@ const FIGURES: [Figure; 17] = [
 pub(crate) fn check_names(demands: &[Assertion], given: &[Needs]) -> Result<()> {
     let there: Vec<&str> =
         FIGURES.iter().filter(|f| given.contains(&f.needs)).map(|f| f.name).collect();
-    for demand in demands.iter().map(Assertion::name).filter(|name| !there.contains(name)) {
-        let needs = FIGURES.iter().find(|figure| figure.name == demand).map(|f| f.needs);
-        match needs {
-            Some(Needs::Both) => bail!("--assert {demand}: add --floor, it compares with that"),
-            Some(Needs::Rate) => bail!("--assert {demand}: add --rate"),
-            Some(Needs::Floor) => bail!("--assert {demand}: add --floor or --floor-only"),
-            _ => bail!("--assert: there is no figure '{demand}' here: use {}", there.join(", ")),
-        }
+    let mut names = demands.iter().map(Assertion::name);
+    let Some(name) = names.find(|name| !there.contains(name)) else { return Ok(()) };
+    match FIGURES.iter().find(|figure| figure.name == name).map(|figure| figure.needs) {
+        Some(Needs::Both) => bail!("--assert {name}: add --floor, it compares with that"),
+        Some(Needs::Rate) => bail!("--assert {name}: add --rate"),
+        Some(Needs::Floor) => bail!("--assert {name}: add --floor or --floor-only"),
+        _ => bail!("--assert: there is no figure '{name}' here: use {}", there.join(", ")),
     }
-    Ok(())
 }
 
 /// All that a run says.

@@ -28,7 +28,7 @@ fn beside_idle(bench: &Bench<'_>, count: usize) -> Result<Vec<Bar>> {
         (format!("{count} idle: p50 / alone"), format!("{count} idle: server CPU / alone"));
     // Not much room: nothing in the daemon needs to look at a connection that is silent.
     let demand = Demand::AtMost(1.1);
-    if let Some(missing) = room_for(count)? {
+    if let Some(missing) = room_for(count) {
         return Ok([latency, cpu].map(|name| Bar::new(&name, demand, None).note(&missing)).into());
     }
     bench.pinned.become_client()?;

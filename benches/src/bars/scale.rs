@@ -6,6 +6,7 @@
 //! a loss that and the kernel are.
 
 use anyhow::Result;
+use std::fmt::Write;
 
 use super::shared::{EACH, KIB, both, of_side, plans, shape, single};
 use super::{Bar, Bench, Demand, Measurement, room_for, summaries};
@@ -57,7 +58,7 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
     let mut sides: Vec<Side<'_>> = pair(FEW, ["10 connections", "floor, 10 connections"]).into();
     for (conns, least) in COUNTS {
         let name = format!("{conns} connections, {how}: throughput / 10");
-        match room_for(conns)? {
+        match room_for(conns) {
             None => sides.extend(pair(conns, ["many connections", "floor, many connections"])),
             Some(missing) => bars.push(Bar::new(&name, Demand::AtLeast(least), None).note(missing)),
         }
@@ -65,7 +66,8 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
     let before = ours.stats()?;
     let outcome = bench.take(&sides, bench.pinned)?;
     let stats = ours.stats()?.since(&before);
-    summaries(&outcome)?;
+    let all = summaries(&outcome)?;
+    let longest = |side: usize| all.get(side).map_or(f64::NAN, |s| s.longest_wait_us / 1e3);
     for (number, side) in sides.iter().enumerate().step_by(2).skip(1) {
         let conns = side.load.conns;
         let least = COUNTS.iter().find(|(count, _)| *count == conns).map_or(0.0, |c| c.1);
@@ -79,32 +81,31 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
             )
             .floor(outcome.ratio(number + 1, 1, Round::rate))
             .note(format!(
-                "{:.0} requests/s instead of {:.0}; server CPU {:.2} us instead of {:.2}",
+                "{:.0} requests/s instead of {:.0}; server CPU {:.2} us instead of {:.2}, the \
+                 floor's {:.2} instead of {:.2}",
                 figure(number, Round::rate),
                 figure(0, Round::rate),
                 figure(number, Round::cpu_us),
                 figure(0, Round::cpu_us),
+                figure(number + 1, Round::cpu_us),
+                figure(1, Round::cpu_us),
             )),
         );
         bars.push(
-            Bar::new(
-                &format!("{name}: longest wait ms"),
-                Demand::Nothing,
-                Some(figure(number, Round::longest_wait_us) / 1e3),
-            )
-            .floor(figure(number + 1, Round::longest_wait_us) / 1e3)
-            .note(format!(
-                "{:.1} x p50; least served / mean {:.2}",
-                figure(number, Round::longest_wait_ratio),
-                figure(number, Round::least_served_share),
-            )),
+            Bar::new(&format!("{name}: longest wait ms"), Demand::Nothing, Some(longest(number)))
+                .floor(longest(number + 1))
+                .note(format!(
+                    "of the worst round; median round {:.1} x p50, least served / mean {:.2}",
+                    figure(number, Round::longest_wait_ratio),
+                    figure(number, Round::least_served_share),
+                )),
         );
     }
     // A limit that was met is the limit's figure and not the connections'.
     if let (Some(waits), Some(bar)) = (stats.get("descriptors.waits"), bars.last_mut())
         && waits > 0.0
     {
-        bar.note.push_str(&format!("; {waits:.0} replies waited for the limit on descriptors"));
+        let _ = write!(bar.note, "; {waits:.0} replies waited for the limit on descriptors");
     }
     Ok(bars)
 }
@@ -121,7 +122,7 @@ fn memory_ten_thousand(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 fn memory(bench: &Bench<'_>, count: usize, most_mb: f64) -> Result<Vec<Bar>> {
     let name = format!("{count} idle connections: server RSS MB");
     let demand = Demand::Below(most_mb);
-    if let Some(missing) = room_for(count)? {
+    if let Some(missing) = room_for(count) {
         return Ok(vec![Bar::new(&name, demand, None).note(missing)]);
     }
     let tree = Tree::temporary(shape(64, 4 * KIB))?;

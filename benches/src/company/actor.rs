@@ -81,12 +81,12 @@ impl Actor {
     }
 
     /// Until told to end; tells when it is in full swing.
-    pub(super) fn run(&mut self, ready: &Sender<()>) -> Result<()> {
+    pub(super) fn run(&mut self, there: &Sender<()>) -> Result<()> {
         match &self.work {
             Work::Flood { stream, requests, reads } => {
-                flood(&self.shared, stream, requests, *reads, ready)
+                flood(&self.shared, stream, requests, *reads, there)
             }
-            Work::Readers { streams, rate } => readers(&self.shared, streams, *rate, ready),
+            Work::Readers { streams, rate } => readers(&self.shared, streams, *rate, there),
         }
     }
 }
@@ -106,7 +106,7 @@ fn flood(
     stream: &Stream,
     requests: &[u8],
     reads: bool,
-    ready: &Sender<()>,
+    there: &Sender<()>,
 ) -> Result<()> {
     let mut poll = Poll::new()?;
     poll.registry().add(stream, Token(0), Interest::BOTH)?;
@@ -125,7 +125,7 @@ fn flood(
         // Who reads is there with its first answer; who does not, when nothing more can be sent.
         if came.is_some() || (!reads && sent == 0 && !stuck) {
             stuck = true;
-            let _ = ready.send(()); // told before: nobody listens any more
+            let _ = there.send(()); // told before: nobody listens any more
         }
         if sent == 0 && came.is_none() {
             poll.wait(&mut events, Some(LOOK))?;
@@ -134,7 +134,7 @@ fn flood(
     Ok(())
 }
 
-fn readers(shared: &Shared, streams: &[Stream], rate: u64, ready: &Sender<()>) -> Result<()> {
+fn readers(shared: &Shared, streams: &[Stream], rate: u64, there: &Sender<()>) -> Result<()> {
     let mut buffer = [0; TASTE];
     for stream in streams {
         let mut came = 0;
@@ -147,7 +147,7 @@ fn readers(shared: &Shared, streams: &[Stream], rate: u64, ready: &Sender<()>) -
         }
         stream.set_nonblocking(true)?;
     }
-    let _ = ready.send(()); // nobody listens if it took too long
+    let _ = there.send(()); // nobody listens if it took too long
     if rate == 0 {
         while !shared.is_over() {
             std::thread::sleep(LOOK);
