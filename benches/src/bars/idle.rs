@@ -49,7 +49,7 @@ fn beside_idle(bench: &Bench<'_>, count: usize) -> Result<Vec<Bar>> {
         let (alone, beside) = (of_side(&outcome, 0, figure), of_side(&outcome, 1, figure));
         Bar::new(name, demand, Some(outcome.ratio(1, 0, figure)))
             .floor(outcome.ratio(3, 2, figure))
-            .note(format!("{alone:.2} us alone, {beside:.2} beside them"))
+            .note(format!("{alone:.2} -> {beside:.2} us"))
     };
     Ok(vec![bar(&latency, p50), bar(&cpu, Round::cpu_us)])
 }

@@ -74,7 +74,7 @@ fn mixed(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
             told(&format!("{name}, {how}: {what} us of fdpass"), &outcome, side, figure)
                 .floor(of_side(&outcome, 3, figure))
                 .note(format!(
-                    "without copies {:.0}; of the copies {:.0}",
+                    "fdpass alone {:.0}; the copies {:.0}",
                     of_side(&outcome, 0, |r| r.percentile_us(q)),
                     of_side(&outcome, side, |r| copy_us(r, q))
                 ))
@@ -82,7 +82,7 @@ fn mixed(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
         bars.extend([bar("p50", 0.5), bar("p99", 0.99)]);
         let both = told(&format!("{name}, {how}: objects/s"), &outcome, side, Round::rate);
         bars.push(both.floor(of_side(&outcome, 3, Round::rate)).note(format!(
-            "{:.0} MiB/s of bodies among them; without copies {:.0}/s",
+            "with {:.0} MiB/s of bodies; fdpass alone {:.0}/s",
             of_side(&outcome, side, Round::bytes_rate) / 1_048_576.0,
             of_side(&outcome, 0, Round::rate),
         )));
@@ -135,9 +135,7 @@ impl Looks {
         let share = f64::from(self.both) / f64::from(self.transfer.max(1));
         let name = format!("{name}: a worker runs while the transfer path does");
         // Of a thousand connections some always wait for a worker, unless it waits for the other.
-        Bar::new(&name, Demand::AtLeast(0.5), Some(share)).note(format!(
-            "{} of {} looks that found it at work; {bodies:.0} bodies",
-            self.both, self.transfer
-        ))
+        Bar::new(&name, Demand::AtLeast(0.5), Some(share))
+            .note(format!("{} of {} looks; {bodies:.0} bodies", self.both, self.transfer))
     }
 }

@@ -85,18 +85,17 @@ fn beside(
     summaries(&outcome)?;
     let figure = |side, figure: fn(&Round) -> f64| of_side(&outcome, side, figure);
     let mut note = format!(
-        "{:.1} us before, {:.1} during; p50 {:.1}, {:.1}; the server takes {:.0} % of the CPU \
-         instead of {:.0}",
+        "{:.1} -> {:.1} us; p50 {:.1} -> {:.1}; server CPU {:.0} -> {:.0} %",
         figure(0, p99),
         figure(1, p99),
         figure(0, p50),
         figure(1, p50),
-        figure(1, Round::server_share) * 100.0,
         figure(0, Round::server_share) * 100.0,
+        figure(1, Round::server_share) * 100.0,
     );
     let received = figure(1, |round| round.neighbour.unwrap_or(0.0)) / 1_048_576.0;
     if received > 0.0 {
-        let _ = write!(note, "; the neighbour received {received:.1} MiB/s");
+        let _ = write!(note, "; it received {received:.1} MiB/s");
     }
     let bar = Bar::new(&name, demand, Some(outcome.ratio(1, 0, p99)));
     let bar = if neighbour.suits_floor() { bar.floor(outcome.ratio(3, 2, p99)) } else { bar };

@@ -81,21 +81,20 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
             )
             .floor(outcome.ratio(number + 1, 1, Round::rate))
             .note(format!(
-                "{:.0} requests/s instead of {:.0}; server CPU {:.2} us instead of {:.2}, the \
-                 floor's {:.2} instead of {:.2}",
-                figure(number, Round::rate),
+                "{:.0} -> {:.0} requests/s; server CPU {:.2} -> {:.2} us, the floor's {:.2} -> {:.2}",
                 figure(0, Round::rate),
-                figure(number, Round::cpu_us),
+                figure(number, Round::rate),
                 figure(0, Round::cpu_us),
-                figure(number + 1, Round::cpu_us),
+                figure(number, Round::cpu_us),
                 figure(1, Round::cpu_us),
+                figure(number + 1, Round::cpu_us),
             )),
         );
         bars.push(
             Bar::new(&format!("{name}: longest wait ms"), Demand::Nothing, Some(longest(number)))
                 .floor(longest(number + 1))
                 .note(format!(
-                    "of the worst round; median round {:.1} x p50, least served / mean {:.2}",
+                    "worst round; median round {:.1} x p50, least served / mean {:.2}",
                     figure(number, Round::longest_wait_ratio),
                     figure(number, Round::least_served_share),
                 )),

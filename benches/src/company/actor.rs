@@ -1,7 +1,6 @@
 //! Neighbours that do something: one thread for all connections of one of them.
 
 use anyhow::{Context, Result, bail};
-use objmapper_os::poll::{Events, Interest, Poll, Token};
 use objmapper_os::socket::Stream;
 use objmapper_proto::{Get, Hello, Mode, Range, Request};
 use std::path::Path;
@@ -19,6 +18,9 @@ use crate::wire::{FloorRequest, Job};
 
 /// How soon a neighbour that waits for nothing notices that it shall leave.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Between two looks of one that reads: what fits into its socket lasts longer than that.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Requests that are encoded, and sent again and again.
 const REQUESTS: usize = 512;
@@ -101,6 +103,8 @@ impl Shared {
     }
 }
 
+/// Keeps the server's side of the socket full, and looks at its own only now and then: what a
+/// neighbour does for itself shall not take the CPU from whoever is measured.
 fn flood(
     shared: &Shared,
     stream: &Stream,
@@ -108,28 +112,27 @@ fn flood(
     reads: bool,
     there: &Sender<()>,
 ) -> Result<()> {
-    let mut poll = Poll::new()?;
-    poll.registry().add(stream, Token(0), Interest::BOTH)?;
-    let mut events = Events::with_capacity(1);
     let mut buffer = vec![0; 64 * 1024];
     let mut rest = requests;
-    let mut stuck = false;
+    let mut told = false;
     while !shared.is_over() {
-        let sent = unless_blocked(stream.send(rest, &[], false))?.unwrap_or(0);
-        rest = rest.get(sent..).filter(|rest| !rest.is_empty()).unwrap_or(requests);
-        let came = if reads { unless_blocked(stream.recv_bytes(&mut buffer))? } else { None };
-        if came == Some(0) {
-            bail!("the server has closed the connection");
+        while let Some(sent) = unless_blocked(stream.send(rest, &[], false))? {
+            rest = rest.get(sent..).filter(|rest| !rest.is_empty()).unwrap_or(requests);
         }
-        shared.received(came.unwrap_or(0));
+        let mut came = 0;
+        while reads && let Some(bytes) = unless_blocked(stream.recv_bytes(&mut buffer))? {
+            if bytes == 0 {
+                bail!("the server has closed the connection");
+            }
+            came += bytes;
+        }
+        shared.received(came);
         // Who reads is there with its first answer; who does not, when nothing more can be sent.
-        if came.is_some() || (!reads && sent == 0 && !stuck) {
-            stuck = true;
-            let _ = there.send(()); // told before: nobody listens any more
+        if !told && (came > 0 || !reads) {
+            told = true;
+            let _ = there.send(()); // nobody listens if it took too long
         }
-        if sent == 0 && came.is_none() {
-            poll.wait(&mut events, Some(LOOK))?;
-        }
+        std::thread::sleep(if reads { PAUSE } else { LOOK });
     }
     Ok(())
 }
