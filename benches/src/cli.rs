@@ -22,8 +22,14 @@ Examples:
   objmapper-bench --socket /run/objmapper.sock --conns 100 --json
   # A bar that a script can check
   objmapper-bench --pin 1 --floor --assert 'p50_ratio<=1.25,server_cpu_ratio<=1.35,p50_us<10'
-  # Everything that the project promises, in one table
-  objmapper-bench bars";
+  # Open loop: 20000 requests/s by the clock, and a picture of the latencies
+  objmapper-bench --conns 16 --rate 20000 --floor --svg latency.svg
+  # Beside 500 clients that read slowly
+  objmapper-bench --pin 1 --beside slow-readers:500
+  # Everything that the project promises about speed, in one table
+  objmapper-bench bars
+  # Many connections, neighbours, mixed load
+  objmapper-bench bars --group scale,neighbours,mixed,idle";
 
 /// The send buffer that the daemon's connections have by default: the floor's are the same.
 const SEND_BUFFER: usize = 1 << 20;

@@ -93,12 +93,14 @@ fn one(side: &Side<'_>, rules: Rules<'_>) -> Result<Round> {
     let Some(neighbour) = side.beside else {
         return load::round(side.server, side.plan, side.load, rules.stop);
     };
+    let ours = side.plan.dialect == Dialect::Objm;
+    let before = if ours { side.server.connections()? } else { None };
     let company = Company::join(neighbour, side.server, side.plan, rules.place)
         .with_context(|| format!("the neighbour ({neighbour})"))?;
     let mut round = load::round(side.server, side.plan, side.load, rules.stop)?;
     round.neighbour = Some(company.leave()?);
-    if side.plan.dialect == Dialect::Objm {
-        side.server.wait_until_alone()?;
+    if ours {
+        side.server.wait_for_departures(before)?;
     }
     Ok(round)
 }

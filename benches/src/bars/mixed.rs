@@ -27,6 +27,9 @@ const CONNS: usize = 1000;
 /// Name of the thread that streams bodies.
 const TRANSFER: &str = "transfer";
 
+/// How the names of those that serve requests begin.
+const WORKER: &str = "worker";
+
 /// Between two looks at the daemon's threads.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -124,7 +127,7 @@ impl Looks {
             let running = procfs::running(pid)?;
             if running.iter().any(|name| name == TRANSFER) {
                 looks.transfer += 1;
-                looks.both += u32::from(running.iter().any(|name| name != TRANSFER));
+                looks.both += u32::from(running.iter().any(|name| name.starts_with(WORKER)));
             }
             std::thread::sleep(LOOK);
         }
