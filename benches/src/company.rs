@@ -18,7 +18,7 @@ use crate::placement::Placement;
 use crate::plan::{Dialect, Plan};
 use crate::servers::Server;
 use crate::stop::PATIENCE;
-use actor::Actor;
+use actor::{Actor, LOOK};
 
 /// A neighbour that is there. Leaves when dropped.
 pub(crate) struct Company<'p> {
@@ -70,6 +70,25 @@ impl<'p> Company<'p> {
         company.shared.received.store(0, Ordering::Relaxed);
         company.since = Instant::now();
         Ok(company)
+    }
+
+    /// Nobody: a thread in the neighbour's place that sleeps, and wakes now and then. Where
+    /// sessions are scheduled as groups (autogroup), a group that has something on another CPU
+    /// competes otherwise for this one; so whoever is compared with a neighbour's presence has
+    /// this instead, or as well.
+    pub(crate) fn nobody(place: Placement) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let sleeper = shared.clone();
+        let body = move || {
+            place.become_neighbour()?;
+            while !sleeper.is_over() {
+                std::thread::sleep(LOOK);
+            }
+            Ok(())
+        };
+        let thread = std::thread::Builder::new().name("nobody".into());
+        let actor = Some(thread.spawn(body).context("cannot start a thread")?);
+        Ok(Self { idle: Vec::new(), actor, shared, since: Instant::now() })
     }
 
     /// Ends it; gives the bytes per second that it received. An error if it ended by itself.

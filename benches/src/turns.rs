@@ -65,6 +65,9 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
         others: 0.0,
     };
     let file = sides.first().and_then(|side| side.plan.tree.path(side.plan.object(0)));
+    // Until the end: so that a neighbour's presence is all that differs.
+    let compared = sides.iter().any(|side| side.beside.is_some());
+    let _nobody = compared.then(|| Company::nobody(rules.place)).transpose()?;
     let noise = Noise::begin(rules.place, sides)?;
     for number in 0..rules.rounds {
         if let Some(path) = &file {

@@ -17,7 +17,7 @@ use crate::stop::PATIENCE;
 use crate::wire::{FloorRequest, Job};
 
 /// How soon a neighbour that waits for nothing notices that it shall leave.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// Between two looks of one that reads: what fits into its socket lasts longer than that.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -94,7 +94,7 @@ impl Actor {
 }
 
 impl Shared {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
