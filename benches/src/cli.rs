@@ -4,6 +4,7 @@
 //! where it is used.
 
 use crate::assertion::Assertion;
+use crate::neighbour::Neighbour;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -21,8 +22,14 @@ Examples:
   objmapper-bench --socket /run/objmapper.sock --conns 100 --json
   # A bar that a script can check
   objmapper-bench --pin 1 --floor --assert 'p50_ratio<=1.25,server_cpu_ratio<=1.35,p50_us<10'
-  # Everything that the project promises, in one table
-  objmapper-bench bars";
+  # Open loop: 20000 requests/s by the clock, and a picture of the latencies
+  objmapper-bench --conns 16 --rate 20000 --floor --svg latency.svg
+  # Beside 500 clients that read slowly
+  objmapper-bench --pin 1 --beside slow-readers:500
+  # Everything that the project promises about speed, in one table
+  objmapper-bench bars
+  # Many connections, neighbours, mixed load
+  objmapper-bench bars --group scale,neighbours,mixed,idle";
 
 /// The send buffer that the daemon's connections have by default: the floor's are the same.
 const SEND_BUFFER: usize = 1 << 20;
@@ -89,8 +96,14 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "floor_only")]
     pub(crate) stats: bool,
     /// Rounds; ratios are medians over rounds
-    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
+    /// Draws the latencies of all rounds, percentile by percentile
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Appends a line of JSON for each server that was measured
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -98,7 +111,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_delimiter = ',', value_name = "FIGURE<=NUMBER")]
     pub(crate) assert: Vec<Assertion>,
     /// The longest that the whole command may take
-    #[arg(long, default_value = "5min", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) time_limit: Duration,
 }
 
@@ -112,51 +125,62 @@ pub(crate) struct FloorSide {
     #[arg(long, conflicts_with_all = ["floor", "socket"])]
     pub(crate) floor_only: bool,
     /// For copy and splice: how the floor comes by its file
-    #[arg(long, value_enum, default_value = "each")]
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "each")]
     pub(crate) floor_open: FloorOpen,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Connections in all
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) conns: u32,
     /// Client threads; connections are dealt out among them
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) threads: u32,
     /// Requests that each connection sends at once, before it waits for all their answers
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) pipeline: u32,
     /// Objects in each request (GET_MANY if more than 1)
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
+    /// Connections that have a burst under way at a time; they take turns [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) active: Option<u32>,
+    /// Open loop: requests/s in all, sent when they are due, whether earlier ones are answered or
+    /// not, as far as there are free connections; latency counts from when a request was due
+    #[arg(long, value_name = "N", value_parser = rate, conflicts_with = "active")]
+    pub(crate) rate: Option<f64>,
     /// Requests in all rounds together; ends earlier than --duration if reached
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub(crate) requests: Option<u64>,
     /// Time of all rounds together
-    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// Connect anew after so many requests
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests_per_conn: Option<u64>,
     /// Share of descriptor requests with --mode mixed, 0 to 1
-    #[arg(long, default_value = "0.5", value_parser = ratio)]
+    #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = ratio)]
     pub(crate) fdpass_ratio: f64,
+    /// Who else is on the server: idle:N, stalled-splice, no-reader, misses or slow-readers:N
+    /// (10 KiB/s each); the floor bears only idle and misses
+    #[arg(long, value_name = "NEIGHBOUR")]
+    pub(crate) beside: Option<Neighbour>,
     /// Time at the head of each round that is not counted
-    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
     /// Size of each file of the temporary tree
-    #[arg(long, default_value = "4KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
     pub(crate) file_size: ByteSize,
     /// How many files are asked for in turn
-    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) files: u32,
     /// Directories between the root and each file of the temporary tree
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u32).range(0..=32))]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=32))]
     pub(crate) depth: u32,
     /// Do not write the files, only set their size (holes)
     #[arg(long)]
@@ -181,12 +205,40 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) daemon_arg: Vec<String>,
     /// Workers of the daemon that is started [default: its own choice]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) workers: Option<u32>,
     /// CPU of client and server; one number puts both there, under SCHED_BATCH. With --socket only
     /// the client moves
     #[arg(long, value_name = "CPU[,CPU]")]
     pub(crate) pin: Option<Pin>,
+}
+
+/// Bars that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BarsGroup {
+    /// What one request costs, beside the floor
+    Speed,
+    /// 10, 1000 and 10 000 connections, and their memory
+    Scale,
+    /// One client that behaves, beside others that do not
+    Neighbours,
+    /// Descriptors and bodies at the same time
+    Mixed,
+    /// What connections cost that say nothing
+    Idle,
+}
+
+impl BarsGroup {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Speed => "speed",
+            Self::Scale => "scale",
+            Self::Neighbours => "neighbours",
+            Self::Mixed => "mixed",
+            Self::Idle => "idle",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -201,19 +253,25 @@ pub(crate) struct BarsArgs {
     #[arg(long, value_name = "CPU")]
     pub(crate) cpu: Option<usize>,
     /// Rounds of each measurement
-    #[arg(long, default_value = "9", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "9", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Time of each round of each side
-    #[arg(long, default_value = "300ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = humantime::parse_duration)]
     pub(crate) round: Duration,
-    /// Only bars whose name contains this
+    /// Which tables; several with commas between them
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "speed")]
+    pub(crate) group: Vec<BarsGroup>,
+    /// Only measurements whose name contains this; a name that does not exist is told with all that do
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+    /// Appends one line of JSON for each result
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
     /// The longest that the whole command may take
-    #[arg(long, default_value = "10min", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = humantime::parse_duration)]
     pub(crate) time_limit: Duration,
 }
 
@@ -244,6 +302,13 @@ impl FromStr for Pin {
             Some((client, server)) => Ok(Self { client: number(client)?, server: number(server)? }),
             None => number(text).map(|cpu| Self { client: cpu, server: cpu }),
         }
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.1..=1e8).contains(&rate) => Ok(rate),
+        _ => Err("requests/s are expected, a number from 0.1 to 100000000".into()),
     }
 }
 

@@ -10,7 +10,7 @@ use objmapper_os::socket::Stream;
 use objmapper_proto::{Hello, limits};
 use std::path::Path;
 
-use crate::plan::{Dialect, Plan};
+use crate::plan::{Dialect, Plan, Unit};
 use crate::progress::Progress;
 use crate::stop::PATIENCE;
 
@@ -117,6 +117,16 @@ impl<'p> Connection<'p> {
         }
         ensure!(self.carry.is_empty(), "bytes came that nobody asked for");
         Ok(Received::Burst(answered))
+    }
+
+    /// The requests that were answered last, so many of them.
+    pub(crate) fn last_answered(&self, count: usize) -> &[Unit] {
+        self.progress.last_answered(self.plan, count)
+    }
+
+    /// Requests of the burst under way that are not answered yet.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.progress.unanswered(self.plan)
     }
 
     /// Requests in the burst that was sent last.

@@ -6,20 +6,25 @@
 //! ```
 //!
 //! A closed loop: every connection always has one burst under way, so a server that forgets a
-//! connection shows as a wait that lasts to the end. A thread with one connection blocks in its
-//! receive; a thread with many sleeps in epoll. The same code asks ours and the floor.
+//! connection shows as a wait that lasts to the end; or so many at a time, and all in turn. A
+//! thread with one connection blocks in its receive; a thread with many sleeps in epoll. An open
+//! loop (`open.rs`) sends by the clock instead. The same code asks ours and the floor.
+
+mod open;
 
 use anyhow::{Result, anyhow, bail};
 use objmapper_os::poll::{Events, Interest, Poll, Token};
+use std::collections::VecDeque;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::connection::{BUFFER, Connection, Received};
-use crate::plan::Plan;
+use crate::plan::{Mix, Plan};
 use crate::procfs;
 use crate::record::{Round, Served, Tally, nanoseconds};
 use crate::servers::Server;
 use crate::stop::{PATIENCE, Stop};
+use crate::wire::Job;
 
 /// Objects that the first connection of a round checks against the files, at least.
 const CHECKED: usize = 256;
@@ -29,6 +34,10 @@ const CHECKED: usize = 256;
 pub(crate) struct Load {
     pub(crate) conns: usize,
     pub(crate) threads: usize,
+    /// Connections that have a burst under way at a time.
+    pub(crate) active: usize,
+    /// Requests per second of all threads together; `None` is a closed loop.
+    pub(crate) rate: Option<f64>,
     pub(crate) warmup: Duration,
     /// The length of a round, at most.
     pub(crate) time: Duration,
@@ -62,7 +71,7 @@ pub(crate) fn round(server: &Server, plan: &Plan<'_>, load: Load, stop: &Stop) -
             tally.add(client.join().map_err(|_| anyhow!("a client thread panicked"))??)?;
         }
         let server_cpu_ns = after?.saturating_sub(before?);
-        Ok(Round { tally, elapsed, server_cpu_ns, rss_bytes: rss_bytes? })
+        Ok(Round { tally, elapsed, server_cpu_ns, rss_bytes: rss_bytes?, neighbour: None })
     })
 }
 
@@ -100,8 +109,10 @@ struct Until {
 /// One connection and what is known of it.
 struct Lane<'p> {
     connection: Connection<'p>,
-    /// When its burst was sent.
+    /// When its burst was sent; in an open loop, when it was due.
     sent: Instant,
+    /// When its last burst was answered.
+    free_since: Instant,
     /// Whether one is under way.
     waiting: bool,
     /// Requests since it was connected.
@@ -114,8 +125,12 @@ struct Client<'p> {
     server: &'p Server,
     stop: &'p Stop,
     load: Load,
+    /// Which of the threads this is.
+    number: usize,
     lanes: Vec<Lane<'p>>,
-    /// Only with more than one connection.
+    /// Lanes without a burst under way, the one that waits longest first.
+    free: VecDeque<usize>,
+    /// Not for a closed loop on one connection.
     poll: Option<Poll>,
     buffer: Vec<u8>,
     tally: Tally,
@@ -140,10 +155,19 @@ impl<'p> Client<'p> {
                 Ok(Lane::new(connection))
             })
             .collect::<Result<Vec<_>>>()?;
-        let epoll = if lanes.len() > 1 { Some(Poll::new()?) } else { None };
+        let polls = lanes.len() > 1 || load.rate.is_some();
+        let poll = if polls { Some(Poll::new()?) } else { None };
+        let free = (0..lanes.len()).collect();
         let buffer = vec![0; BUFFER];
-        let tally = Tally::new()?;
-        let mut client = Self { server, stop, load, lanes, poll: epoll, buffer, tally, asked: 0 };
+        let mut tally = Tally::new()?;
+        if matches!(plan.form.mix, Mix::Fdpass(_)) {
+            tally = tally.with_ways()?;
+        }
+        if load.rate.is_some() {
+            tally = tally.with_pacing()?;
+        }
+        let mut client =
+            Self { server, stop, load, number, lanes, free, poll, buffer, tally, asked: 0 };
         client.prime(plan)?;
         client.warm_up()?;
         Ok(client)
@@ -178,10 +202,7 @@ impl<'p> Client<'p> {
         let deadline = Instant::now() + self.load.warmup;
         self.phase(Until { deadline, requests: u64::MAX, drain: true })?;
         // What went wrong so far counts; what went well does not.
-        let mut counts = std::mem::take(&mut self.collect().counts);
-        (counts.objects, counts.bytes) = (0, 0);
-        self.tally.counts = counts;
-        self.tally.latency.reset();
+        self.collect().forget();
         for lane in &mut self.lanes {
             lane.served = Served::default();
         }
@@ -219,7 +240,10 @@ impl<'p> Client<'p> {
         match self.poll.take() {
             None => self.blocking(until),
             Some(mut poll) => {
-                let outcome = self.polled(&mut poll, until);
+                let outcome = match self.load.rate {
+                    None => self.polled(&mut poll, until),
+                    Some(rate) => self.scheduled(&mut poll, rate, until),
+                };
                 self.poll = Some(poll);
                 outcome
             }
@@ -227,7 +251,7 @@ impl<'p> Client<'p> {
     }
 
     fn blocking(&mut self, until: Until) -> Result<()> {
-        while self.begin(0, None)? {
+        while self.begin(0, None, None)? {
             loop {
                 let Some(lane) = self.lanes.first_mut() else { return Ok(()) };
                 let received = received(&mut lane.connection, &mut self.buffer)?;
@@ -246,8 +270,10 @@ impl<'p> Client<'p> {
 
     fn polled(&mut self, poll: &mut Poll, until: Until) -> Result<()> {
         let mut events = Events::with_capacity(256);
-        for number in 0..self.lanes.len() {
-            self.begin(number, Some(poll))?;
+        let threads = self.load.threads.min(self.load.conns);
+        let active = (self.number..self.load.active).step_by(threads).count().max(1);
+        for _ in 0..active {
+            self.begin_next(poll)?;
         }
         let mut quiet_since = Instant::now();
         loop {
@@ -260,15 +286,19 @@ impl<'p> Client<'p> {
             }
             for event in events.iter() {
                 if self.turn(event.token.0)? && !self.is_over(until, Instant::now()) {
-                    self.begin(event.token.0, Some(poll))?;
+                    self.begin_next(poll)?;
                 }
             }
             let over = self.is_over(until, now);
             let cut = self.stop.now(now) || (!until.drain && now >= until.deadline);
-            if cut || (over && !self.lanes.iter().any(|lane| lane.waiting)) {
+            if cut || (over && self.all_free()) {
                 return Ok(());
             }
         }
+    }
+
+    fn all_free(&self) -> bool {
+        self.free.len() == self.lanes.len()
     }
 
     /// Reads what there is on one connection; whether its burst is answered.
@@ -283,15 +313,23 @@ impl<'p> Client<'p> {
             }
             if lane.note(received, &mut self.tally) {
                 lane.connection.finish()?;
+                self.free.push_back(number);
                 return Ok(true);
             }
         }
     }
 
-    /// Sends the next burst of a connection, on a new socket if the old one is old enough.
-    fn begin(&mut self, number: usize, poll: Option<&Poll>) -> Result<bool> {
+    /// A burst on the connection that has had none for the longest time.
+    fn begin_next(&mut self, poll: &Poll) -> Result<bool> {
+        let Some(number) = self.free.pop_front() else { return Ok(false) };
+        self.begin(number, Some(poll), None)
+    }
+
+    /// Sends the next burst of a connection, on a new socket if the old one is old enough. Its
+    /// answers' latency counts from `due`, or from now.
+    fn begin(&mut self, number: usize, poll: Option<&Poll>, due: Option<Instant>) -> Result<bool> {
         let Some(lane) = self.lanes.get_mut(number) else { return Ok(false) };
-        lane.sent = Instant::now();
+        lane.sent = due.unwrap_or_else(Instant::now);
         if self.load.per_conn.is_some_and(|limit| lane.age >= limit) {
             lane.connection.reopen(&self.server.socket)?;
             lane.age = 0;
@@ -312,8 +350,8 @@ impl<'p> Client<'p> {
 
 impl<'p> Lane<'p> {
     fn new(connection: Connection<'p>) -> Self {
-        let (sent, served) = (Instant::now(), Served::default());
-        Self { connection, sent, waiting: false, age: 0, served }
+        let (now, served) = (Instant::now(), Served::default());
+        Self { connection, sent: now, free_since: now, waiting: false, age: 0, served }
     }
 
     /// Notes what came; whether the burst is answered.
@@ -325,8 +363,17 @@ impl<'p> Lane<'p> {
             Received::Burst(answered) => (answered, true),
         };
         if answered > 0 {
-            let latency = self.sent.elapsed();
+            let now = Instant::now();
+            let latency = now.saturating_duration_since(self.sent);
             tally.answered(latency, answered);
+            if let Some(ways) = &mut tally.ways {
+                for unit in self.connection.last_answered(answered) {
+                    let way =
+                        if unit.job == Job::Fdpass { &mut ways.fdpass } else { &mut ways.copy };
+                    way.record(latency, 1);
+                }
+            }
+            self.free_since = now;
             self.served.wait(latency);
             self.served.requests += answered as u64;
             self.age += answered as u64;

@@ -5,9 +5,10 @@
 //!          │      servers   objmapperd and the floor, each a process of its own
 //!          │      plan      requests, encoded before the clock starts
 //!          └───> turns ──> load ──> connection ──> wire      one round: ask, answer, note
-//!                  │                     └──> progress       what a burst still owes
+//!                  │  │                  └──> progress       what a burst still owes
+//!                  │  └──> company                           who else is on the server
 //!                  └──> record, summary ──> report, assertion
-//!  bars = several runs, each held against its demand;  index_choices = in-process, no socket
+//!  bars = many such, each held against its demand;  index_choices = in-process, no socket
 //! ```
 //!
 //! Guarantees: the client does the same for ours and for the floor; the two take turns; server CPU
@@ -21,11 +22,14 @@
 #![allow(clippy::cast_precision_loss)]
 
 mod assertion;
-mod cli;
+mod lines;
+mod neighbour;
 mod procfs;
 mod stop;
 mod tree;
 mod wire;
+
+mod cli;
 
 mod floor;
 mod placement;
@@ -36,8 +40,10 @@ mod record;
 mod connection;
 mod servers;
 
+mod company;
 mod load;
 mod summary;
+mod svg;
 mod turns;
 
 mod report;

@@ -25,7 +25,19 @@ pub(crate) fn cpu_ns(pid: i32) -> Result<u64> {
     Ok(total)
 }
 
-/// The same of this process alone, threads that have ended included; in steps of 10 ms.
+/// Names of the threads that are running now, or ready to.
+pub(crate) fn running(pid: i32) -> Result<Vec<String>> {
+    let of = |task: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{task}/stat")).ok()?;
+        // "123 (name) R ...": the name may hold anything.
+        let (head, rest) = text.rsplit_once(") ")?;
+        let (_, name) = head.split_once('(')?;
+        rest.starts_with('R').then(|| name.to_owned())
+    };
+    Ok(tasks(pid)?.into_iter().filter_map(of).collect())
+}
+
+/// CPU time of this process alone, threads that have ended included; in steps of 10 ms.
 pub(crate) fn own_cpu_ns() -> u64 {
     let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name, in brackets, may hold anything; user and system time are the 12th and 13th after.

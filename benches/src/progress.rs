@@ -93,6 +93,17 @@ impl Progress {
         self.current(plan).is_none()
     }
 
+    /// Requests of the burst that are not answered yet.
+    pub(crate) fn unanswered(&self, plan: &Plan<'_>) -> usize {
+        plan.burst(self.burst).1.len().saturating_sub(self.unit)
+    }
+
+    /// The requests of the burst that were answered last, so many of them.
+    pub(crate) fn last_answered<'p>(&self, plan: &'p Plan<'_>, count: usize) -> &'p [Unit] {
+        let units = plan.burst(self.burst).1;
+        units.get(self.unit.saturating_sub(count)..self.unit).unwrap_or_default()
+    }
+
     /// Takes what it can from the front of `window`: gives the bytes taken and the requests that
     /// are answered by them. What is not taken must come again with more behind it.
     pub(crate) fn feed(&mut self, plan: &Plan<'_>, window: &[u8]) -> Result<(usize, usize)> {

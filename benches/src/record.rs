@@ -19,30 +19,128 @@ pub(crate) struct Served {
     pub(crate) longest_ns: u64,
 }
 
+/// Latencies of a mixed load, by what was asked for.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    pub(crate) fdpass: Latency,
+    pub(crate) copy: Latency,
+}
+
+/// What an open loop has to say beside latencies.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    /// How late requests left although a connection was free: the generator's own part.
+    pub(crate) late: Latency,
+    /// Requests that were due.
+    pub(crate) due: u64,
+    /// Of these, those that were not answered by the end. Their wait up to then is among the
+    /// latencies.
+    pub(crate) unreached: u64,
+}
+
+/// Durations in nanoseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Latency(Histogram<u64>);
+
+impl Latency {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?))
+    }
+
+    #[inline]
+    pub(crate) fn record(&mut self, time: Duration, times: u64) {
+        self.0.saturating_record_n(nanoseconds(time).max(1), times);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) -> Result<()> {
+        self.0.add(&other.0).context("histogram")
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    /// How many were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The time that this share of them stays below, in microseconds; 0 of none.
+    pub(crate) fn percentile_us(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
 /// What one thread, or all of a round, saw.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    pub(crate) latency: Histogram<u64>,
+    pub(crate) latency: Latency,
     pub(crate) counts: Counts,
     pub(crate) served: Vec<Served>,
+    /// Only of a mixed load.
+    pub(crate) ways: Option<Ways>,
+    /// Only of an open loop.
+    pub(crate) pacing: Option<Pacing>,
 }
 
 impl Tally {
     pub(crate) fn new() -> Result<Self> {
-        let latency = Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?;
-        Ok(Self { latency, counts: Counts::default(), served: Vec::new() })
+        let (latency, counts) = (Latency::new()?, Counts::default());
+        Ok(Self { latency, counts, served: Vec::new(), ways: None, pacing: None })
+    }
+
+    /// Tells the two of a mixed load apart from now on.
+    pub(crate) fn with_ways(mut self) -> Result<Self> {
+        self.ways = Some(Ways { fdpass: Latency::new()?, copy: Latency::new()? });
+        Ok(self)
+    }
+
+    /// Keeps what an open loop has to say from now on.
+    pub(crate) fn with_pacing(mut self) -> Result<Self> {
+        self.pacing = Some(Pacing { late: Latency::new()?, due: 0, unreached: 0 });
+        Ok(self)
     }
 
     /// So many requests were answered after this time.
     #[inline]
     pub(crate) fn answered(&mut self, latency: Duration, requests: usize) {
-        self.latency.saturating_record_n(nanoseconds(latency).max(1), requests as u64);
+        self.latency.record(latency, requests as u64);
+    }
+
+    /// Forgets everything but errors.
+    pub(crate) fn forget(&mut self) {
+        self.latency.reset();
+        (self.counts.objects, self.counts.bytes) = (0, 0);
+        self.served.clear();
+        if let Some(ways) = &mut self.ways {
+            ways.fdpass.reset();
+            ways.copy.reset();
+        }
+        if let Some(pacing) = &mut self.pacing {
+            pacing.late.reset();
+            (pacing.due, pacing.unreached) = (0, 0);
+        }
     }
 
     pub(crate) fn add(&mut self, other: Self) -> Result<()> {
-        self.latency.add(&other.latency).context("histogram")?;
+        self.latency.add(&other.latency)?;
         self.counts.add(other.counts);
         self.served.extend(other.served);
+        match (&mut self.ways, other.ways) {
+            (Some(ways), Some(more)) => {
+                ways.fdpass.add(&more.fdpass)?;
+                ways.copy.add(&more.copy)?;
+            }
+            (ways, more) => *ways = ways.take().or(more),
+        }
+        match (&mut self.pacing, other.pacing) {
+            (Some(pacing), Some(more)) => {
+                pacing.late.add(&more.late)?;
+                pacing.due += more.due;
+                pacing.unreached += more.unreached;
+            }
+            (pacing, more) => *pacing = pacing.take().or(more),
+        }
         Ok(())
     }
 }
@@ -56,12 +154,19 @@ pub(crate) struct Round {
     pub(crate) server_cpu_ns: u64,
     /// Memory of the server at its end.
     pub(crate) rss_bytes: u64,
+    /// Bytes per second that a neighbour received meanwhile, if there was one.
+    pub(crate) neighbour: Option<f64>,
 }
 
 impl Round {
+    /// CPU of the server as a share of one processor's time.
+    pub(crate) fn server_share(&self) -> f64 {
+        self.server_cpu_ns as f64 / (self.elapsed.as_nanos() as f64).max(1.0)
+    }
+
     /// The latency that this share of the requests stays below, in microseconds.
     pub(crate) fn percentile_us(&self, quantile: f64) -> f64 {
-        self.tally.latency.value_at_quantile(quantile) as f64 / 1e3
+        self.tally.latency.percentile_us(quantile)
     }
 
     /// Microseconds of server CPU for each object.
@@ -138,7 +243,7 @@ mod tests {
             tally.served.push(Served { requests, longest_ns: requests * 1000 });
         }
         let elapsed = Duration::from_secs(1);
-        let round = Round { tally, elapsed, server_cpu_ns: 0, rss_bytes: 0 };
+        let round = Round { tally, elapsed, server_cpu_ns: 0, rss_bytes: 0, neighbour: None };
         assert!((round.least_served_share() - 0.5).abs() < 1e-9);
         assert!((round.longest_wait_ratio() - 3.0).abs() < 0.01);
     }

@@ -1,14 +1,17 @@
 //! Figures as a table for people or one JSON object for programs.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::io::Write;
 
 use crate::assertion::Assertion;
 use crate::cli::{FloorOpen, Pin};
+use crate::record::{Latency, Round};
 use crate::servers::Stats;
 use crate::summary::{Summary, round3};
+use crate::svg::{self, Curve};
 use crate::turns::Outcome;
 use crate::wire::Job;
 
@@ -25,10 +28,42 @@ pub(crate) struct Settings {
     pub(crate) file_size: Option<u64>,
     pub(crate) fdpass_ratio: Option<f64>,
     pub(crate) requests_per_conn: Option<u64>,
+    /// Connections that had a burst under way at a time, if not all.
+    pub(crate) active: Option<u32>,
+    /// Requests per second of an open loop.
+    pub(crate) rate: Option<f64>,
+    /// Who else was on the server.
+    pub(crate) beside: Option<String>,
     pub(crate) rounds: u32,
     pub(crate) pin: Option<Pin>,
     pub(crate) workers: Option<u32>,
     pub(crate) floor_open: Option<FloorOpen>,
+}
+
+impl Settings {
+    /// What was measured, and under which conditions.
+    fn words(&self) -> (String, String) {
+        let mode = match self.mode {
+            Some(Job::Fdpass) => "fdpass",
+            Some(Job::Copy) => "copy",
+            Some(Job::Splice) => "splice",
+            None => "mixed",
+        };
+        let s = if self.conns == 1 { "" } else { "s" };
+        let mut words = vec![format!("{} connection{s}", self.conns)];
+        words.extend(self.rate.map(|rate| format!("{rate} requests/s, by the clock")));
+        words.extend(self.active.map(|active| format!("{active} at a time")));
+        words.extend((self.pipeline > 1).then(|| format!("pipeline {}", self.pipeline)));
+        words.extend((self.batch > 1).then(|| format!("batch {}", self.batch)));
+        words.extend(self.beside.as_ref().map(|neighbour| format!("beside {neighbour}")));
+        let size = self.file_size.map(|bytes| format!("files of {}", ByteSize(bytes)));
+        words.extend(size);
+        words.extend(self.pin.map(|pin| match (pin.client, pin.server) {
+            (client, server) if client == server => "client and server on one CPU".to_owned(),
+            (client, server) => format!("client on CPU {client}, server on {server}"),
+        }));
+        (format!("Latency of {mode}"), words.join(" · "))
+    }
 }
 
 /// How ours and the floor compare.
@@ -36,6 +71,63 @@ pub(crate) struct Settings {
 pub(crate) struct Ratio {
     pub(crate) p50: f64,
     pub(crate) server_cpu: f64,
+}
+
+/// What a run must have for a figure to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Nothing,
+    /// The floor, beside ours or alone.
+    Floor,
+    /// Ours and the floor.
+    Both,
+    /// An open loop.
+    Rate,
+}
+
+/// A number that an [`Assertion`] may name.
+struct Figure {
+    name: &'static str,
+    needs: Needs,
+    of: fn(&Report) -> Option<f64>,
+}
+
+const fn figure(name: &'static str, needs: Needs, of: fn(&Report) -> Option<f64>) -> Figure {
+    Figure { name, needs, of }
+}
+
+const FIGURES: [Figure; 17] = [
+    figure("p50_us", Needs::Nothing, |r| Some(r.ours.p50_us)),
+    figure("p99_us", Needs::Nothing, |r| Some(r.ours.p99_us)),
+    figure("p999_us", Needs::Nothing, |r| Some(r.ours.p999_us)),
+    figure("max_us", Needs::Nothing, |r| Some(r.ours.max_us)),
+    figure("requests_per_s", Needs::Nothing, |r| Some(r.ours.requests_per_s)),
+    figure("bytes_per_s", Needs::Nothing, |r| Some(r.ours.bytes_per_s)),
+    figure("server_cpu_us", Needs::Nothing, |r| Some(r.ours.server_cpu_us_per_request)),
+    figure("rss_bytes", Needs::Nothing, |r| Some(r.ours.rss_bytes as f64)),
+    figure("errors", Needs::Nothing, |r| Some(r.ours.errors as f64)),
+    figure("longest_wait_ratio", Needs::Nothing, |r| Some(r.ours.longest_wait_ratio)),
+    figure("least_served_share", Needs::Nothing, |r| Some(r.ours.least_served_share)),
+    figure("p50_ratio", Needs::Both, |r| r.ratio.as_ref().map(|ratio| ratio.p50)),
+    figure("server_cpu_ratio", Needs::Both, |r| r.ratio.as_ref().map(|ratio| ratio.server_cpu)),
+    figure("late_p99_us", Needs::Rate, |r| r.ours.open_loop.as_ref().map(|o| o.late_p99_us)),
+    figure("late_max_us", Needs::Rate, |r| r.ours.open_loop.as_ref().map(|o| o.late_max_us)),
+    figure("unreached", Needs::Rate, |r| r.ours.open_loop.as_ref().map(|o| o.unreached as f64)),
+    figure("floor_multiple", Needs::Floor, |r| r.floor_multiple),
+];
+
+/// An error for a demand on a figure that a run with these things will not have.
+pub(crate) fn check_names(demands: &[Assertion], given: &[Needs]) -> Result<()> {
+    let there: Vec<&str> =
+        FIGURES.iter().filter(|f| given.contains(&f.needs)).map(|f| f.name).collect();
+    let mut names = demands.iter().map(Assertion::name);
+    let Some(name) = names.find(|name| !there.contains(name)) else { return Ok(()) };
+    match FIGURES.iter().find(|figure| figure.name == name).map(|figure| figure.needs) {
+        Some(Needs::Both) => bail!("--assert {name}: add --floor, it compares with that"),
+        Some(Needs::Rate) => bail!("--assert {name}: add --rate"),
+        Some(Needs::Floor) => bail!("--assert {name}: add --floor or --floor-only"),
+        _ => bail!("--assert: there is no figure '{name}' here: use {}", there.join(", ")),
+    }
 }
 
 /// All that a run says.
@@ -74,7 +166,7 @@ impl Report {
             ours: of(0).unwrap_or_else(|| Summary::of(&[])),
             ratio: floor.is_some().then(|| Ratio {
                 p50: round3(outcome.ratio(0, 1, |r| r.percentile_us(0.5))),
-                server_cpu: round3(outcome.ratio(0, 1, crate::record::Round::cpu_us)),
+                server_cpu: round3(outcome.ratio(0, 1, Round::cpu_us)),
             }),
             open_close_us: (!outcome.open_close_us.is_empty()).then(|| round3(open_close)),
             floor_multiple: outcome
@@ -89,42 +181,46 @@ impl Report {
         }
     }
 
-    /// The names that [`Assertion`]s may use.
-    pub(crate) fn figures(&self) -> Vec<(&'static str, f64)> {
-        let ours = &self.ours;
-        let mut figures = vec![
-            ("p50_us", ours.p50_us),
-            ("p99_us", ours.p99_us),
-            ("p999_us", ours.p999_us),
-            ("max_us", ours.max_us),
-            ("requests_per_s", ours.requests_per_s),
-            ("bytes_per_s", ours.bytes_per_s),
-            ("server_cpu_us", ours.server_cpu_us_per_request),
-            ("rss_bytes", ours.rss_bytes as f64),
-            ("errors", ours.errors as f64),
-            ("longest_wait_ratio", ours.longest_wait_ratio),
-            ("least_served_share", ours.least_served_share),
-        ];
-        if let Some(ratio) = &self.ratio {
-            figures.push(("p50_ratio", ratio.p50));
-            figures.push(("server_cpu_ratio", ratio.server_cpu));
-        }
-        figures.extend(self.floor_multiple.map(|multiple| ("floor_multiple", multiple)));
-        figures
-    }
-
     /// Whether all demands are met; a line on stderr for each that is not.
     pub(crate) fn check(&self, demands: &[Assertion]) -> Result<bool> {
-        let figures = self.figures();
         let mut met = true;
         for demand in demands {
-            let miss = demand.miss(&figures).map_err(anyhow::Error::msg)?;
-            if let Some(value) = miss {
+            let figure = FIGURES.iter().find(|figure| figure.name == demand.name());
+            let value = figure.and_then(|figure| (figure.of)(self));
+            let value = value.with_context(|| format!("{demand}: the figure was not measured"))?;
+            if demand.misses(value) {
                 eprintln!("missed: {demand}, measured {value}");
                 met = false;
             }
         }
         Ok(met)
+    }
+
+    /// One side of it, for a file of many such.
+    pub(crate) fn line(&self, server: &'static str, rounds: &[Round]) -> impl Serialize + '_ {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            server: &'static str,
+            #[serde(flatten)]
+            summary: Summary,
+            others: f64,
+            settings: &'a Settings,
+        }
+        let summary = Summary::of(rounds);
+        Line { server, summary, others: self.others, settings: &self.settings }
+    }
+
+    /// Latencies of all rounds as a picture.
+    pub(crate) fn picture(&self, outcome: &Outcome) -> Result<String> {
+        let mut all = Vec::new();
+        for rounds in &outcome.sides {
+            let mut latency = Latency::new()?;
+            rounds.iter().try_for_each(|round| latency.add(&round.tally.latency))?;
+            all.push(latency);
+        }
+        let curves = self.names.iter().zip(&all).map(|(name, latency)| Curve { name, latency });
+        let (title, subtitle) = self.settings.words();
+        Ok(svg::plot(&title, &subtitle, &curves.collect::<Vec<_>>()))
     }
 
     /// As a table.
@@ -183,6 +279,18 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
     ];
     if s.bytes_per_s > 0.0 {
         rows.insert(5, ("MiB/s", format!("{:.0}", s.bytes_per_s / 1_048_576.0)));
+    }
+    if let Some(ways) = &s.ways {
+        rows.push(("fdpass p50 us", format!("{:.2}", ways.fdpass.p50_us)));
+        rows.push(("fdpass p99 us", format!("{:.2}", ways.fdpass.p99_us)));
+        rows.push(("copy p50 us", format!("{:.2}", ways.copy.p50_us)));
+        rows.push(("copy p99 us", format!("{:.2}", ways.copy.p99_us)));
+    }
+    if let Some(open) = &s.open_loop {
+        rows.push(("asked requests/s", format!("{:.0}", open.due_per_s)));
+        rows.push(("not answered in time", open.unreached.to_string()));
+        rows.push(("generator late p99 us", format!("{:.1}", open.late_p99_us)));
+        rows.push(("generator late max us", format!("{:.0}", open.late_max_us)));
     }
     if s.least_served_share < 1.0 {
         rows.push(("longest wait us", format!("{:.0}", s.longest_wait_us)));

@@ -1,24 +1,31 @@
 //! One measurement from the command line: tree, servers, plans, turns, report.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 
 use crate::cli::{FloorOpen, LoadArgs, RunArgs, RunMode, TargetArgs};
+use crate::lines::Lines;
 use crate::load::Load;
+use crate::neighbour::Neighbour;
 use crate::placement::Placement;
 use crate::plan::{Dialect, Form, Mix, Plan};
-use crate::report::{self, Report, Settings};
+use crate::report::{self, Needs, Report, Settings};
 use crate::servers::{Server, find_daemon};
 use crate::stop::Stop;
 use crate::tree::{Shape, Tree};
 use crate::turns::{self, Rules, Side};
 use crate::wire::Job;
 
+/// Size of an object that does not fit into a socket.
+const LARGE: u64 = 1 << 30;
+
 /// Measures and prints; whether there was no error and no missed demand.
 pub(crate) fn run(args: &RunArgs) -> Result<bool> {
+    report::check_names(&args.assert, &given(args))?;
+    let mut lines = args.report.as_deref().map(Lines::open).transpose()?;
     let stop = Stop::install(args.time_limit)?;
     objmapper_os::limits::raise_nofile()?;
-    let place = Placement(args.target.pin);
+    let place = Placement::of(args.target.pin)?;
     place.become_client()?;
     let (ours, tree) = target(args, place)?;
     let with_floor = args.against.floor || args.against.floor_only;
@@ -27,11 +34,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool> {
     let plan = Plan::new(Dialect::Objm, form, &tree)?;
     let held = args.against.floor_open == FloorOpen::Held;
     let floor_plan = Plan::new(Dialect::Floor { held }, form, &tree)?;
-    let ours = ours.iter().map(|server| Side { name: "objmapperd", server, plan: &plan });
-    let floor = floor.iter().map(|server| Side { name: "floor", server, plan: &floor_plan });
+    let (load, beside) = (load(&args.load, args.rounds), args.load.beside);
+    descriptors_suffice(load.conns + beside.map_or(0, Neighbour::connections))?;
+    let ours =
+        ours.iter().map(|server| Side { name: "objmapperd", server, plan: &plan, load, beside });
+    let beside = beside.filter(|neighbour| neighbour.suits_floor());
+    let floor =
+        floor.iter().map(|server| Side { name: "floor", server, plan: &floor_plan, load, beside });
     let sides: Vec<_> = ours.chain(floor).collect();
-    let rules =
-        Rules { load: load(&args.load, args.rounds), rounds: args.rounds, place, stop: &stop };
+    let rules = Rules { rounds: args.rounds, place, stop: &stop };
     let asked = sides.first().map(|side| side.server).filter(|_| args.stats);
     let before = asked.map(Server::stats).transpose()?;
     let outcome = turns::take(&sides, rules)?;
@@ -39,6 +50,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool> {
     let names = sides.iter().map(|side| side.name).collect();
     let mut report = Report::new(&outcome, names, settings(args, form, &tree));
     report.stats = before.zip(after).map(|(before, after)| after.since(&before));
+    if let Some(lines) = &mut lines {
+        for (rounds, side) in outcome.sides.iter().zip(&sides) {
+            lines.add("run", &report.line(side.name, rounds))?;
+        }
+    }
+    if let Some(path) = &args.svg {
+        let text = report.picture(&outcome)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if args.json {
         report::print_json(&report)?;
     } else {
@@ -46,6 +66,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool> {
     }
     let met = report.check(&args.assert)?;
     Ok(met && report.ours.errors == 0 && report.floor.is_none_or(|floor| floor.errors == 0))
+}
+
+/// What the figures of this run can be made of.
+fn given(args: &RunArgs) -> Vec<Needs> {
+    let mut given = vec![Needs::Nothing];
+    given.extend(args.against.floor.then_some(Needs::Both));
+    given.extend(args.load.rate.map(|_| Needs::Rate));
+    given.extend((args.against.floor || args.against.floor_only).then_some(Needs::Floor));
+    given
 }
 
 /// The daemon, started or found (or none, if only the floor is measured), and the files to ask it for.
@@ -69,6 +98,8 @@ fn target(args: &RunArgs, place: Placement) -> Result<(Option<Server>, Tree)> {
             sparse: args.files.sparse,
         })?,
     };
+    let large = root.is_none() && args.load.beside.is_some_and(Neighbour::needs_large);
+    let tree = if large { tree.with_spare(LARGE)? } else { tree };
     if args.against.floor_only {
         return Ok((None, tree));
     }
@@ -77,6 +108,19 @@ fn target(args: &RunArgs, place: Placement) -> Result<(Option<Server>, Tree)> {
     let root = tree.root().context("the tree has no root")?;
     let server = Server::daemon(&program, root, &arguments, place)?;
     Ok((Some(server), tree))
+}
+
+/// An error if this process, and a server that it starts, cannot have so many connections. Beside
+/// them it needs descriptors that have come and a few of its own.
+pub(crate) fn descriptors_suffice(connections: usize) -> Result<()> {
+    let (soft, _) = objmapper_os::limits::nofile()?;
+    let needed = connections as u64 + 512;
+    ensure!(
+        needed <= soft,
+        "{connections} connections take {needed} descriptors, and RLIMIT_NOFILE is {soft}: raise it \
+         (ulimit -Hn {needed}, LimitNOFILE=)"
+    );
+    Ok(())
 }
 
 /// What a daemon is told beyond its tree and socket. The machine's own configuration file is not
@@ -113,6 +157,8 @@ fn load(args: &LoadArgs, rounds: u32) -> Load {
     Load {
         conns: args.conns as usize,
         threads: args.threads as usize,
+        active: args.active.map_or(usize::MAX, |n| n as usize).min(args.conns as usize),
+        rate: args.rate,
         warmup: args.warmup,
         time: args.duration / rounds,
         requests: args.requests.map(|all| all.div_ceil(rounds.into())),
@@ -136,6 +182,9 @@ fn settings(args: &RunArgs, form: Form, tree: &Tree) -> Settings {
         file_size: own_tree.then(|| args.files.file_size.as_u64()),
         fdpass_ratio,
         requests_per_conn: args.load.requests_per_conn,
+        active: args.load.active,
+        rate: args.load.rate,
+        beside: args.load.beside.map(|neighbour| neighbour.to_string()),
         rounds: args.rounds,
         pin: args.target.pin,
         workers: args.target.workers,

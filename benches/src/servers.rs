@@ -128,6 +128,21 @@ impl Server {
         Ok(Stats(text.lines().filter_map(pair).collect()))
     }
 
+    /// Connections that the daemon has, the one that asks included; `None` if it does not tell.
+    pub(crate) fn connections(&self) -> Result<Option<f64>> {
+        Ok(self.stats()?.get("connections.open"))
+    }
+
+    /// Waits, but not for ever, until the daemon has no more connections than so many: it may take
+    /// a while to notice that thousands have left, and others may have come.
+    pub(crate) fn wait_for_departures(&self, before: Option<f64>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.connections()? > before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Up to `limit` files that the daemon lists, from `/` downwards.
     pub(crate) fn list(&self, limit: usize) -> Result<Vec<Object>> {
         let mut control = Control::open(&self.socket)?;

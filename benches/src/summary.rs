@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::record::{Round, median};
+use crate::record::{Latency, Round, Ways, median};
 
 /// What a run found about one server.
 ///
@@ -30,8 +30,39 @@ pub(crate) struct Summary {
     pub(crate) longest_wait_ratio: f64,
     /// What the least served connection got, as a share of the mean.
     pub(crate) least_served_share: f64,
+    /// Of a mixed load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ways: Option<WaysSummary>,
+    /// Of an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open_loop: Option<OpenLoop>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_error: Option<String>,
+}
+
+/// Latencies of a mixed load, by what was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WaysSummary {
+    pub(crate) fdpass: WaySummary,
+    pub(crate) copy: WaySummary,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WaySummary {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+}
+
+/// What an open loop asked for, and how well it could.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct OpenLoop {
+    /// Requests that were due, per second.
+    pub(crate) due_per_s: f64,
+    /// Requests of all rounds that were due and not answered at the end.
+    pub(crate) unreached: u64,
+    /// How late the generator was by itself, of all rounds the worst.
+    pub(crate) late_p99_us: f64,
+    pub(crate) late_max_us: f64,
 }
 
 impl Summary {
@@ -56,9 +87,37 @@ impl Summary {
             least_served_share: round3(
                 rounds.iter().map(Round::least_served_share).fold(1.0, f64::min),
             ),
+            ways: ways(rounds),
+            open_loop: open_loop(rounds),
             first_error: counts.clone().find_map(|counts| counts.first_error.clone()),
         }
     }
+}
+
+fn ways(rounds: &[Round]) -> Option<WaysSummary> {
+    let all: Vec<_> = rounds.iter().filter_map(|round| round.tally.ways.as_ref()).collect();
+    let way = |of: fn(&Ways) -> &Latency| {
+        let us = |q| round3(median(all.iter().map(|ways| of(ways).percentile_us(q))));
+        WaySummary { p50_us: us(0.5), p99_us: us(0.99) }
+    };
+    let summary = || WaysSummary { fdpass: way(|w| &w.fdpass), copy: way(|w| &w.copy) };
+    (!all.is_empty()).then(summary)
+}
+
+fn open_loop(rounds: &[Round]) -> Option<OpenLoop> {
+    let all: Vec<_> = rounds
+        .iter()
+        .filter_map(|round| Some((round.tally.pacing.as_ref()?, round.elapsed.as_secs_f64())))
+        .collect();
+    let late =
+        |q| round3(all.iter().map(|(pacing, _)| pacing.late.percentile_us(q)).fold(0.0, f64::max));
+    let summary = || OpenLoop {
+        due_per_s: round3(median(all.iter().map(|(p, s)| p.due as f64 / s.max(1e-9)))),
+        unreached: all.iter().map(|(pacing, _)| pacing.unreached).sum(),
+        late_p99_us: late(0.99),
+        late_max_us: late(1.0),
+    };
+    (!all.is_empty()).then(summary)
 }
 
 /// Three digits behind the point: more are noise.

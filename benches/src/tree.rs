@@ -30,6 +30,8 @@ pub(crate) struct Object {
 pub(crate) struct Tree {
     root: Option<PathBuf>,
     pub(crate) objects: Vec<Object>,
+    /// A large file that is not among them: for neighbours of what is measured.
+    spare: Option<Object>,
     /// Removes the files when dropped, if they are ours.
     temporary: Option<TempDir>,
 }
@@ -54,7 +56,8 @@ impl Tree {
     /// Writes files of several sizes; [`Tree::part`] tells them apart.
     pub(crate) fn of_shapes(shapes: &[Shape]) -> Result<Self> {
         let dir = TempDir::with_prefix("objmapper-bench-").context("cannot make a directory")?;
-        let mut tree = Self { root: Some(dir.path().to_owned()), objects: vec![], temporary: None };
+        let root = Some(dir.path().to_owned());
+        let mut tree = Self { root, objects: vec![], spare: None, temporary: None };
         for shape in shapes {
             tree.write(dir.path(), *shape)?;
         }
@@ -82,10 +85,25 @@ impl Tree {
         Ok(())
     }
 
+    /// Adds a file of holes that nobody is asked for by a plan; to a tree of our own only.
+    pub(crate) fn with_spare(mut self, size: u64) -> Result<Self> {
+        let dir = self.temporary.as_ref().context("files are written to trees of our own only")?;
+        let name = Path::new("spare");
+        let path = dir.path().join(name);
+        write(&path, 0, Shape { files: 1, size, depth: 0, sparse: true })?;
+        self.spare = Some(Object::new(name, &path)?);
+        Ok(self)
+    }
+
+    /// The spare file, or else the largest of the others.
+    pub(crate) fn large(&self) -> Option<&Object> {
+        self.spare.as_ref().or_else(|| self.objects.iter().max_by_key(|object| object.size))
+    }
+
     /// Some of its files, by number; valid as long as the whole tree.
     pub(crate) fn part(&self, numbers: std::ops::Range<usize>) -> Self {
         let objects = self.objects.get(numbers).unwrap_or_default().to_vec();
-        Self { root: self.root.clone(), objects, temporary: None }
+        Self { root: self.root.clone(), objects, spare: self.spare.clone(), temporary: None }
     }
 
     /// Takes up to `limit` regular files of a tree that exists.
@@ -109,12 +127,12 @@ impl Tree {
         if objects.is_empty() {
             bail!("{}: no regular file in it", root.display());
         }
-        Ok(Self { root: Some(root.to_owned()), objects, temporary: None })
+        Ok(Self { root: Some(root.to_owned()), objects, spare: None, temporary: None })
     }
 
     /// Files that a daemon listed; nobody here can see them.
     pub(crate) fn remote(objects: Vec<Object>) -> Self {
-        Self { root: None, objects, temporary: None }
+        Self { root: None, objects, spare: None, temporary: None }
     }
 
     /// The directory, if it is known.

@@ -14,9 +14,11 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::company::Company;
 use crate::load::{self, Load};
+use crate::neighbour::Neighbour;
 use crate::placement::Placement;
-use crate::plan::Plan;
+use crate::plan::{Dialect, Plan};
 use crate::procfs::{self, Busy};
 use crate::record::{Round, median};
 use crate::servers::Server;
@@ -30,13 +32,15 @@ pub(crate) struct Side<'a> {
     pub(crate) name: &'static str,
     pub(crate) server: &'a Server,
     pub(crate) plan: &'a Plan<'a>,
+    /// Of each round.
+    pub(crate) load: Load,
+    /// Who else is on the server meanwhile.
+    pub(crate) beside: Option<Neighbour>,
 }
 
 /// How the turns are taken.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
-    /// Of each round.
-    pub(crate) load: Load,
     pub(crate) rounds: u32,
     pub(crate) place: Placement,
     pub(crate) stop: &'a Stop,
@@ -61,6 +65,9 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
         others: 0.0,
     };
     let file = sides.first().and_then(|side| side.plan.tree.path(side.plan.object(0)));
+    // Until the end: so that a neighbour's presence is all that differs.
+    let compared = sides.iter().any(|side| side.beside.is_some());
+    let _nobody = compared.then(|| Company::nobody(rules.place)).transpose()?;
     let noise = Noise::begin(rules.place, sides)?;
     for number in 0..rules.rounds {
         if let Some(path) = &file {
@@ -73,8 +80,7 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
         for which in order {
             let Some(side) = sides.get(which) else { continue };
             progress(&format!("round {} of {}: {}", number + 1, rules.rounds, side.name));
-            let round = load::round(side.server, side.plan, rules.load, rules.stop)
-                .with_context(|| side.name.to_owned())?;
+            let round = one(side, rules).with_context(|| side.name.to_owned())?;
             rules.stop.check()?; // a round that was cut short does not count
             if let Some(rounds) = outcome.sides.get_mut(which) {
                 rounds.push(round);
@@ -84,6 +90,22 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
     progress("");
     outcome.others = noise.end(sides)?;
     Ok(outcome)
+}
+
+fn one(side: &Side<'_>, rules: Rules<'_>) -> Result<Round> {
+    let Some(neighbour) = side.beside else {
+        return load::round(side.server, side.plan, side.load, rules.stop);
+    };
+    let ours = side.plan.dialect == Dialect::Objm;
+    let before = if ours { side.server.connections()? } else { None };
+    let company = Company::join(neighbour, side.server, side.plan, rules.place)
+        .with_context(|| format!("the neighbour ({neighbour})"))?;
+    let mut round = load::round(side.server, side.plan, side.load, rules.stop)?;
+    round.neighbour = Some(company.leave()?);
+    if ours {
+        side.server.wait_for_departures(before)?;
+    }
+    Ok(round)
 }
 
 impl Outcome {

@@ -156,8 +156,14 @@ fn a_missed_demand_is_told_and_fails() {
 #[test]
 fn mistakes_are_told_in_words() {
     let room = TempDir::new().unwrap();
-    let cases: [(&[&str], &str); 4] = [
-        (&["--floor-only", "--assert", "speed>1"], "there is no figure 'speed'"),
+    // What is wrong with the words is told before anything is started.
+    let nobody = ["--daemon", "/nonexistent/objmapperd"];
+    let cases: [(&[&str], &str); 8] = [
+        (&[nobody[0], nobody[1], "--assert", "speed>1"], "there is no figure 'speed'"),
+        (&[nobody[0], nobody[1], "--assert", "p50_ratio<2"], "add --floor"),
+        (&[nobody[0], nobody[1], "--assert", "unreached==0"], "add --rate"),
+        (&[nobody[0], nobody[1], "--pin", "1000"], "CPU 1000 cannot be used: choose from"),
+        (&["--floor-only", "--report", "/nonexistent/report"], "cannot write to /nonexistent"),
         (&["--floor-only", "--pipeline", "1024", "--batch", "4096"], "lower --pipeline"),
         (&["--daemon", "/nonexistent/objmapperd"], "cannot start /nonexistent/objmapperd"),
         (&["--socket", "/nonexistent/socket"], "connect"),

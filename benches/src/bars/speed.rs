@@ -1,20 +1,21 @@
-//! The measurements behind the bars, one function for each group that shares servers and turns.
+//! Against the floor: what one request costs, and whether many connections are served alike.
 
 use anyhow::Result;
 
-use super::{Bar, Bench, Demand, summaries};
+use super::shared::{
+    EACH, GIB, HELD, KIB, MIB, both, cpu_bar, middle, p50, plans, shape, single, two,
+};
+use super::{Bar, Bench, Demand, Measurement};
 use crate::placement::Placement;
-use crate::plan::{Dialect, Form, Mix, Plan};
-use crate::record::{Round, median};
+use crate::plan::{Dialect, Form, Plan};
+use crate::record::Round;
 use crate::servers::{Server, Stats};
 use crate::tree::{Shape, Tree};
-use crate::turns::{Outcome, Side};
+use crate::turns::Outcome;
 use crate::wire::Job;
 
-type Group = fn(&Bench<'_>) -> Result<Vec<Bar>>;
-
 /// All of them, in the order of the table.
-pub(super) const ALL: [(&str, Group); 8] = [
+pub(super) const ALL: &[(&str, Measurement)] = &[
     ("ping-pong", ping_pong),
     ("pipeline 16", pipeline),
     ("batch 64", batch),
@@ -24,25 +25,6 @@ pub(super) const ALL: [(&str, Group); 8] = [
     ("100 connections on one CPU", hundred_on_one_cpu),
     ("100 connections on all CPUs", hundred_on_all_cpus),
 ];
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
-
-const EACH: Dialect = Dialect::Floor { held: false };
-const HELD: Dialect = Dialect::Floor { held: true };
-
-fn shape(files: u32, size: u64) -> Shape {
-    Shape { files, size, depth: 0, sparse: false }
-}
-
-fn single(job: Job) -> Form {
-    Form { mix: Mix::Only(job), pipeline: 1, batch: 1 }
-}
-
-fn p50(round: &Round) -> f64 {
-    round.percentile_us(0.5)
-}
 
 /// One connection, one request at a time, all on one CPU.
 fn ping_pong(bench: &Bench<'_>) -> Result<Vec<Bar>> {
@@ -102,11 +84,8 @@ fn constant(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let plan = |tree| Plan::new(Dialect::Objm, single(Job::Fdpass), tree);
     let [small, large] = &parts;
     let (small, large) = (plan(small)?, plan(large)?);
-    let sides = [
-        Side { name: "1 GiB", server: &ours, plan: &large },
-        Side { name: "1 KiB", server: &ours, plan: &small },
-    ];
-    let outcome = bench.take(&sides, 1, bench.pinned)?;
+    let sides = [bench.side("1 GiB", &ours, &large), bench.side("1 KiB", &ours, &small)];
+    let outcome = bench.take(&sides, bench.pinned)?;
     let [large, small] = two(&outcome)?;
     Ok(vec![
         Bar::new(
@@ -125,11 +104,11 @@ fn copy_small(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let form = single(Job::Copy);
     let [plan, each, held] = plans([(Dialect::Objm, form), (EACH, form), (HELD, form)], &tree)?;
     let sides = [
-        Side { name: "copy 4 KiB", server: &ours, plan: &plan },
-        Side { name: "floor, opening each", server: &floor, plan: &each },
-        Side { name: "floor, file held open", server: &floor, plan: &held },
+        bench.side("copy 4 KiB", &ours, &plan),
+        bench.side("floor, opening each", &floor, &each),
+        bench.side("floor, file held open", &floor, &held),
     ];
-    let outcome = bench.take(&sides, 1, bench.pinned)?;
+    let outcome = bench.take(&sides, bench.pinned)?;
     Ok(vec![
         cpu_bar("copy 4 KiB: server CPU / open+pread+send", 1.5, &outcome, 0, 1)?,
         cpu_bar("copy 4 KiB: server CPU / pread+send", 1.5, &outcome, 0, 2)?
@@ -145,12 +124,12 @@ fn bodies_large(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let asked = [(Dialect::Objm, copy), (Dialect::Objm, splice), (EACH, splice), (HELD, splice)];
     let [copy, splice, each, held] = plans(asked, &tree)?;
     let sides = [
-        Side { name: "copy 1 MiB", server: &ours, plan: &copy },
-        Side { name: "splice 1 MiB", server: &ours, plan: &splice },
-        Side { name: "floor, opening each", server: &floor, plan: &each },
-        Side { name: "floor, file held open", server: &floor, plan: &held },
+        bench.side("copy 1 MiB", &ours, &copy),
+        bench.side("splice 1 MiB", &ours, &splice),
+        bench.side("floor, opening each", &floor, &each),
+        bench.side("floor, file held open", &floor, &held),
     ];
-    let outcome = bench.take(&sides, 1, bench.pinned)?;
+    let outcome = bench.take(&sides, bench.pinned)?;
     Ok(vec![
         cpu_bar("copy 1 MiB: server CPU / open+sendfile", 1.25, &outcome, 0, 2)?,
         cpu_bar("copy 1 MiB: server CPU / sendfile", 1.25, &outcome, 0, 3)?
@@ -169,7 +148,7 @@ fn hundred_on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 
 /// The same where clients and workers compete for all CPUs, and the kernel has a say as well.
 fn hundred_on_all_cpus(bench: &Bench<'_>) -> Result<Vec<Bar>> {
-    hundred(bench, "100 connections, 2 workers, all CPUs", Placement(None))
+    hundred(bench, "100 connections, 2 workers, all CPUs", Placement::anywhere())
 }
 
 fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
@@ -179,10 +158,10 @@ fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> 
     let form = single(Job::Fdpass);
     let [plan, floor_plan] = plans([(Dialect::Objm, form), (EACH, form)], &tree)?;
     let sides = [
-        Side { name: "100 connections", server: &ours, plan: &plan },
-        Side { name: "100 connections, floor", server: &floor, plan: &floor_plan },
+        bench.side_of(100, "100 connections", &ours, &plan),
+        bench.side_of(100, "100 connections, floor", &floor, &floor_plan),
     ];
-    let outcome = bench.take(&sides, 100, place)?;
+    let outcome = bench.take(&sides, place)?;
     let [a, b] = two(&outcome)?;
     Ok(vec![
         Bar::new(
@@ -210,18 +189,6 @@ fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> 
     ])
 }
 
-// ---- what the groups share ----
-
-/// What the first side's median round says; the bars themselves judge the worst.
-fn middle(outcome: &Outcome, figure: fn(&Round) -> f64) -> f64 {
-    median(outcome.sides.first().into_iter().flatten().map(figure))
-}
-
-/// A daemon and a floor for the tree, on the one CPU.
-fn both(bench: &Bench<'_>, tree: &Tree) -> Result<(Server, Server)> {
-    Ok((bench.daemon(tree, None, bench.pinned)?, bench.floor(tree, bench.pinned)?))
-}
-
 fn fdpass(
     bench: &Bench<'_>,
     tree: &Tree,
@@ -229,36 +196,8 @@ fn fdpass(
     form: Form,
 ) -> Result<Outcome> {
     let [plan, floor_plan] = plans([(Dialect::Objm, form), (EACH, form)], tree)?;
-    let sides = [
-        Side { name: "objmapperd", server: ours, plan: &plan },
-        Side { name: "floor", server: floor, plan: &floor_plan },
-    ];
-    bench.take(&sides, 1, bench.pinned)
-}
-
-fn plans<const N: usize>(asked: [(Dialect, Form); N], tree: &Tree) -> Result<[Plan<'_>; N]> {
-    let plans = asked.map(|(dialect, form)| Plan::new(dialect, form, tree));
-    let plans = plans.into_iter().collect::<Result<Vec<_>>>()?;
-    plans.try_into().map_err(|_| anyhow::anyhow!("a plan is missing"))
-}
-
-fn two(outcome: &Outcome) -> Result<[crate::summary::Summary; 2]> {
-    summaries(outcome)?.try_into().map_err(|_| anyhow::anyhow!("two sides are expected"))
-}
-
-fn cpu_bar(name: &str, most: f64, outcome: &Outcome, a: usize, b: usize) -> Result<Bar> {
-    let all = summaries(outcome)?;
-    let us = |side: usize| all.get(side).map_or(f64::NAN, |s| s.server_cpu_us_per_request);
-    let ratio = outcome.ratio(a, b, Round::cpu_us);
-    let bar = Bar::new(name, Demand::AtMost(most), Some(ratio));
-    Ok(bar.note(format!("{:.2} us against {:.2}", us(a), us(b))))
-}
-
-impl Bar {
-    fn note_more(mut self, text: &str) -> Self {
-        self.note = format!("{}; {text}", self.note);
-        self
-    }
+    let sides = [bench.side("objmapperd", ours, &plan), bench.side("floor", floor, &floor_plan)];
+    bench.take(&sides, bench.pinned)
 }
 
 /// Time in turns, as a share of the time between two waits for events.
