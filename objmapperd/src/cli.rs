@@ -95,6 +95,11 @@ struct Flags {
     #[arg(help_heading = "How it works")]
     helpers: Option<OsString>,
 
+    /// How long a worker that served a moment ago looks for more before it sleeps [default: 30us]
+    #[arg(long, value_name = "TIME", env = "OBJMAPPERD_SPIN", hide_env = true)]
+    #[arg(help_heading = "How it works")]
+    spin: Option<OsString>,
+
     /// Bytes that a worker sends in place at most [default: 64KiB]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_INLINE_LIMIT", hide_env = true)]
     #[arg(help_heading = "How it works")]
@@ -201,6 +206,7 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.limits.connections, "max_connections", flags.max_connections);
     put(&mut raw.pool.workers, "pool_size", flags.pool_size);
     put(&mut raw.pool.helpers, "helpers", flags.helpers);
+    put(&mut raw.pool.spin, "spin", flags.spin);
     put(&mut raw.delivery.inline_limit, "inline_limit", flags.inline_limit);
     put(&mut raw.delivery.auto_limit, "auto_limit", flags.auto_limit);
     put(&mut raw.drain_deadline, "drain_deadline", flags.drain_deadline);

@@ -127,6 +127,9 @@ pub struct Pool {
     pub workers: usize,
     /// Threads for what has to wait for a disk.
     pub helpers: usize,
+    /// How long a worker looks for more before it sleeps, if the last request came no longer
+    /// ago than that. Zero: it sleeps at once.
+    pub spin: Duration,
 }
 
 /// The sizes at which the form of a delivery turns, in bytes.

@@ -59,6 +59,8 @@ counters! {
         parks: "pool.parks",
         /// Times that a worker had nothing to do.
         sleeps: "pool.sleeps",
+        /// Times that a worker looked for more for a moment before it slept.
+        spins: "pool.spins",
         /// Turns that were timed.
         timed_turns: "sched.wait_count",
         /// From readiness to service, in timed turns.

@@ -30,6 +30,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_deque::{Injector, Worker as Deque};
 use objmapper_os as os;
@@ -47,6 +48,8 @@ struct Shared<C> {
     injector: Injector<Arc<Task<C>>>,
     remotes: Box<[Remote<C>]>,
     sleepers: Sleepers,
+    /// Somebody looks for work without sleeping: one is enough.
+    spinning: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -106,9 +109,11 @@ pub enum StartError {
 
 impl<C: AsFd + Send + 'static> Pool<C> {
     /// Starts `workers` workers, each with what `serve` makes for it and counting
-    /// into what it is given.
+    /// into what it is given. One that served no longer than `spin` ago looks for more
+    /// for as long before it sleeps, if no other does.
     pub fn start<S: Serve<Connection = C>>(
         workers: usize,
+        spin: Duration,
         mut serve: impl FnMut(usize) -> (S, Arc<WorkerCounters>),
     ) -> Result<Self, StartError> {
         let deques: Vec<_> = (0..workers.max(1))
@@ -120,12 +125,13 @@ impl<C: AsFd + Send + 'static> Pool<C> {
             injector: Injector::new(),
             remotes,
             sleepers: Sleepers::new(deques.len()),
+            spinning: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
         let mut pool = Self { shared: shared.clone(), threads: Vec::new(), next: 0 };
         for (number, deque) in deques.into_iter().enumerate() {
             let (serve, counters) = serve(number);
-            let worker = Worker::new(number, shared.clone(), deque, serve, counters);
+            let worker = Worker::new(number, shared.clone(), deque, spin, serve, counters);
             let name = format!("worker-{number}");
             pool.threads.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
         }

@@ -191,6 +191,12 @@ fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// On one CPU nobody could give it work meanwhile.
+fn spin(settings: &Settings) -> Duration {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if cpus > 1 { settings.pool.spin } else { Duration::ZERO }
+}
+
 fn workers(settings: &Settings) -> usize {
     match settings.pool.workers {
         0 => std::thread::available_parallelism().map_or(1, Into::into),
@@ -239,8 +245,9 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
         let service = Service { house: house.clone(), patience, counters: house.metrics.answers() };
         Attendant::new(service, ways.clone())
     };
-    let pool =
-        Pool::start(workers(settings), |_| (attendant(Patience::Never), house.metrics.worker()))?;
+    let pool = Pool::start(workers(settings), spin(settings), |_| {
+        (attendant(Patience::Never), house.metrics.worker())
+    })?;
     for number in 0..settings.pool.helpers.max(1) {
         threads.push(helpers.start(number, attendant(Patience::Block))?);
     }

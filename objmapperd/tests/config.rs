@@ -149,7 +149,7 @@ fn a_name_that_is_not_known_is_told_with_its_line() {
     let said = refused(Some(&file), &[], &[]);
     let expected = format!(
         "objmapperd: there is a mistake in the configuration:\n  \
-         {}:5: unknown key `workrs`, expected `workers` or `helpers`\n    workrs = 3\n",
+         {}:5: unknown key `workrs`, expected one of `workers`, `helpers`, `spin`\n    workrs = 3\n",
         file.display()
     );
     assert_eq!(said, expected);

@@ -6,8 +6,9 @@ mod support;
 
 use objmapper_client::Mode;
 use objmapper_proto::{Get, Range, Request};
-use support::daemon::{Daemon, counter};
+use support::daemon::{Daemon, Setup, counter};
 use support::peer::Peer;
+use support::{skip, until};
 
 /// A connection that ends while its peer has not taken a descriptor stays, to be asked; it
 /// must not be looked at for ever.
@@ -50,4 +51,37 @@ fn a_broken_connection_that_still_owes() {
 #[test]
 fn a_half_closed_connection_that_still_owes() {
     costs_nothing(|peer| peer.writer().shutdown_write().unwrap());
+}
+
+/// The states of the daemon's threads, as in proc_pid_stat(5): `S` sleeps, `R` runs.
+fn states(daemon: &Daemon) -> Vec<char> {
+    std::fs::read_dir(format!("/proc/{}/task", daemon.pid()))
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+        .filter_map(|stat| stat.rsplit(')').next()?.trim().chars().next())
+        .collect()
+}
+
+#[test]
+fn a_worker_that_looks_for_more_gives_up() {
+    if std::thread::available_parallelism().map_or(1, usize::from) == 1 {
+        return skip("nobody spins on one CPU");
+    }
+    let daemon = Setup::default().argument("--spin=2ms").start();
+    let mut client = daemon.client();
+    for _ in 0..100 {
+        client.ping().unwrap();
+    }
+    assert!(counter(&mut client, "pool.spins") > 0);
+    until("everybody sleeps", || states(&daemon).iter().all(|state| *state == 'S'));
+}
+
+#[test]
+fn without_spinning_nobody_looks_for_more() {
+    let daemon = Setup::default().argument("--spin=0s").start();
+    let mut client = daemon.client();
+    for _ in 0..100 {
+        client.ping().unwrap();
+    }
+    assert_eq!(counter(&mut client, "pool.spins"), 0);
 }

@@ -22,7 +22,7 @@ impl Settings {
             names.push("drain_deadline");
         }
         compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog);
-        compare!(names, Pool, "pool.", pool, new.pool, workers helpers);
+        compare!(names, Pool, "pool.", pool, new.pool, workers helpers spin);
         compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
         compare!(names, Limits, "limits.", limits, new.limits,
             connections descriptors_in_flight descriptors_per_uid descriptors_per_connection

@@ -99,7 +99,7 @@ section! {
 
 section! {
     /// `[pool]`
-    pub Pool: workers helpers
+    pub Pool: workers helpers spin
 }
 
 section! {

@@ -44,6 +44,9 @@ pub(super) struct Worker<S: Serve> {
     neighbours: Neighbours,
     timers: Timers<S::Connection>,
     timer: u64,
+    spin: Duration,
+    /// When there was something to do last. Only kept where it spins.
+    busy: Instant,
     serve: S,
     counters: Arc<WorkerCounters>,
     polls: u64,
@@ -56,6 +59,7 @@ impl<S: Serve> Worker<S> {
         number: usize,
         shared: Arc<Shared<S::Connection>>,
         deque: Deque<Arc<Task<S::Connection>>>,
+        spin: Duration,
         serve: S,
         counters: Arc<WorkerCounters>,
     ) -> Self {
@@ -67,6 +71,8 @@ impl<S: Serve> Worker<S> {
             deque,
             timers: Timers::new(),
             timer: 0,
+            spin,
+            busy: Instant::now(),
             serve,
             counters,
             polls: 0,
@@ -89,7 +95,7 @@ impl<S: Serve> Worker<S> {
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
                 self.help_neighbour();
-            } else if !self.help_neighbour() {
+            } else if !self.help_neighbour() && !self.spin() {
                 self.sleep();
             }
         }
@@ -167,6 +173,31 @@ impl<S: Serve> Worker<S> {
             || self.shared.stopping.load(Ordering::Acquire)
     }
 
+    /// Before sleeping: looks again and again for a moment, since a wake-up costs far more
+    /// than a request. Whether that found something.
+    fn spin(&mut self) -> bool {
+        if self.spin.is_zero() || self.busy.elapsed() > self.spin {
+            return false;
+        }
+        if self.shared.spinning.swap(true, Ordering::Acquire) {
+            return false;
+        }
+        self.counters.spins.add(1);
+        let end = Instant::now() + self.spin;
+        let found = loop {
+            self.wait(Some(Duration::ZERO));
+            if !self.events.is_empty() || self.has_work() {
+                break true;
+            }
+            if Instant::now() >= end {
+                break false;
+            }
+        };
+        self.shared.spinning.store(false, Ordering::Release);
+        self.queue_ready();
+        found
+    }
+
     fn sleep(&mut self) {
         self.shared.sleepers.lie_down(self.number);
         let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.longest_sleep() };
@@ -199,6 +230,9 @@ impl<S: Serve> Worker<S> {
             own.poll(&mut self.events, timeout);
         }
         self.polls += 1;
+        if !self.spin.is_zero() && !self.events.is_empty() {
+            self.busy = Instant::now();
+        }
         if self.polls.is_multiple_of(TIMED) && !self.events.is_empty() {
             self.timed = Some(clock::monotonic_ns());
         }
