@@ -6,9 +6,8 @@
 
 pub mod tree;
 
-use std::os::fd::OwnedFd;
-
 use objmapper_os::file::Identity;
+use objmapper_os::opened::Opened;
 use objmapper_proto::Kind;
 
 use crate::refusal::Miss;
@@ -20,13 +19,33 @@ pub enum Patience {
     Never,
     /// Wait.
     Block,
+    /// Wait for this mount, and for no other: what hangs there must not be taken for the
+    /// work of another.
+    For(MountId),
 }
+
+impl Patience {
+    /// What is left of it for that mount.
+    #[inline]
+    #[must_use]
+    pub fn at(self, mount: MountId) -> Self {
+        match self {
+            Self::For(own) if own == mount => Self::Block,
+            Self::For(_) => Self::Never,
+            other => other,
+        }
+    }
+}
+
+/// Which mount, for accounts: the same as long as its prefix is the same, also over a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MountId(pub(crate) u64);
 
 /// An object that was opened.
 #[derive(Debug)]
 pub struct Found {
     /// A new open file description, for reading.
-    pub file: OwnedFd,
+    pub file: Opened,
     /// What it looks like.
     pub identity: Identity,
 }
@@ -56,7 +75,8 @@ pub struct Names {
 /// A store of objects, named by paths: bytes without a leading `/`, decoded, with no
 /// empty, `.` or `..` segment; empty for the root itself.
 pub trait Backing: Send + Sync + std::fmt::Debug {
-    /// Opens the object of that name, for reading, as it is at this moment.
+    /// Opens the object of that name, for reading, as it is at this moment. `patience` is
+    /// [`Patience::Never`] or [`Patience::Block`] here and below.
     fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss>;
 
     /// What the object of that name looks like at this moment.

@@ -45,12 +45,13 @@ pub mod mount;
 pub mod store;
 
 pub use backing::tree::{ReadOnly, Tree};
-pub use backing::{Backing, Found, Patience};
+pub use backing::{Backing, Found, MountId, Patience};
 pub use caller::Caller;
 pub use delivery::{Body, Delivery, Fill, How};
 pub use index::Index;
 pub use mount::{Mount, Mounts};
 pub use object::Object;
+pub use objmapper_os::opened::{Closer, Opened};
 pub use objmapper_os::root::Links;
 pub use objmapper_proto::{Kind, Mode, Range, Reason, Status, Uri, UriBuf, Version};
 pub use plan::Limits;

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use foldhash::fast::FixedState;
 use objmapper_proto::{Uri, UriBuf};
+use std::hash::BuildHasher;
 use thiserror::Error;
 
-use crate::backing::Backing;
+use crate::backing::{Backing, MountId};
 use crate::rule::Rules;
 
 /// A prefix, what answers below it, and for whom.
@@ -19,12 +21,34 @@ pub struct Mount {
     prefix: UriBuf,
     backing: Arc<dyn Backing>,
     rules: Rules,
+    strict: bool,
+    id: MountId,
 }
 
 impl Mount {
     /// `backing` answers for `prefix` and what lies below.
     pub fn new(prefix: UriBuf, backing: Arc<dyn Backing>, rules: Rules) -> Self {
-        Self { prefix, backing, rules }
+        let id = MountId(FixedState::default().hash_one(prefix.as_uri().as_bytes()));
+        Self { prefix, backing, rules, strict: false, id }
+    }
+
+    /// Whether bytes are read before they are sent, each piece of one version, rather than
+    /// moved by the kernel while somebody may write to them.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Whether bytes are read before they are sent.
+    pub const fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// For accounts.
+    #[inline]
+    pub const fn id(&self) -> MountId {
+        self.id
     }
 
     /// The prefix.

@@ -11,14 +11,14 @@
 //! - only a name that was opened is remembered: a flood of misses adds nothing;
 //! - the index has the normal spelling of a name only; others are normalised first.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use objmapper_os::opened::Opened;
 use objmapper_proto::word::uri;
 use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limits};
 
-use crate::backing::{Name, Names, Patience};
+use crate::backing::{MountId, Name, Names, Patience};
 use crate::caller::Caller;
 use crate::delivery::{Body, Delivery, How};
 use crate::index::{Bounds, Counters, Index};
@@ -130,8 +130,10 @@ impl Store {
         want: &Want<'_>,
         patience: Patience,
     ) -> Result<Delivery, Miss> {
-        let found =
-            self.at(caller, want.uri, |mount, path| mount.backing().open(path, patience))?;
+        let (found, whose) = self.at(caller, want.uri, |mount, path| {
+            let found = mount.backing().open(path, patience.at(mount.id()))?;
+            Ok((found, (mount.id(), mount.is_strict())))
+        })?;
         let object = Object::of_file(&found.identity);
         if want.unless == Some(object.version) {
             let range = Range { offset: 0, length: 0 };
@@ -143,7 +145,7 @@ impl Store {
             .ok_or(Refusal::BadRange { offset: want.range.offset, size: object.size })?;
         let (form, reason) =
             plan(want.mode, range.length, want.room, want.descriptors, self.limits);
-        let body = |file: OwnedFd| Body::new(file, found.identity, range);
+        let body = |file: Opened| Body::new(file, found.identity, range, whose);
         let how = match form {
             Form::Stream => How::Stream(body(found.file)),
             Form::Inline => How::Inline(body(found.file)),
@@ -159,8 +161,15 @@ impl Store {
         name: &[u8],
         patience: Patience,
     ) -> Result<Object, Miss> {
-        self.at(caller, name, |mount, path| mount.backing().stat(path, patience))
+        self.at(caller, name, |mount, path| mount.backing().stat(path, patience.at(mount.id())))
             .map(|identity| Object::of_file(&identity))
+    }
+
+    /// Which mount answers for a name, if one does: whom to wait for.
+    pub fn mount_of(&self, name: &[u8]) -> Option<MountId> {
+        let mut scratch = Vec::new();
+        let normal = Uri::normalise(name, &mut scratch).ok()?;
+        self.mounts.load().route(normal).map(|(_, mount, _)| mount.id())
     }
 
     /// One page of the names one level below a prefix. May wait for a disk.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,7 +68,7 @@ fn read(store: &Store, caller: &mut Caller, uri: &str) -> Result<String, Refusal
         Ok(delivery) => {
             let How::Descriptor(fd) = delivery.how else { panic!("{:?}", delivery.how) };
             let mut text = String::new();
-            fs::File::from(fd).read_to_string(&mut text).unwrap();
+            fs::File::from(OwnedFd::from(fd)).read_to_string(&mut text).unwrap();
             assert_eq!(delivery.object.size, text.len() as u64);
             Ok(text)
         }

@@ -127,10 +127,7 @@ impl Attendant {
                 // The bodies have their turn too.
                 Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
                 Served::Tired => return Turn::Again,
-                Served::Cold => {
-                    c.waits_for = WaitsFor::Disk;
-                    return Turn::Leave;
-                }
+                Served::Cold => return Turn::Leave,
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return parting(c),
             }
@@ -294,6 +291,12 @@ impl Serve for Attendant {
     type Connection = Connection;
 
     fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+        if self.service.patience != Patience::Never {
+            self.service.patience = Patience::For(c.errand);
+            if c.fetch() {
+                return Turn::Leave;
+            }
+        }
         if c.link.outbox.is_empty() {
             if !c.leftover.is_empty()
                 && let Some(turn) = self.collect(c, hung_up)
@@ -321,7 +324,7 @@ impl Serve for Attendant {
 
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
-        if connection.waits_for == WaitsFor::Disk && self.service.patience == Patience::Never {
+        if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
             self.ways.helpers.send(loan);
         } else if !connection.bodies.is_empty() {

@@ -104,6 +104,8 @@ pub struct MountSpec {
     pub symlinks: Links,
     /// Whether to serve it through a read-only mount of our own.
     pub read_only_clone: ReadOnlyClone,
+    /// Whether bytes go through a buffer, so that they are of one version.
+    pub strict: bool,
     /// Who may do what. Empty: nothing was said, so the daemon's own user and root.
     pub allow: Vec<Rule>,
 }

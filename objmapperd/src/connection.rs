@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use objmapper::Caller;
+use objmapper::{Caller, MountId};
 
 use crate::bodies::Bodies;
 use crate::link::Link;
@@ -48,6 +48,8 @@ pub struct Connection {
     pub bodies: Bodies,
     /// What the request at the front of the input has to wait for.
     pub waits_for: WaitsFor,
+    /// Which mount it has to wait for, when it goes to a helper.
+    pub errand: MountId,
     _open: OpenConnection,
 }
 
@@ -65,8 +67,22 @@ impl Connection {
             lingering: false,
             bodies: Bodies::default(),
             waits_for: WaitsFor::Nothing,
+            errand: MountId::default(),
             _open: open,
         }
+    }
+
+    /// Waits for what the body in front needs next, if that is what it is away for.
+    pub fn fetch(&mut self) -> bool {
+        if self.waits_for == WaitsFor::Disk {
+            self.waits_for = WaitsFor::Nothing;
+        }
+        let one_frame = self.session.is_out_of_order();
+        match self.bodies.front() {
+            Some(body) if body.is_cold() => body.fetch(one_frame),
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -16,6 +16,7 @@ pub mod config;
 pub mod cli;
 pub mod logging;
 
+pub mod closers;
 pub mod mounts;
 
 pub mod supervisor;
@@ -38,6 +39,7 @@ pub mod bodies;
 
 pub mod connection;
 
+pub mod admission;
 pub mod helpers;
 pub mod service;
 pub mod transfer_path;

@@ -1,9 +1,10 @@
 //! A link: a connection's socket, what waits to be sent over it, and what it owes the
 //! ledger. Whoever has the connection sends with this: workers, helpers and transfers.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use objmapper::Opened;
 use objmapper_os as os;
 use objmapper_proto::limits;
 use os::errno;
@@ -116,10 +117,10 @@ fn judge(error: &os::Error) -> Flushed {
 const _: () = assert!(limits::DESCRIPTORS == MAX_PER_MESSAGE, "the wire and the kernel agree");
 
 /// Lends descriptors as the kernel's interface wants them, without an allocation.
-fn lend<T>(fds: &[OwnedFd], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {
+fn lend<T>(fds: &[Opened], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {
     const FEW: usize = 8;
     fn in_room<const N: usize, T>(
-        fds: &[OwnedFd],
+        fds: &[Opened],
         first: BorrowedFd<'_>,
         send: impl FnOnce(&[BorrowedFd<'_>]) -> T,
     ) -> T {

@@ -107,6 +107,8 @@ counters! {
         errands: "pool.errands",
         /// Bodies handed to the transfer path.
         transfers: "transfer.bodies",
+        /// Times that a body had to wait for a disk.
+        cold: "transfer.cold",
         /// Bodies that ended because the object changed.
         changed: "transfer.changed",
     }

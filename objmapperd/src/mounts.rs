@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use objmapper::{Backing, Mount, Mounts, Rules, Tree};
 
+use crate::closers::MountCloser;
 use crate::config::{MountSpec, ReadOnlyClone};
 
 /// What is served, and the settings that it was made from.
@@ -76,6 +77,9 @@ impl Served {
                     if old.spec.allow != new.spec.allow {
                         tracing::info!(%uri, "rules changed");
                     }
+                    if old.spec.strict != new.spec.strict {
+                        tracing::info!(%uri, strict = new.spec.strict, "strictness changed");
+                    }
                 }
                 _ => tracing::info!(%uri, backing = new.tree.describe(), "mounted"),
             }
@@ -87,7 +91,7 @@ impl Entry {
     fn mount(&self) -> Mount {
         let allow = &self.spec.allow;
         let rules = if allow.is_empty() { Rules::owner_only() } else { Rules::new(allow.clone()) };
-        Mount::new(self.spec.uri.clone(), self.tree.clone(), rules)
+        Mount::new(self.spec.uri.clone(), self.tree.clone(), rules).strict(self.spec.strict)
     }
 }
 
@@ -105,5 +109,5 @@ fn open(spec: &MountSpec) -> anyhow::Result<Arc<Tree>> {
             }
         },
     };
-    Ok(Arc::new(tree))
+    Ok(Arc::new(tree.closed_by(Arc::new(MountCloser::default()))))
 }

@@ -4,11 +4,10 @@
 //! one SCM_RIGHTS, and whoever fills the outbox flushes it before there are more than
 //! one message may carry. Sending is done in [`crate::link`].
 
+use objmapper::Opened;
+use objmapper_proto::{Header, Op, Status, limits};
 use std::fmt::Display;
 use std::io::Write;
-use std::os::fd::OwnedFd;
-
-use objmapper_proto::{Header, Op, Status, limits};
 
 /// Capacity in bytes that is kept from one turn to the next: an ordinary turn's worth.
 const KEPT: usize = 256 * 1024;
@@ -20,7 +19,7 @@ pub struct Outbox {
     /// Bytes at the front that have left.
     sent: usize,
     /// Descriptors that belong to what has not left.
-    fds: Vec<OwnedFd>,
+    fds: Vec<Opened>,
 }
 
 impl Outbox {
@@ -49,7 +48,7 @@ impl Outbox {
 
     /// Adds a descriptor that belongs to the bytes appended since the last flush.
     #[inline]
-    pub fn push(&mut self, fd: OwnedFd) {
+    pub fn push(&mut self, fd: Opened) {
         self.fds.push(fd);
     }
 
@@ -105,7 +104,7 @@ impl Outbox {
 
     /// What has to leave next.
     #[inline]
-    pub fn waiting(&self) -> (&[u8], &[OwnedFd]) {
+    pub fn waiting(&self) -> (&[u8], &[Opened]) {
         (self.bytes.get(self.sent..).unwrap_or_default(), &self.fds)
     }
 

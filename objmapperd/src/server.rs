@@ -50,7 +50,6 @@ const OWN_DESCRIPTORS: usize = 64;
 struct Running {
     house: Arc<House>,
     pool: Pool<Connection>,
-    helpers: Helpers,
     transfer: Path,
     threads: Vec<JoinHandle<()>>,
 }
@@ -138,6 +137,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         store: Store::with_limits(mounts, limits, bounds),
         ledger: Ledger::new(descriptor_limits(settings, nofile)?),
         metrics: Arc::default(),
+        helpers: Helpers::new(settings.pool.helpers),
         refuses_descriptors: os::probe::features().refuse_descriptors,
         draining: AtomicBool::new(false),
     }))
@@ -237,21 +237,20 @@ fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::R
 
 fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let metrics: &Arc<Metrics> = &house.metrics;
-    let (transfer, thread) = Path::start(metrics.answers())?;
+    let helpers = &house.helpers;
+    let (transfer, thread) = Path::start(helpers.clone(), metrics.answers())?;
     let mut threads = vec![thread];
-    let helpers = Helpers::default();
     let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
-    let attendant = |patience| {
-        let service = Service { house: house.clone(), patience, counters: house.metrics.answers() };
+    let kept = house.clone();
+    let attendant = move |patience| {
+        let service = Service { house: kept.clone(), patience, counters: kept.metrics.answers() };
         Attendant::new(service, ways.clone())
     };
     let pool = Pool::start(workers(settings), spin(settings), |_| {
         (attendant(Patience::Never), house.metrics.worker())
     })?;
-    for number in 0..settings.pool.helpers.max(1) {
-        threads.push(helpers.start(number, attendant(Patience::Block))?);
-    }
-    Ok(Running { house: house.clone(), pool, helpers, transfer, threads })
+    threads.extend(helpers.start(settings.pool.helpers, move || attendant(Patience::Block))?);
+    Ok(Running { house: house.clone(), pool, transfer, threads })
 }
 
 /// Lets every connection finish what it was asked, until the deadline or another
@@ -279,7 +278,7 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
 
 fn stop(running: Running) {
     running.transfer.stop();
-    running.helpers.stop();
+    running.house.helpers.stop();
     running.pool.stop();
     for thread in running.threads {
         if thread.join().is_err() {

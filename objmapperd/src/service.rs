@@ -13,6 +13,8 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_utils::CachePadded;
 use objmapper::{Patience, Store};
 
+use crate::closers;
+use crate::helpers::Helpers;
 use crate::ledger::Ledger;
 use crate::link::Flushed;
 use crate::metrics::{self, AnswerCounters, Metrics};
@@ -28,6 +30,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// Whether the kernel keeps clients from sending descriptors; else we look.
     pub refuses_descriptors: bool,
+    /// Who waits for disks.
+    pub helpers: Helpers,
     /// The daemon is stopping: answer what was asked, then part.
     pub draining: AtomicBool,
 }
@@ -39,7 +43,13 @@ impl House {
         self.metrics.write(&mut out);
         let index = self.store.index_counters();
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
+        let helpers = self.helpers.figures();
         let lines = [
+            ("helpers.threads", helpers.threads as u64),
+            ("helpers.running", helpers.running as u64),
+            ("helpers.waiting", helpers.waiting as u64),
+            ("helpers.longest_ms", helpers.longest_ms),
+            ("helpers.closing", closers::waiting()),
             ("index.hits", index.hits),
             ("index.misses", index.misses),
             ("index.entries", index.entries),

@@ -2,13 +2,21 @@
 //!
 //! Only state and one step; [`crate::transfer_path`] is the loop that runs many.
 //!
-//! sendfile(2) waits for a disk where a page is cold, and with it all other bodies.
+//! sendfile(2) waits for a disk where a page is cold, and with it all other bodies. So
+//! what comes next is looked at first, a window at a time; a window that is not in
+//! memory is an errand for somebody who may wait ([`Transfer::fetch`]).
+//!
+//! The file's identity is compared before each window and at the end. A body that must be
+//! read ([`Body::is_read`]: its mount is strict, or its file system may hang) goes through a
+//! buffer instead, a piece at a time, and each piece is of the version that was opened;
+//! what the peer does not take at once is forgotten and read again, so that a slow reader
+//! costs no memory.
 //!
 //! A frame's length is announced before its bytes are there. If the file turns out
 //! shorter, the frame is filled up with zeros and END says CHANGED: the receiver
 //! throws the body away, and the stream of frames stays whole.
 
-use objmapper::{Body, Miss};
+use objmapper::{Body, Fill, Miss, MountId, Patience};
 use objmapper_os as os;
 use objmapper_proto::reply::End;
 use objmapper_proto::{Header, Op, Reply, Status, limits};
@@ -19,6 +27,14 @@ use crate::link::{ENOUGH, Flushed, Link};
 /// Bytes that one body may send before others get their turn.
 const TURN: u64 = 1 << 20;
 
+/// Bytes that are looked at ahead. Not tuned: a look is four short system calls.
+const WINDOW: u64 = 1 << 20;
+
+/// Bytes that are read at once of a body that must be read: by the transfer path from memory,
+/// and by a helper, for which a piece is an errand. Not tuned.
+const PIECE: u64 = 64 * 1024;
+const FETCHED_PIECE: u64 = 256 * 1024;
+
 /// A body that is being sent.
 #[derive(Debug)]
 pub struct Transfer {
@@ -28,6 +44,11 @@ pub struct Transfer {
     frame: u64,
     /// Where in the file to go on.
     offset: u64,
+    /// Up to here the file was seen to be in memory.
+    seen: u64,
+    /// Bytes at `offset` that were read, if this body must be read.
+    piece: Vec<u8>,
+    cold: bool,
     /// Bytes of the range that no frame has announced yet.
     unannounced: u64,
     /// Bytes of the present frame that are still due.
@@ -46,6 +67,8 @@ pub enum Step {
     Blocked,
     /// A limit has to fall first.
     Full,
+    /// Somebody has to wait for a disk first: [`Transfer::fetch`].
+    Cold,
     /// The body is out.
     Done(Status),
     /// The peer is gone.
@@ -62,6 +85,9 @@ impl Transfer {
             id,
             frame: max_payload.min(limits::DATA_PAYLOAD) as u64,
             offset: range.offset,
+            seen: range.offset,
+            piece: Vec::new(),
+            cold: false,
             unannounced: range.length,
             due: 0,
             status: Status::Ok,
@@ -79,9 +105,29 @@ impl Transfer {
         self.due == 0
     }
 
+    /// Whether it waits for [`Self::fetch`].
+    pub const fn is_cold(&self) -> bool {
+        self.cold
+    }
+
+    /// Where it waits.
+    pub const fn mount(&self) -> MountId {
+        self.body.mount()
+    }
+
     /// Sends as much as goes without waiting, up to a turn's worth; with `one_frame`, no
     /// further than to the end of a DATA frame.
     pub fn step(&mut self, link: &mut Link, one_frame: bool) -> Step {
+        let step = self.run(link, one_frame);
+        self.cold = step == Step::Cold;
+        if step != Step::Again {
+            // It can be read again; kept by all who wait it would be a lot.
+            self.piece = Vec::new();
+        }
+        step
+    }
+
+    fn run(&mut self, link: &mut Link, one_frame: bool) -> Step {
         let mut left = TURN;
         loop {
             if self.due == 0 && !self.ended {
@@ -104,8 +150,11 @@ impl Transfer {
             if self.due == 0 {
                 continue;
             }
+            if self.status == Status::Ok && !self.look() {
+                return Step::Cold;
+            }
             if self.status == Status::Ok {
-                match file::send_file(&link.socket, self.body.file(), self.offset, self.due) {
+                match self.send(link) {
                     Ok(0) => self.status = Status::Changed,
                     Ok(n) => {
                         self.offset += n as u64;
@@ -120,6 +169,77 @@ impl Transfer {
                 left = left.saturating_sub(self.fill_up(link) as u64);
             }
         }
+    }
+
+    /// Waits for what the next steps will move: with `one_frame`, what is read is not more
+    /// than the frame that has begun takes.
+    pub fn fetch(&mut self, one_frame: bool) {
+        self.cold = false;
+        if self.body.is_read() {
+            let most = if one_frame { self.due as u64 } else { FETCHED_PIECE };
+            self.read(most.min(FETCHED_PIECE), Patience::Block);
+            return;
+        }
+        let length = self.rest().min(WINDOW);
+        match self.body.bring(self.offset, length) {
+            Ok(()) => self.seen = self.offset + length,
+            Err(miss) => self.status = judge(&miss),
+        }
+    }
+
+    /// Sends from what was looked at; how much went.
+    fn send(&mut self, link: &Link) -> os::Result<usize> {
+        if self.body.is_read() {
+            let count = self.due.min(self.piece.len());
+            let sent = link.socket.send(self.piece.get(..count).unwrap_or_default(), &[], false)?;
+            self.piece.drain(..sent);
+            return Ok(sent);
+        }
+        let seen = usize::try_from(self.seen - self.offset).unwrap_or(usize::MAX);
+        file::send_file(&link.socket, self.body.file(), self.offset, self.due.min(seen))
+    }
+
+    /// Sees to it that there is something to send, or a status that says why not: false if
+    /// it has to be fetched.
+    fn look(&mut self) -> bool {
+        if self.body.is_read() {
+            return !self.piece.is_empty()
+                || self.read(PIECE.min(self.due as u64), Patience::Never);
+        }
+        self.offset < self.seen || self.look_ahead()
+    }
+
+    /// Reads the next piece.
+    fn read(&mut self, most: u64, patience: Patience) -> bool {
+        let length = self.rest().min(most);
+        match self.body.read(&mut self.piece, self.offset, length, patience) {
+            Ok(Fill::Whole) => {}
+            Ok(Fill::Cold) => return false,
+            Err(miss) => self.status = judge(&miss),
+        }
+        true
+    }
+
+    /// Looks at the next window. The file itself was looked at just before the first.
+    fn look_ahead(&mut self) -> bool {
+        if self.offset > self.body.range().offset {
+            self.status = self.verdict();
+            if self.status != Status::Ok {
+                return true;
+            }
+        }
+        let length = self.rest().min(WINDOW);
+        match self.body.is_resident(self.offset, length) {
+            Ok(true) => self.seen = self.offset + length,
+            Ok(false) => return false,
+            Err(miss) => self.status = judge(&miss),
+        }
+        true
+    }
+
+    /// Bytes that are still to be sent.
+    const fn rest(&self) -> u64 {
+        self.due as u64 + self.unannounced
     }
 
     fn fail(&mut self, error: &os::Error) {
@@ -138,7 +258,8 @@ impl Transfer {
             link.outbox.bytes().extend_from_slice(&header.encode());
             return;
         }
-        if self.status == Status::Ok {
+        // What was read was compared then.
+        if self.status == Status::Ok && !self.body.is_read() {
             self.status = self.verdict();
         }
         let text = match self.status {
@@ -157,12 +278,7 @@ impl Transfer {
         match self.body.is_unchanged() {
             Ok(true) => Status::Ok,
             Ok(false) => Status::Changed,
-            Err(Miss::Refused(refusal)) => refusal.status(),
-            Err(Miss::Fault(error)) => {
-                tracing::warn!(%error, "cannot check a file after sending it");
-                Status::Io
-            }
-            Err(Miss::WouldBlock) => Status::Busy,
+            Err(miss) => judge(&miss),
         }
     }
 
@@ -173,5 +289,17 @@ impl Transfer {
         bytes.resize(bytes.len() + n, 0);
         self.due -= n;
         n
+    }
+}
+
+/// How a body ends whose file could not be read or asked.
+fn judge(miss: &Miss) -> Status {
+    match miss {
+        Miss::Refused(refusal) => refusal.status(),
+        Miss::Fault(error) => {
+            tracing::warn!(%error, "a file system failed in the middle of a body");
+            Status::Io
+        }
+        Miss::WouldBlock => Status::Busy,
     }
 }

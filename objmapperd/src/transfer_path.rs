@@ -4,6 +4,7 @@
 //!  worker ──loan──▶ inbox ──▶ running ──blocked──▶ waiting for room to write
 //!                               │ ▲                        │
 //!                               │ └────────────────────────┘
+//!                               ├──cold──▶ a helper, which waits for the disk, and back
 //!                               └──body is out──▶ back to the pool
 //! ```
 //!
@@ -22,6 +23,7 @@ use objmapper_proto::Status;
 use parking_lot::Mutex;
 
 use crate::connection::{Connection, WaitsFor};
+use crate::helpers::Helpers;
 use crate::metrics::AnswerCounters;
 use crate::pool::slots::Slots;
 use crate::pool::{Loan, StartError, Turn};
@@ -55,8 +57,9 @@ struct Letters {
 }
 
 impl Path {
-    /// Starts the thread.
+    /// Starts the thread. Bodies that are not in memory go to `helpers`.
     pub fn start(
+        helpers: Helpers,
         counters: Arc<CachePadded<AnswerCounters>>,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let poll = Poll::new()?;
@@ -68,6 +71,7 @@ impl Path {
             slots: Slots::default(),
             running: VecDeque::new(),
             full: Vec::new(),
+            helpers,
             counters,
         };
         let thread = thread::Builder::new().name("transfer".to_owned());
@@ -124,6 +128,7 @@ struct Streamer {
     slots: Slots<Place>,
     running: VecDeque<usize>,
     full: Vec<usize>,
+    helpers: Helpers,
     counters: Arc<CachePadded<AnswerCounters>>,
 }
 
@@ -162,7 +167,6 @@ impl Streamer {
         let (loans, stop) = (std::mem::take(&mut letters.loans), letters.stop);
         drop(letters);
         for loan in loans {
-            self.counters.transfers.add(1);
             let place = Place { loan, watched: false, queued: true };
             let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(place));
             self.running.push_back(token);
@@ -193,6 +197,7 @@ impl Streamer {
             Step::Again => self.queue(token),
             Step::Full => self.full.push(token),
             Step::Blocked => self.wait(token),
+            Step::Cold => self.lend(token),
             Step::Done(status) => self.done(token, status),
             Step::Gone => self.gone(token),
         }
@@ -213,6 +218,17 @@ impl Streamer {
                 self.slots.remove(token);
             }
         }
+    }
+
+    /// The next window has to be waited for: by a helper, which has the connection meanwhile.
+    fn lend(&mut self, token: usize) {
+        let Some(mut loan) = self.take_out(token) else { return };
+        let Some(connection) = loan.connection() else { return };
+        if let Some(body) = connection.bodies.front() {
+            connection.errand = body.mount();
+        }
+        self.counters.cold.add(1);
+        self.helpers.send(loan);
     }
 
     fn done(&mut self, token: usize, status: Status) {

@@ -127,9 +127,25 @@ fn a_later_mount_replaces_an_earlier_one_and_its_rules() {
 }
 
 #[test]
+fn a_switch_is_true_or_false() {
+    let place = Place::new();
+    for (said, shown) in
+        [("strict = true", "strict = true"), ("strict = \"false\"", "strict = false")]
+    {
+        let text = checked(Some(&place.file(said)), &[], &[]);
+        assert!(text.contains(shown), "{text}");
+    }
+    let text = checked(None, &["--mount", "/=/usr,strict=true"], &[]);
+    assert!(text.contains("strict = true  # --mount"), "{text}");
+    let said = refused(Some(&place.file("strict = 1")), &[], &[]);
+    assert!(said.contains("mount.strict = 1: must be true or false"), "{said}");
+}
+
+#[test]
 fn what_is_printed_means_the_same_when_read() {
     let place = Place::new();
-    let file = place.file("allow = [\"uid:7 read\"]\n[limits]\nindex_bytes = 100000\n");
+    let file =
+        place.file("strict = true\nallow = [\"uid:7 read\"]\n[limits]\nindex_bytes = 100000\n");
     let flags = ["--inline-limit", "2048", "--drain-deadline", "90s", "--socket-mode", "666"];
     let text = checked(Some(&file), &flags, &[]);
     fs::write(place.path("again.toml"), &text).unwrap();

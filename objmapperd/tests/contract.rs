@@ -7,7 +7,7 @@
 mod support;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ impl Door for Embedded {
         let mut bytes = Vec::new();
         let by_descriptor = matches!(delivery.how, How::Descriptor(_));
         match delivery.how {
-            How::Descriptor(fd) => bytes = part(&File::from(fd), delivery.range),
+            How::Descriptor(fd) => bytes = part(&File::from(OwnedFd::from(fd)), delivery.range),
             How::Inline(body) => {
                 body.fill(&mut bytes, Patience::Block).unwrap();
             }

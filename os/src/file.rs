@@ -8,9 +8,10 @@ use crate::errno;
 use crate::error::{Error, Result};
 use crate::raw;
 use crate::socket::Stream;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Advice, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::retry_on_intr;
 use std::io::{IoSliceMut, Write};
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// What tells one state of one file from another, and the little else that fstat(2) says.
@@ -142,6 +143,42 @@ pub fn read_at_append(
     }
 }
 
+/// Where a page of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// In memory, or behind the end of the file.
+    Cached,
+    /// Not in memory: reading waits.
+    Cold,
+    /// The file system does not say.
+    Untold,
+}
+
+/// Where the page is that the byte at `offset` is in. Reads that byte, and starts no read of the
+/// disk. preadv2(2) with `RWF_NOWAIT`
+pub fn page_at(fd: BorrowedFd<'_>, offset: u64) -> Result<Page> {
+    if i64::try_from(offset).is_err() {
+        return Err(Error::new("preadv2", errno::EINVAL));
+    }
+    let mut byte = [0];
+    let mut buffers = [IoSliceMut::new(&mut byte)];
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    let answer = retry_on_intr(|| rustix::io::preadv2(fd, &mut buffers, offset, flags));
+    match answer.map_err(Error::on("preadv2")) {
+        Ok(_) => Ok(Page::Cached),
+        Err(error) if error.is_would_block() => Ok(Page::Cold),
+        Err(error) if error.errno() == errno::EOPNOTSUPP => Ok(Page::Untold),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the kernel that these bytes will be read soon: it begins to, and does not wait for them.
+/// posix_fadvise(2) `POSIX_FADV_WILLNEED`
+pub fn will_need(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    let Some(length) = NonZeroU64::new(length) else { return Ok(()) };
+    rustix::fs::fadvise(fd, offset, Some(length), Advice::WillNeed).map_err(Error::on("fadvise"))
+}
+
 /// Moves up to `count` bytes of the file from `offset` into the socket without copying them here;
 /// gives how many went. 0 is the end of the file. EAGAIN if the socket is full.
 ///
@@ -174,6 +211,36 @@ pub fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // the field differs between targets
 pub fn filesystem(fd: BorrowedFd<'_>) -> Result<u64> {
     rustix::fs::fstatfs(fd).map(|stat| stat.f_type as u64).map_err(Error::on("fstatfs"))
+}
+
+/// Whether any call on this file may wait for ever: whoever answers for its file system is another
+/// machine or a program, not a disk of this one. By the magic number; what lies below an overlay is
+/// not seen. statfs(2)
+pub fn may_hang(fd: BorrowedFd<'_>) -> Result<bool> {
+    /// AFS (two), 9P, autofs, CEPH, CIFS, CODA, FUSE (virtiofs too), GFS2, GPFS, Lustre, NCP, NFS,
+    /// OCFS2, SMB, SMB2, VirtualBox' folders, VMware's.
+    const ASK_SOMEBODY: [u64; 18] = [
+        0x5346_414f,
+        0x6b41_4653,
+        0x0102_1997,
+        0x0187,
+        0x00c3_6400,
+        0xff53_4d42,
+        0x7375_7245,
+        0x6573_5546,
+        0x0116_1970,
+        0x4750_4653,
+        0x0bd0_0bd0,
+        0x564c,
+        0x6969,
+        0x7461_636f,
+        0x517b,
+        0xfe53_4d42,
+        0x786f_4256,
+        0xbacb_acbc,
+    ];
+    // The field is signed: numbers above 2^31 come sign-extended on some targets.
+    filesystem(fd).map(|magic| ASK_SOMEBODY.contains(&(magic & 0xffff_ffff)))
 }
 
 /// What kind of file a directory entry says it is.

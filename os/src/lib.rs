@@ -32,6 +32,7 @@ pub mod sched;
 pub mod user;
 
 pub mod fds;
+pub mod opened;
 pub mod socket;
 
 pub mod file;

@@ -45,6 +45,9 @@ pub enum Resolve {
     /// Only by what the kernel has in memory; EAGAIN if it would have to ask a file system. File
     /// systems in user space or on a network may still wait in the open itself.
     CachedOnly,
+    /// The same, and only within the mount that the root is in: EAGAIN or EXDEV where the name
+    /// leads into another, whose opens may wait (and for a way out).
+    CachedHere,
     /// Ask the disk if need be.
     MayBlock,
 }
@@ -114,14 +117,15 @@ impl Root {
     ) -> Result<OwnedFd> {
         let mut how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         how.set(ResolveFlags::NO_SYMLINKS, links == Links::Refuse);
-        how.set(ResolveFlags::CACHED, resolve == Resolve::CachedOnly);
+        how.set(ResolveFlags::CACHED, resolve != Resolve::MayBlock);
+        how.set(ResolveFlags::NO_XDEV, resolve == Resolve::CachedHere);
         let name = if name.is_empty() { b"." } else { name };
         if name.contains(&0) || name.starts_with(b"/") {
             return Err(told(Errno::INVAL, name));
         }
         match self.open_again(name, flags | OFlags::CLOEXEC, how) {
             // The flags are sound, so it is RESOLVE_CACHED that this kernel (before 5.12) lacks.
-            Err(Errno::INVAL) if resolve == Resolve::CachedOnly => {
+            Err(Errno::INVAL) if resolve != Resolve::MayBlock => {
                 Err(Error::new("openat2", errno::EAGAIN))
             }
             other => other.map_err(|errno| told(errno, name)),

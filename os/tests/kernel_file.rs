@@ -4,8 +4,8 @@ mod common;
 
 use common::{Balance, disk_directory, file, pair, skip};
 use objmapper_os::file::{
-    CachedRead, filesystem, identity, identity_at, read_at, read_at_append, read_at_cached, reopen,
-    send_file,
+    CachedRead, Page, filesystem, identity, identity_at, may_hang, page_at, read_at,
+    read_at_append, read_at_cached, reopen, send_file, will_need,
 };
 use objmapper_os::memory::{sealed, seals};
 use objmapper_os::{errno, signal};
@@ -98,6 +98,9 @@ fn rwf_nowait_says_what_is_cold() {
     }
     let read = read_at_append(file.as_fd(), &mut vec, 8, 0, true).unwrap();
     assert_eq!((read, vec.len()), (CachedRead::Cold, 0));
+    assert_eq!(page_at(file.as_fd(), 1 << 15).unwrap(), Page::Cold);
+    assert_eq!(page_at(file.as_fd(), 1 << 20).unwrap(), Page::Cached, "behind the end");
+    will_need(file.as_fd(), 1 << 15, 1 << 12).unwrap();
     assert_eq!(read_at(file.as_fd(), &mut buf, 0).unwrap(), 1 << 12);
     assert_eq!(read_at_cached(file.as_fd(), &mut buf, 0).unwrap(), CachedRead::Bytes(1 << 12));
 }
@@ -112,6 +115,8 @@ fn memory_is_never_cold() {
     let read = read_at_append(memory.as_fd(), &mut vec, 8, 1, true).unwrap();
     assert_eq!((read, vec.as_slice()), (CachedRead::Bytes(2), &b"bc"[..]));
     assert_eq!(filesystem(memory.as_fd()).unwrap(), TMPFS_MAGIC);
+    assert_eq!(page_at(memory.as_fd(), 0).unwrap(), Page::Untold);
+    assert!(!may_hang(memory.as_fd()).unwrap());
 }
 
 #[test]

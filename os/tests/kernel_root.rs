@@ -128,6 +128,23 @@ fn a_name_that_was_never_asked_for_is_cold() {
 }
 
 #[test]
+fn resolve_no_xdev_stays_in_the_mount() {
+    let _balance = Balance::new();
+    let root = Root::open(Path::new("/")).unwrap();
+    let open = |resolve| root.open_file(b"proc", Links::Refuse, resolve);
+    let mount = open(Resolve::MayBlock).and_then(|fd| identity(fd.as_fd()));
+    if mount.is_ok_and(|proc| proc.dev == identity(root.as_fd()).unwrap().dev) {
+        return skip("nothing is mounted at /proc");
+    }
+    if objmapper_os::probe::features().open_cached {
+        assert!(open(Resolve::CachedOnly).is_ok());
+        let error = open(Resolve::CachedHere).unwrap_err().errno();
+        assert!([errno::EAGAIN, errno::EXDEV].contains(&error), "{error}");
+        assert!(root.open_file(b"etc", Links::Refuse, Resolve::CachedHere).is_ok());
+    }
+}
+
+#[test]
 fn fifo_open_does_not_block() {
     let _balance = Balance::new();
     let directory = directory();

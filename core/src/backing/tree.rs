@@ -5,15 +5,19 @@
 //!   descriptor (openat2(2), `RESOLVE_BENEATH`), there is no check to race with;
 //! - nothing is remembered about a file: every request opens anew, so that a rename,
 //!   a truncation, a deletion or a chmod is seen by the next one;
+//! - who may not wait opens only what is in memory and within the root's own mount, and
+//!   nothing where that mount's file system asks somebody: no open of a worker hangs;
 //! - only regular files are handed out; FIFOs, sockets and devices are closed again.
 
 use std::collections::BinaryHeap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use objmapper_os as os;
 use os::errno;
 use os::file::{self, Entry, Identity, Kind as FileKind};
+use os::opened::{Closer, OnTheSpot, Opened};
 use os::root::{Links, Resolve, Root};
 
 use objmapper_proto::Kind;
@@ -39,20 +43,42 @@ pub struct Tree {
     links: Links,
     path: PathBuf,
     read_only: ReadOnly,
+    /// The root's file system, as fstat(2) numbers it.
+    dev: u64,
+    /// Whether calls on that may wait for ever.
+    hangs: bool,
+    closer: Arc<dyn Closer>,
 }
 
 impl Tree {
     /// The tree at `path`, as it is mounted.
     pub fn open(path: &Path, links: Links) -> os::Result<Self> {
-        let root = Root::open(path)?;
-        Ok(Self { root, links, path: path.to_owned(), read_only: ReadOnly::AsMounted })
+        Self::of(Root::open(path)?, path, links, ReadOnly::AsMounted)
     }
 
     /// The tree at `path` through a private read-only clone of its mount. Needs
     /// `CAP_SYS_ADMIN` while it is made: EPERM otherwise.
     pub fn open_read_only(path: &Path, links: Links) -> os::Result<Self> {
-        let root = Root::read_only_clone(path)?;
-        Ok(Self { root, links, path: path.to_owned(), read_only: ReadOnly::Clone })
+        Self::of(Root::read_only_clone(path)?, path, links, ReadOnly::Clone)
+    }
+
+    fn of(root: Root, path: &Path, links: Links, read_only: ReadOnly) -> os::Result<Self> {
+        let dev = file::identity(root.as_fd())?.dev;
+        let hangs = file::may_hang(root.as_fd())?;
+        let (path, closer) = (path.to_owned(), Arc::new(OnTheSpot));
+        Ok(Self { root, links, path, read_only, dev, hangs, closer })
+    }
+
+    /// Leaves files whose close may wait for ever to `closer`.
+    #[must_use]
+    pub fn closed_by(self, closer: Arc<dyn Closer>) -> Self {
+        Self { closer, ..self }
+    }
+
+    /// Whether a file may be on a file system that asks somebody: the root's own, or one
+    /// that is mounted further down (only then it costs a call).
+    fn hangs(&self, file: BorrowedFd<'_>, identity: &Identity) -> os::Result<bool> {
+        if identity.dev == self.dev { Ok(self.hangs) } else { file::may_hang(file) }
     }
 
     /// Whether its path still leads to the directory that is served: not when that was
@@ -122,8 +148,10 @@ impl Backing for Tree {
     #[inline]
     fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
         let resolve = match patience {
-            Patience::Never => Resolve::CachedOnly,
-            Patience::Block => Resolve::MayBlock,
+            // What RESOLVE_CACHED does not cover is the open itself.
+            Patience::Never if self.hangs => return Err(Miss::WouldBlock),
+            Patience::Never => Resolve::CachedHere,
+            _ => Resolve::MayBlock,
         };
         let file = self
             .root
@@ -131,6 +159,11 @@ impl Backing for Tree {
             .map_err(|e| self.judge(path, e, patience))?;
         let identity = file::identity(file.as_fd())?;
         if identity.is_regular() {
+            let file = if patience != Patience::Never && self.hangs(file.as_fd(), &identity)? {
+                Opened::may_hang(file, self.closer.clone())
+            } else {
+                Opened::prompt(file)
+            };
             Ok(Found { file, identity })
         } else {
             Err(Refusal::NotRegular.into())
@@ -171,11 +204,12 @@ impl Backing for Tree {
             Links::Refuse => "refused",
             Links::Beneath => "followed beneath",
         };
+        let asks = if self.hangs { ", may hang" } else { "" };
         let guard = match self.read_only {
             ReadOnly::Clone => "read-only clone",
             ReadOnly::AsMounted => "as mounted",
         };
-        format!("{} (symlinks {links}, {guard})", self.path.display())
+        format!("{} (symlinks {links}, {guard}{asks})", self.path.display())
     }
 }
 
@@ -185,6 +219,8 @@ fn judge(error: os::Error, patience: Patience) -> Miss {
         errno::ENOENT | errno::ENOTDIR | errno::ENAMETOOLONG => Refusal::NotFound,
         errno::EACCES | errno::EPERM => Refusal::Forbidden,
         errno::ELOOP => Refusal::Symlink,
+        // A way out, or a way into another mount: who may wait finds out which.
+        errno::EXDEV if patience == Patience::Never => return Miss::WouldBlock,
         errno::EXDEV => Refusal::Escape,
         errno::EINVAL => Refusal::BadName,
         errno::ENXIO | errno::EISDIR | errno::ENODEV => Refusal::NotRegular,

@@ -58,6 +58,7 @@ pub struct Mount {
     pub dir: Given,
     pub symlinks: Option<Given>,
     pub read_only_clone: Option<Given>,
+    pub strict: Option<Given>,
     pub allow: Vec<Given>,
 }
 
@@ -120,7 +121,7 @@ section! {
 
 section! {
     /// What of a mount is no list.
-    MountScalars: uri dir symlinks read_only_clone
+    MountScalars: uri dir symlinks read_only_clone strict
 }
 
 /// All keys that stand outside of a table.
@@ -235,6 +236,10 @@ impl Reader<'_> {
                 ("allow", DeValue::Array(rules)) => {
                     allow = rules.iter().filter_map(|rule| self.scalar(rule)).collect();
                 }
+                ("strict", DeValue::Boolean(on)) => {
+                    let origin = Origin::File(value.span().start);
+                    scalars.strict = Some(Given::text(on.to_string(), &origin));
+                }
                 ("allow", _) => self.misfit(value.span().start, "must be a list of texts in [ ]"),
                 (name, _) => {
                     if let Some(slot) = scalars.slot(name) {
@@ -251,8 +256,8 @@ impl Reader<'_> {
                 self.misfit(offset, &format!("missing key `{name}`"));
             }
         }
-        let MountScalars { uri, dir, symlinks, read_only_clone } = scalars;
-        Some(Mount { uri: uri?, dir: dir?, symlinks, read_only_clone, allow })
+        let MountScalars { uri, dir, symlinks, read_only_clone, strict } = scalars;
+        Some(Mount { uri: uri?, dir: dir?, symlinks, read_only_clone, strict, allow })
     }
 }
 

@@ -165,6 +165,22 @@ impl Kind for Permissions {
     }
 }
 
+/// On or off.
+pub(super) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn read(&self, given: &Given) -> Result<bool, String> {
+        let parsed = given.as_str().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| "must be true or false".to_owned())
+    }
+
+    fn show(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
 /// One of some words.
 pub(super) struct Word<T: 'static>(pub(super) &'static [(&'static str, T)]);
 

@@ -70,13 +70,9 @@ impl Service {
         c: &mut Connection,
         part: &mut Part,
         want: &Want<'_>,
-        (agreed, order): (Agreed, Order),
+        allowed: (Agreed, Order),
     ) -> Answer {
-        let placed =
-            self.house.store.deliver(&mut c.caller, want, self.patience).and_then(|delivery| {
-                self.place(c, part.id, delivery, agreed.max_payload, order.urgent)
-            });
-        let answer = match placed {
+        let answer = match self.deliver(c, part.id, want, allowed) {
             Ok(Placed::Descriptor) => {
                 part.fds += 1;
                 Answer::Done
@@ -84,7 +80,7 @@ impl Service {
             Ok(Placed::Inline | Placed::NotModified) => Answer::Done,
             Ok(Placed::Body) => Answer::Body,
             Err(miss) => {
-                let Some((status, _)) = self.judge(&miss) else { return Answer::Cold };
+                let Some((status, _)) = self.judge(&miss) else { return self.cold(c, want.uri) };
                 place_refusal(&mut c.link.outbox, status, &miss);
                 Answer::Done
             }

@@ -9,7 +9,7 @@ use objmapper_proto::{
 
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
-use crate::connection::Connection;
+use crate::connection::{Connection, WaitsFor};
 use crate::session::{Agreed, Order};
 
 /// Milliseconds after which a client may try again what was refused for want of something.
@@ -84,12 +84,7 @@ impl Service {
         };
         let at = c.link.outbox.bytes().len();
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
-        let placed = self
-            .house
-            .store
-            .deliver(&mut c.caller, &want, self.patience)
-            .and_then(|delivery| self.place(c, id, delivery, agreed.max_payload, order.urgent));
-        let answer = match placed {
+        let answer = match self.deliver(c, id, &want, (agreed, order)) {
             Ok(placed) => {
                 let fds = u16::from(placed == Placed::Descriptor);
                 c.link.outbox.head_frame(at, Op::Object, id, fds);
@@ -97,7 +92,7 @@ impl Service {
             }
             Err(miss) => {
                 c.link.outbox.bytes().truncate(at);
-                self.miss(c, id, &miss)
+                self.miss(c, id, get.uri, &miss)
             }
         };
         if answer != Answer::Cold {
@@ -107,18 +102,24 @@ impl Service {
     }
 
     /// Answers what could not be met, or says that it has to be asked with patience.
-    fn miss(&self, c: &mut Connection, id: u64, miss: &Miss) -> Answer {
-        let Some((status, retry)) = self.judge(miss) else { return Answer::Cold };
+    fn miss(&self, c: &mut Connection, id: u64, uri: &[u8], miss: &Miss) -> Answer {
+        let Some((status, retry)) = self.judge(miss) else { return self.cold(c, uri) };
         c.link.outbox.refuse(id, status, retry, miss);
         Answer::Done
+    }
+
+    /// It takes somebody with patience for the mount of this name.
+    #[cold]
+    pub(super) fn cold(&self, c: &mut Connection, uri: &[u8]) -> Answer {
+        c.errand = self.house.store.mount_of(uri).unwrap_or_default();
+        c.waits_for = WaitsFor::Disk;
+        Answer::Cold
     }
 
     /// Status and time to retry after; `None` if patience would help.
     pub(super) fn judge(&self, miss: &Miss) -> Option<(Status, u32)> {
         let status = match miss {
-            Miss::WouldBlock if self.patience == Patience::Never => return None,
-            // Even a patient read can say so, on a file that another process leases.
-            Miss::WouldBlock => Status::Busy,
+            Miss::WouldBlock => return None,
             Miss::Refused(refusal) => refusal.status(),
             Miss::Fault(error) => {
                 tracing::warn!(%error, "a file system failed");
@@ -142,7 +143,7 @@ impl Service {
                 c.link.outbox.head_frame(at, Op::Object, id, 0);
                 Answer::Done
             }
-            Err(miss) => self.miss(c, id, &miss),
+            Err(miss) => self.miss(c, id, uri, &miss),
         };
         if answer != Answer::Cold {
             self.counters.stat.add(1);
@@ -152,15 +153,16 @@ impl Service {
 
     fn list(&self, c: &mut Connection, id: u64, list: &List<'_>, agreed: Agreed) -> Answer {
         // Directories are read where waiting is allowed, always.
-        if self.patience == Patience::Never {
-            return Answer::Cold;
+        let mount = self.house.store.mount_of(list.prefix);
+        if mount.is_some_and(|mount| self.patience.at(mount) == Patience::Never) {
+            return self.cold(c, list.prefix);
         }
         self.counters.list.add(1);
         let limit = list.limit as usize;
         let listing = Listing { prefix: list.prefix, cursor: list.cursor, limit };
         let page = match self.house.store.list(&mut c.caller, &listing) {
             Ok(page) => page,
-            Err(miss) => return self.miss(c, id, &miss),
+            Err(miss) => return self.miss(c, id, list.prefix, &miss),
         };
         let mut entries = Vec::new();
         let mut next = page.next.as_deref().unwrap_or_default();

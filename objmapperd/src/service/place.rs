@@ -1,14 +1,14 @@
 //! Putting deliveries into the outbox, and finding out first whether a descriptor may
 //! be among them. GET places one in a frame, GET_MANY many.
 
-use objmapper::{Delivery, Fill, How, Miss, Mode, Object};
+use objmapper::{Delivery, Fill, How, Miss, Mode, Object, Refusal, Want};
 use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
 
 use super::{Answer, Service};
 use crate::connection::Connection;
 use crate::link::Flushed;
 use crate::outbox::Outbox;
-use crate::session::Agreed;
+use crate::session::{Agreed, Order};
 use crate::transfer::Transfer;
 
 /// What a delivery became.
@@ -67,9 +67,30 @@ pub(super) fn flush_and_claim(
 }
 
 impl Service {
+    /// Asks for an object and places it. A copy that saw a change is made once more: mostly
+    /// it was the name count or the permissions that changed (both move ctime), or the
+    /// writer is done by now.
+    #[inline]
+    pub(super) fn deliver(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        want: &Want<'_>,
+        (agreed, order): (Agreed, Order),
+    ) -> Result<Placed, Miss> {
+        let once = |c: &mut Connection| {
+            let delivery = self.house.store.deliver(&mut c.caller, want, self.patience)?;
+            self.place(c, id, delivery, agreed.max_payload, order.urgent)
+        };
+        match once(c) {
+            Err(Miss::Refused(Refusal::Changed)) => once(c),
+            other => other,
+        }
+    }
+
     /// Appends head and inline body of a delivery, or nothing if it fails.
     #[inline]
-    pub(super) fn place(
+    fn place(
         &self,
         c: &mut Connection,
         id: u64,
@@ -91,7 +112,7 @@ impl Service {
                 let length = u32::try_from(d.range.length).unwrap_or(0);
                 debug_assert!(d.range.length <= limits::INLINE as u64);
                 out.extend_from_slice(&head(Form::Inline).encode(0, length));
-                match body.fill(out, self.patience) {
+                match body.fill(out, self.patience.at(body.mount())) {
                     Ok(Fill::Whole) => {
                         self.counters.body_bytes.add(d.range.length);
                         Ok(Placed::Inline)
@@ -111,6 +132,7 @@ impl Service {
             How::Stream(body) => {
                 out.extend_from_slice(&head(Form::Stream).encode(0, 0));
                 c.bodies.push(Transfer::new(body, id, max_payload), urgent);
+                self.counters.transfers.add(1);
                 Ok(Placed::Body)
             }
         }

@@ -1,0 +1,194 @@
+//! Admission: whose errand a helper runs next, as plain data.
+//!
+//! Errands wait in accounts, one for each user on each mount. What must stay true:
+//! - a mount has at most so many errands running: if it hangs, these hang, and the others of
+//!   its errands wait; everybody else's go on;
+//! - one user has at most so many of them: the rest is for others on the same mount;
+//! - accounts take turns, so that a user with many errands delays another by one.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use objmapper::MountId;
+
+/// Whose errand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Where it waits.
+    pub mount: MountId,
+    /// For whom.
+    pub uid: u32,
+}
+
+/// An errand that runs; give it back to [`Admission::done`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    account: Account,
+    since: Instant,
+}
+
+/// Errands that wait, and a count of those that run.
+#[derive(Debug)]
+pub struct Admission<T> {
+    per_mount: usize,
+    waiting: HashMap<Account, VecDeque<T>>,
+    /// Accounts with something waiting, in turn.
+    turns: VecDeque<Account>,
+    running: Vec<Ticket>,
+}
+
+impl<T> Admission<T> {
+    /// With at most so many running for one mount; one user has one less, if there is one
+    /// less.
+    pub fn new(per_mount: usize) -> Self {
+        let (waiting, turns, running) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Self { per_mount: per_mount.max(1), waiting, turns, running }
+    }
+
+    /// One more that waits.
+    pub fn push(&mut self, account: Account, errand: T) {
+        let queue = self.waiting.entry(account).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(account);
+        }
+        queue.push_back(errand);
+    }
+
+    /// Whether [`Self::next`] would give one.
+    pub fn is_ready(&self) -> bool {
+        self.turns.iter().any(|&account| self.may_run(account))
+    }
+
+    /// The next that may run.
+    pub fn next(&mut self, now: Instant) -> Option<(Ticket, T)> {
+        let at = self.turns.iter().position(|&account| self.may_run(account))?;
+        let account = self.turns.remove(at)?;
+        let queue = self.waiting.get_mut(&account)?;
+        let errand = queue.pop_front()?;
+        if queue.is_empty() {
+            self.waiting.remove(&account);
+        } else {
+            self.turns.push_back(account);
+        }
+        let ticket = Ticket { account, since: now };
+        self.running.push(ticket);
+        Some((ticket, errand))
+    }
+
+    /// One has run.
+    pub fn done(&mut self, ticket: Ticket) {
+        if let Some(at) = self.running.iter().position(|&known| known == ticket) {
+            self.running.swap_remove(at);
+        }
+    }
+
+    /// Forgets what waits, and gives it back.
+    pub fn clear(&mut self) -> impl Iterator<Item = T> {
+        self.turns.clear();
+        std::mem::take(&mut self.waiting).into_values().flatten()
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.values().map(VecDeque::len).sum()
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Since when the one runs that has run longest.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.running.iter().map(|ticket| ticket.since).min()
+    }
+
+    fn may_run(&self, account: Account) -> bool {
+        let on_mount = self.running.iter().filter(|t| t.account.mount == account.mount);
+        let (mut all, mut own) = (0, 0);
+        for ticket in on_mount {
+            all += 1;
+            own += usize::from(ticket.account.uid == account.uid);
+        }
+        all < self.per_mount && own < self.per_mount.saturating_sub(1).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use objmapper::{Links, Mount, Rules, Tree};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn account(prefix: &str, uid: u32) -> Account {
+        let tree = Arc::new(Tree::open(Path::new("/"), Links::Refuse).unwrap());
+        let mount = Mount::new(prefix.parse().unwrap(), tree, Rules::owner_only()).id();
+        Account { mount, uid }
+    }
+
+    fn all<T>(admission: &mut Admission<T>) -> Vec<T> {
+        std::iter::from_fn(|| admission.next(Instant::now())).map(|(_, errand)| errand).collect()
+    }
+
+    #[test]
+    fn a_mount_that_hangs_stops_its_own_errands_only() {
+        let mut admission = Admission::new(4);
+        for n in 0..10 {
+            admission.push(account("/hung", n), "hung");
+        }
+        assert_eq!(all(&mut admission), ["hung"; 4]);
+        assert!(!admission.is_ready());
+        admission.push(account("/other", 0), "other");
+        assert!(admission.is_ready());
+        assert_eq!(all(&mut admission), ["other"]);
+        assert_eq!((admission.waiting(), admission.running()), (6, 5));
+    }
+
+    #[test]
+    fn one_user_leaves_one_of_a_mount_to_others() {
+        let mut admission = Admission::new(4);
+        for _ in 0..10 {
+            admission.push(account("/", 1), 1);
+        }
+        assert_eq!(all(&mut admission), [1; 3]);
+        admission.push(account("/", 2), 2);
+        assert_eq!(all(&mut admission), [2]);
+    }
+
+    #[test]
+    fn a_single_helper_serves_a_single_user() {
+        let mut admission = Admission::new(1);
+        admission.push(account("/", 1), 1);
+        assert_eq!(all(&mut admission), [1]);
+    }
+
+    #[test]
+    fn accounts_take_turns() {
+        let mut admission = Admission::new(1);
+        for n in [10, 11, 12] {
+            admission.push(account("/", 1), n);
+        }
+        admission.push(account("/", 2), 20);
+        let mut order = Vec::new();
+        while let Some((ticket, errand)) = admission.next(Instant::now()) {
+            order.push(errand);
+            admission.done(ticket);
+        }
+        assert_eq!(order, [10, 20, 11, 12]);
+        assert_eq!((admission.waiting(), admission.running(), admission.oldest()), (0, 0, None));
+    }
+
+    #[test]
+    fn the_one_that_runs_longest_is_known() {
+        let mut admission = Admission::new(4);
+        admission.push(account("/", 1), ());
+        admission.push(account("/", 2), ());
+        let start = Instant::now();
+        let (first, ()) = admission.next(start).unwrap();
+        admission.next(start + std::time::Duration::from_secs(1)).unwrap();
+        assert_eq!(admission.oldest(), Some(start));
+        admission.done(first);
+        assert_eq!(admission.oldest(), Some(start + std::time::Duration::from_secs(1)));
+    }
+}
