@@ -129,7 +129,8 @@ fn an_open_that_hangs_stops_its_mount_alone() {
         hanging.until_counter("helpers.waiting", |waiting| waiting == 7);
         hanging.until_counter("helpers.longest_ms", |ms| ms > 0);
         hanging.others_go_on();
-        assert_eq!(counter(&mut hanging.daemon.client(), "helpers.running"), 1, "one user's share");
+        // One user's share. Errands of others may be over a moment before they are counted so.
+        hanging.until_counter("helpers.running", |running| running == 1);
         hanging.release();
         for (peer, id) in &mut asked {
             assert!(bytes_of(&peer.object(*id)) == content());
