@@ -19,14 +19,14 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use objmapper::Patience;
-use objmapper_os::fds::FdQueue;
+use objmapper::{Closer, Patience};
 use objmapper_proto::frame::Split;
-use objmapper_proto::{Op, Status, Violation, limits};
+use objmapper_proto::{Op, Status, Violation};
 
 use crate::bodies;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
+use crate::input::{Input, Read};
 use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
@@ -40,9 +40,6 @@ const ITEMS: usize = 128;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
-
-/// Bytes that one recv asks for, beside an unfinished frame.
-const READ: usize = 64 * 1024;
 
 /// How long a connection waits for descriptors in flight to be taken, in milliseconds:
 /// at first, and at most after doubling each time it was in vain. Not tuned.
@@ -69,13 +66,6 @@ pub struct Attendant {
     outbox: Outbox,
 }
 
-/// The read buffer: bytes from `start` to `end` are read and not served.
-struct Input {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
 /// Why serving what was read stopped.
 enum Served {
     /// All whole frames are answered.
@@ -95,7 +85,7 @@ enum Served {
 impl Attendant {
     /// Buffers included.
     pub fn new(service: Service, ways: Ways) -> Self {
-        Self { service, ways, input: Input::new(), outbox: Outbox::default() }
+        Self { service, ways, input: Input::default(), outbox: Outbox::default() }
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
@@ -123,7 +113,14 @@ impl Attendant {
             match served {
                 Served::Hungry if c.drained => return self.rest(c),
                 Served::Hungry if reads == READS => return Turn::Again,
-                Served::Hungry => reads += 1,
+                Served::Hungry => {
+                    let begun = self.input.bytes().len();
+                    c.queued.set(begun);
+                    if begun > 0 && !c.queued.may_grow() {
+                        return crowded(c);
+                    }
+                    reads += 1;
+                }
                 // The bodies have their turn too.
                 Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
                 Served::Tired => return Turn::Again,
@@ -131,18 +128,17 @@ impl Attendant {
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return parting(c),
             }
-            match self.input.read(c, self.service.house.refuses_descriptors) {
+            match self.input.read(c) {
                 // A peer that only shut its sending side down has had its replies.
-                Read::Bytes(0) => {
+                Read::End => {
                     c.session.closing = true;
                     return parting(c);
                 }
                 Read::Gone => return Turn::Close,
                 Read::Uninvited => return self.uninvited(c),
-                Read::Bytes(_) if hung_up => {}
-                // Less than asked for: the socket is empty. (A read also stops at descriptors,
-                // but none can come.)
-                Read::Bytes(n) => c.drained = n < READ,
+                Read::Some | Read::Last if hung_up => {}
+                Read::Some => {}
+                Read::Last => c.drained = true,
                 Read::Empty => return self.rest(c),
             }
         }
@@ -153,18 +149,26 @@ impl Attendant {
     /// is not whole yet.
     fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
         while c.leftover.len() < c.wanted {
-            match self.input.read(c, self.service.house.refuses_descriptors) {
-                Read::Bytes(0) => {
+            if !c.queued.may_grow() {
+                // What it has sent stays with the kernel, unless nobody waits for an answer.
+                let gone = hung_up && c.link.socket.has_hung_up().unwrap_or(true);
+                let over = gone || c.deadline.is_late().is_some();
+                return Some(if over { Turn::Close } else { crowded(c) });
+            }
+            let read = self.input.read(c);
+            match read {
+                Read::End => {
                     c.session.closing = true;
                     return Some(parting(c));
                 }
                 Read::Gone => return Some(Turn::Close),
                 Read::Uninvited => return Some(self.uninvited(c)),
                 Read::Empty => return Some(self.rest(c)),
-                Read::Bytes(n) => {
+                Read::Some | Read::Last => {
                     c.leftover.extend_from_slice(self.input.bytes());
                     self.input.clear();
-                    if n < READ && !hung_up && c.leftover.len() < c.wanted {
+                    c.queued.set(c.leftover.len());
+                    if read == Read::Last && !hung_up && c.leftover.len() < c.wanted {
                         return Some(self.rest(c));
                     }
                 }
@@ -173,8 +177,11 @@ impl Attendant {
         None
     }
 
-    /// Descriptors came; they are closed already.
-    fn uninvited(&self, c: &mut Connection) -> Turn {
+    /// Descriptors came. Closing them may take time: others do that.
+    fn uninvited(&mut self, c: &mut Connection) -> Turn {
+        if let Some(closer) = c.closer() {
+            self.input.uninvited().for_each(|file| closer.close(file));
+        }
         let why = "this daemon takes none: HELLO_ACK said so";
         self.violated(c, &Violation::Descriptors { declared: 0, arrived: 1, why });
         flush(c).unwrap_or(Turn::Close)
@@ -184,6 +191,15 @@ impl Attendant {
     /// everybody, and is known by this socket alone: it stays until then, shut down,
     /// and counts as a connection.
     fn linger(&self, c: &mut Connection) -> Turn {
+        if let Some(late) = c.deadline.is_late()
+            && !c.lingering
+            && c.link.outbox.is_empty()
+        {
+            tracing::debug!(uid = c.caller.uid(), %late, "closing a connection");
+            c.link.outbox.refuse(0, Status::Busy, 0, &late);
+            c.link.flush();
+        }
+        c.deadline.clear();
         if self.service.house.draining.load(Ordering::Relaxed) || !c.link.owes() {
             return Turn::Close;
         }
@@ -203,6 +219,7 @@ impl Attendant {
             return Turn::Leave;
         }
         if !self.service.house.draining.load(Ordering::Relaxed) {
+            c.expect_more(!(self.input.bytes().is_empty() && c.leftover.is_empty()));
             return Turn::Wait;
         }
         c.link.outbox.refuse(0, Status::Stopping, 0, &"the daemon is stopping: connect again");
@@ -228,6 +245,7 @@ impl Attendant {
                 Err(violation) => return self.violated(c, &violation),
             };
             let id = frame.header.id;
+            c.has_come();
             // A GET_MANY counts its items itself.
             if frame.header.op != Op::GetMany as u8 {
                 *items = items.saturating_sub(1);
@@ -291,6 +309,7 @@ impl Serve for Attendant {
     type Connection = Connection;
 
     fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+        c.wake_up();
         if self.service.patience != Patience::Never {
             self.service.patience = Patience::For(c.errand);
             if c.fetch() {
@@ -319,6 +338,7 @@ impl Serve for Attendant {
             }
             self.outbox.shrink();
         }
+        c.queued.set(c.leftover.len() + c.link.outbox.len());
         turn
     }
 
@@ -350,100 +370,35 @@ fn must_wait(c: &Connection, agreed: Agreed, order: Order) -> bool {
 /// How a turn ends when replies cannot leave; `None` if they did.
 fn stuck(c: &mut Connection, flushed: Flushed) -> Option<Turn> {
     match flushed {
-        Flushed::All => None,
-        Flushed::Blocked => Some(Turn::Blocked),
+        Flushed::All => {
+            c.has_sent();
+            None
+        }
+        Flushed::Blocked => {
+            c.expect_reading();
+            Some(Turn::Blocked)
+        }
         Flushed::Full => {
-            c.waited_ms = (c.waited_ms * 2).clamp(*WAIT_MS.start(), *WAIT_MS.end());
-            Some(Turn::Later(Duration::from_millis(c.waited_ms)))
+            c.expect_reading();
+            Some(later(c))
         }
         Flushed::Gone => Some(Turn::Close),
     }
+}
+
+/// Its user has too much queued to read more of a request that has begun.
+fn crowded(c: &mut Connection) -> Turn {
+    if c.bodies.is_empty() { later(c) } else { Turn::Leave }
+}
+
+/// A limit has to fall first; nobody says when it does.
+fn later(c: &mut Connection) -> Turn {
+    c.waited_ms = (c.waited_ms * 2).clamp(*WAIT_MS.start(), *WAIT_MS.end());
+    Turn::Later(Duration::from_millis(c.waited_ms))
 }
 
 /// Sends what waits; how the turn ends if that cannot leave.
 fn flush(c: &mut Connection) -> Option<Turn> {
     let flushed = c.link.flush();
     stuck(c, flushed)
-}
-
-/// What a read gave.
-enum Read {
-    Bytes(usize),
-    Empty,
-    Gone,
-    /// Descriptors, which nobody asked for.
-    Uninvited,
-}
-
-impl Input {
-    fn new() -> Self {
-        // Zeroed pages that no large request touches cost nothing.
-        let size = READ + limits::HEADER + limits::REQUEST_PAYLOAD;
-        Self { buffer: vec![0; size], start: 0, end: 0 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start >= self.end {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-    }
-
-    /// Starts with what the connection had left over.
-    fn take_up(&mut self, leftover: &mut Vec<u8>) {
-        self.clear();
-        if let Some(place) = self.buffer.get_mut(..leftover.len()) {
-            place.copy_from_slice(leftover);
-            self.end = leftover.len();
-        }
-        leftover.clear();
-    }
-
-    /// Leaves what was not served with the connection, in no more memory than that.
-    fn leave(&mut self, leftover: &mut Vec<u8>) {
-        let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
-        if rest.is_empty() {
-            if leftover.capacity() > 0 {
-                *leftover = Vec::new();
-            }
-        } else {
-            leftover.extend_from_slice(rest);
-        }
-        self.clear();
-    }
-
-    /// Reads behind what there is.
-    fn read(&mut self, c: &Connection, refused: bool) -> Read {
-        // An unfinished frame is at most one request long; with it at the front there
-        // is room for a whole read behind it.
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        let room = self.buffer.get_mut(self.end..self.end + READ).unwrap_or_default();
-        let read = if refused {
-            c.link.socket.recv_bytes(room)
-        } else {
-            match c.link.socket.recv(room, &mut FdQueue::with_capacity(0)) {
-                Ok(received) if received.cut => return Read::Uninvited,
-                other => other.map(|received| received.bytes),
-            }
-        };
-        match read {
-            Ok(n) => {
-                self.end += n;
-                Read::Bytes(n)
-            }
-            Err(error) if error.is_would_block() => Read::Empty,
-            Err(_) => Read::Gone,
-        }
-    }
 }

@@ -1,8 +1,10 @@
-//! Closers: threads that close files whose close(2) may wait for ever, a queue for each mount.
+//! Closers: threads that close what may wait for ever in close(2), one queue for each party.
 //!
-//! A file system that asks a program or another machine may let a close wait, too. Then only
-//! the closes of its own mount wait behind it. A thread comes with the first file and goes
-//! with the last; where there is none to be had, the next file tries again.
+//! A file system that asks a program or another machine may let a close wait; so may the last
+//! reference to a socket with SO_LINGER that a client sent, and with it a connection that has
+//! such unread in its queue. Then only the closes of the same mount wait behind it, or of what
+//! clients sent. A thread comes with the first file and goes with the last; where there is
+//! none to be had, the next file tries again.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use objmapper::Closer;
+use objmapper_os::socket::Stream;
 use parking_lot::Mutex;
 
-/// Files of all mounts that wait to be closed, those included that are being closed.
+/// Files of all queues that wait to be closed, those included that are being closed.
 static WAITING: AtomicU64 = AtomicU64::new(0);
 
 /// How many files wait to be closed.
@@ -20,22 +23,36 @@ pub fn waiting() -> u64 {
     WAITING.load(Ordering::Relaxed)
 }
 
-/// Closes files of one mount.
+/// Closes what one party has, such as a mount.
 #[derive(Debug, Clone, Default)]
-pub struct MountCloser(Arc<Mutex<Queue>>);
+pub struct CloseQueue(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    files: Vec<OwnedFd>,
+    files: Vec<Last>,
     /// Whether a thread is at it.
     served: bool,
 }
 
-impl Closer for MountCloser {
+/// The last reference, or soon.
+#[derive(Debug)]
+#[allow(dead_code)] // held to be dropped
+enum Last {
+    File(OwnedFd),
+    Socket(Arc<Stream>),
+}
+
+impl Closer for CloseQueue {
     fn close(&self, file: OwnedFd) {
+        self.push(Last::File(file));
+    }
+}
+
+impl CloseQueue {
+    fn push(&self, last: Last) {
         WAITING.fetch_add(1, Ordering::Relaxed);
         let mut queue = self.0.lock();
-        queue.files.push(file);
+        queue.files.push(last);
         if queue.served {
             return;
         }
@@ -46,9 +63,7 @@ impl Closer for MountCloser {
             Err(error) => tracing::warn!(%error, "no thread to close files with; they wait"),
         }
     }
-}
 
-impl MountCloser {
     fn close_all(&self) {
         loop {
             let file = {
@@ -60,6 +75,33 @@ impl MountCloser {
             let Some(file) = file else { return };
             drop(file);
             WAITING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A socket that is closed by a queue's thread: dropped after all others who have it.
+#[derive(Debug)]
+pub struct ClosedElsewhere {
+    queue: CloseQueue,
+    socket: Option<Arc<Stream>>,
+}
+
+impl ClosedElsewhere {
+    /// From now on.
+    pub const fn new(queue: CloseQueue, socket: Arc<Stream>) -> Self {
+        Self { queue, socket: Some(socket) }
+    }
+
+    /// Where it is closed, and what comes over it.
+    pub const fn queue(&self) -> &CloseQueue {
+        &self.queue
+    }
+}
+
+impl Drop for ClosedElsewhere {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.queue.push(Last::Socket(socket));
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// What may be used up.
     pub limits: Limits,
+    /// How long to wait for a peer.
+    pub timeouts: Timeouts,
     /// How long connections may finish what is under way after the first SIGTERM; then they are
     /// closed. Zero closes them at once.
     pub drain_deadline: Duration,
@@ -148,9 +150,11 @@ pub struct Delivery {
 pub struct Limits {
     /// Connections at the same time.
     pub connections: usize,
+    /// Those of one user; 0: three times as many as are left.
+    pub connections_per_uid: usize,
     /// Descriptors sent and not yet taken, in all; 0: half of `RLIMIT_NOFILE`.
     pub descriptors_in_flight: usize,
-    /// The same for all connections of one user; 0: half of that.
+    /// The same for all connections of one user; 0: as many as are left.
     pub descriptors_per_uid: usize,
     /// The same for one connection.
     pub descriptors_per_connection: usize,
@@ -163,6 +167,25 @@ pub struct Limits {
     /// Bytes of replies that the kernel keeps for a client that does not read (`SO_SNDBUF`); 0:
     /// as many as it does by itself.
     pub send_buffer: usize,
+    /// Bodies under way, each of which has a file open; 0: a quarter of `RLIMIT_NOFILE`, or
+    /// `connections` if that is less. One user may have three times as many as are left.
+    pub bodies: usize,
+    /// Bytes of unfinished requests and unsent replies that are kept for all connections. One
+    /// user may have as many as are left.
+    pub queued_bytes: usize,
+}
+
+/// How long to wait for a peer; zero is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For HELLO.
+    pub hello: Duration,
+    /// For the rest of a request that has begun.
+    pub request: Duration,
+    /// For the next request.
+    pub idle: Duration,
+    /// For it to read something of what was sent.
+    pub send: Duration,
 }
 
 /// What is logged, and how.

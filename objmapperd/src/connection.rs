@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use objmapper::{Caller, MountId};
 
 use crate::bodies::Bodies;
+use crate::budget::Permit;
+use crate::closers::{CloseQueue, ClosedElsewhere};
+use crate::deadline::{Deadline, Expected};
 use crate::link::Link;
-use crate::metrics::OpenConnection;
 use crate::session::Session;
 
 /// What keeps a request from being answered.
@@ -50,12 +52,25 @@ pub struct Connection {
     pub waits_for: WaitsFor,
     /// Which mount it has to wait for, when it goes to a helper.
     pub errand: MountId,
-    _open: OpenConnection,
+    /// What its peer has to do, and until when.
+    pub deadline: Deadline,
+    /// What it keeps in memory while nobody serves it.
+    pub queued: Permit,
+    _open: Permit,
+    /// The last field, since it must be the last one to let go of the socket. `None` if the
+    /// kernel keeps descriptors away from this connection.
+    guard: Option<ClosedElsewhere>,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(link: Link, caller: Caller, open: OpenConnection) -> Self {
+    pub fn new(
+        link: Link,
+        caller: Caller,
+        deadline: Deadline,
+        [open, queued]: [Permit; 2],
+        guard: Option<ClosedElsewhere>,
+    ) -> Self {
         Self {
             link,
             session: Session::default(),
@@ -68,7 +83,65 @@ impl Connection {
             bodies: Bodies::default(),
             waits_for: WaitsFor::Nothing,
             errand: MountId::default(),
+            deadline,
+            queued,
             _open: open,
+            guard,
+        }
+    }
+
+    /// Who closes descriptors that may come; `None` if none can.
+    pub fn closer(&self) -> Option<&CloseQueue> {
+        self.guard.as_ref().map(ClosedElsewhere::queue)
+    }
+
+    /// A turn begins: whether its peer will ask for something again is known.
+    #[inline]
+    pub fn wake_up(&mut self) {
+        if self.deadline.expected() == Expected::Sign {
+            self.deadline.clear();
+        }
+    }
+
+    /// A whole frame was read: if that was expected, it has come.
+    #[inline]
+    pub fn has_come(&mut self) {
+        if matches!(self.deadline.expected(), Expected::Hello | Expected::Request) {
+            self.deadline.clear();
+        }
+    }
+
+    /// Something may have left: if it had to wait for the peer to read, that has.
+    #[inline]
+    pub fn has_sent(&mut self) {
+        if self.deadline.expected() == Expected::Reading && std::mem::take(&mut self.link.moved) {
+            self.deadline.clear();
+        }
+    }
+
+    /// Nothing is left to do until the peer sends something: by when it has to. `begun`: a
+    /// part of a request is here.
+    #[inline]
+    pub fn expect_more(&mut self, begun: bool) {
+        let expected = if !self.session.is_greeted() {
+            Expected::Hello
+        } else if begun {
+            Expected::Request
+        } else if self.deadline.minds_idleness() {
+            Expected::Sign
+        } else {
+            Expected::Nothing
+        };
+        self.deadline.expect(expected);
+    }
+
+    /// Nothing is left to do until the peer reads something: by when it has to. Its time
+    /// begins anew if something has left since.
+    pub fn expect_reading(&mut self) {
+        if std::mem::take(&mut self.link.moved) {
+            self.deadline.expect_anew(Expected::Reading);
+        } else {
+            self.deadline.expect(Expected::Reading);
         }
     }
 

@@ -7,7 +7,8 @@
 //! A charge is made before a descriptor is opened, since those that wait in an outbox
 //! would else use up our own table, and stays until the kernel says that the peer has
 //! read everything (SIOCOUTQ == 0). That is asked only near a limit, so the figures here
-//! are upper bounds. Three limits: in all, per user, per connection.
+//! are upper bounds. Three limits: in all, per user, per connection. One user may by default
+//! have as many as are left over, so that no number of users can have them all.
 //!
 //! What must stay true: nothing is refunded that may still be in flight. A tab that
 //! is closed while it owes lives on as a debt, holding its socket, until that has
@@ -22,6 +23,8 @@ use objmapper_os::socket::Stream;
 use parking_lot::Mutex;
 use slab::Slab;
 
+use crate::budget::Share;
+
 /// Least time between two sweeps, in nanoseconds: a sweep of ten thousand connections
 /// takes about as long. Not tuned.
 const SWEEP_NS: u64 = 1_000_000;
@@ -32,7 +35,7 @@ pub struct Limits {
     /// Of all connections together.
     pub total: usize,
     /// Of all connections of one user.
-    pub per_user: usize,
+    pub per_user: Share,
     /// Of one connection; at least one message's worth.
     pub per_connection: usize,
 }
@@ -246,7 +249,7 @@ impl Tab {
         }
         let user = entry.user.in_flight.fetch_add(1, Ordering::Relaxed);
         let total = ledger.total.fetch_add(1, Ordering::Relaxed);
-        if user >= ledger.limits.per_user || total >= ledger.limits.total {
+        if !ledger.limits.per_user.allows(user, total, ledger.limits.total) {
             ledger.refund(entry, 1);
             return false;
         }
@@ -299,7 +302,7 @@ mod tests {
     use objmapper_os::fds::FdQueue;
     use std::os::fd::AsFd;
 
-    const LIMITS: Limits = Limits { total: 6, per_user: 4, per_connection: 3 };
+    const LIMITS: Limits = Limits { total: 6, per_user: Share::AtMost(4), per_connection: 3 };
 
     fn connection(ledger: &Arc<Ledger>, uid: u32) -> (Tab, Arc<Stream>, Stream) {
         let (ours, theirs) = Stream::pair().unwrap();
@@ -345,6 +348,21 @@ mod tests {
         assert_eq!(send(&mut a, &ours_a), Err(Full));
         let (mut c, ours_c, _theirs_c) = connection(&ledger, 2);
         assert_eq!(send(&mut c, &ours_c), Ok(()));
+    }
+
+    #[test]
+    fn no_number_of_users_has_them_all() {
+        let ledger =
+            Ledger::new(Limits { total: 60, per_user: Share::Left(1), per_connection: 60 });
+        let mut lazy: Vec<_> = (0..10).map(|uid| connection(&ledger, uid)).collect();
+        for (tab, ours, _theirs) in &mut lazy {
+            assert_eq!(send(tab, ours), Ok(()));
+            while send(tab, ours).is_ok() {}
+        }
+        let (mut other, ours, _theirs) = connection(&ledger, 99);
+        assert_eq!(send(&mut other, &ours), Ok(()));
+        // The first one alone, before the others came, had about a half.
+        assert_eq!(lazy[0].0.entry.count(), 27);
     }
 
     #[test]

@@ -22,10 +22,12 @@ pub mod mounts;
 pub mod supervisor;
 pub mod watchdog;
 
+pub mod budget;
 pub mod metrics;
 
 pub mod pool;
 
+pub mod deadline;
 pub mod ledger;
 pub mod session;
 
@@ -38,6 +40,7 @@ pub mod transfer;
 pub mod bodies;
 
 pub mod connection;
+pub mod input;
 
 pub mod admission;
 pub mod helpers;
@@ -46,6 +49,7 @@ pub mod transfer_path;
 
 pub mod attendant;
 
+pub mod allowance;
 pub mod listener;
 pub mod reload;
 

@@ -13,6 +13,7 @@ use os::socket::Stream;
 
 use crate::ledger::Tab;
 use crate::outbox::Outbox;
+use crate::seldom;
 
 /// Bytes that may wait before they must be flushed. A socket's default send buffer
 /// takes about three times as much.
@@ -38,13 +39,15 @@ pub struct Link {
     pub socket: Arc<Stream>,
     /// Replies that have not left yet: mostly none.
     pub outbox: Outbox,
+    /// Something has left since this was last looked at.
+    pub moved: bool,
     tab: Tab,
 }
 
 impl Link {
     /// Nothing waits.
     pub fn new(socket: Arc<Stream>, tab: Tab) -> Self {
-        Self { socket, outbox: Outbox::default(), tab }
+        Self { socket, outbox: Outbox::default(), moved: false, tab }
     }
 
     /// Keeps what waits in the socket short: a reply overtakes what has not been sent,
@@ -84,7 +87,10 @@ impl Link {
                 sent
             };
             match sent {
-                Ok(n) => self.outbox.left(n),
+                Ok(n) => {
+                    self.outbox.left(n);
+                    self.moved = true;
+                }
                 Err(error) => return judge(&error),
             }
         }
@@ -108,7 +114,7 @@ fn judge(error: &os::Error) -> Flushed {
             Flushed::Gone
         }
         _ => {
-            tracing::warn!(%error, "cannot send; closing");
+            seldom!(WARN, %error, "cannot send; closing");
             Flushed::Gone
         }
     }

@@ -1,10 +1,12 @@
 //! Admission: accepting connections, and turning away what is over a limit.
 //!
 //! A client is known by the credentials that the kernel took when it connected
-//! (SO_PEERCRED), before its first byte is read. When descriptors run out the backlog
+//! (SO_PEERCRED), before its first byte is read. One user may have a part of all connections
+//! only ([`crate::budget`]). When descriptors run out the backlog
 //! is not left to spin on: one reserve descriptor is given up to accept and close the
 //! next client, and accepting pauses.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,13 +16,13 @@ use objmapper_os as os;
 use objmapper_proto::Status;
 use os::limits::ReserveFd;
 use os::peer::Peer;
-use os::socket::{Listener, Stream};
+use os::socket::{self, Listener, Stream};
 
+use crate::closers::{CloseQueue, ClosedElsewhere};
 use crate::connection::Connection;
-use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::metrics::{Metrics, OpenConnection};
 use crate::outbox::Outbox;
+use crate::seldom;
 use crate::service::House;
 
 /// How long accepting pauses when descriptors or memory have run out. Not tuned.
@@ -37,32 +39,39 @@ const BATCH: usize = 64;
 pub struct Door {
     listener: Listener,
     reserve: ReserveFd,
-    ledger: Arc<Ledger>,
-    metrics: Arc<Metrics>,
-    max_connections: u64,
+    house: Arc<House>,
+    closing: CloseQueue,
     send_buffer: usize,
     paused_until: Option<Instant>,
     more: bool,
+    /// Whether clients may have descriptors in their connections' queues: all of them where the
+    /// kernel cannot refuse them, else those that had connected before it was told to.
+    wary: Wary,
+}
+
+/// Which connections may bring descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wary {
+    All,
+    /// Until the backlog was seen empty once.
+    First,
+    None,
 }
 
 impl Door {
-    /// A door on `listener`, for at most so many connections. `send_buffer` is what
-    /// the kernel keeps for a client that does not read, in bytes; 0 leaves its default.
-    pub fn new(
-        listener: Listener,
-        house: &House,
-        max_connections: usize,
-        send_buffer: usize,
-    ) -> os::Result<Self> {
+    /// A door on `listener`, which refuses descriptors if the kernel can. `send_buffer` is
+    /// what the kernel keeps for a client that does not read, in bytes; 0 leaves its default.
+    pub fn new(listener: Listener, house: &Arc<House>, send_buffer: usize) -> os::Result<Self> {
+        let refuses = socket::refuse_descriptors(listener.as_fd())?;
         Ok(Self {
             listener,
             reserve: ReserveFd::new()?,
-            ledger: house.ledger.clone(),
-            metrics: house.metrics.clone(),
-            max_connections: max_connections as u64,
+            house: house.clone(),
+            closing: CloseQueue::default(),
             send_buffer,
             paused_until: None,
             more: false,
+            wary: if refuses { Wary::First } else { Wary::All },
         })
     }
 
@@ -98,6 +107,9 @@ impl Door {
                 }
                 Err(error) if error.is_would_block() => {
                     self.more = false;
+                    if self.wary == Wary::First {
+                        self.wary = Wary::None;
+                    }
                     return;
                 }
                 Err(error) if error.is_resource() => return self.pause(&error),
@@ -111,7 +123,7 @@ impl Door {
     }
 
     fn pause(&mut self, error: &os::Error) {
-        tracing::warn!(%error, pause = ?PAUSE, "cannot accept; turning one client away and pausing");
+        seldom!(WARN, %error, pause = ?PAUSE, "cannot accept; turning one client away and pausing");
         let listener = &self.listener;
         let turned_away = self.reserve.release_and(|| match listener.accept() {
             Ok(stream) => {
@@ -120,26 +132,25 @@ impl Door {
             }
             Err(_) => 0,
         });
-        self.metrics.turned_away.fetch_add(turned_away, Ordering::Relaxed);
+        self.house.metrics.turned_away.fetch_add(turned_away, Ordering::Relaxed);
         self.paused_until = Some(Instant::now() + PAUSE);
         self.more = false;
     }
 
     fn receive(&self, stream: Stream) -> Option<Box<Connection>> {
-        let open = self.metrics.open.load(Ordering::Relaxed);
-        if open >= self.max_connections {
-            let max = self.max_connections;
-            turn_away(
-                &stream,
-                &format_args!("{open} connections are open, limits.connections is {max}"),
-            );
-            self.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "cannot tell who connected; closed");
+                seldom!(WARN, %error, "cannot tell who connected; closed");
+                return None;
+            }
+        };
+        let house = &*self.house;
+        let open = match house.budgets.connections.take(peer.uid) {
+            Ok(open) => open,
+            Err(over) => {
+                turn_away(&stream, &over);
+                house.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
         };
@@ -148,12 +159,25 @@ impl Door {
         {
             tracing::debug!(%error, "the send buffer stays as it is");
         }
-        self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-        let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
+        house.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::new(stream);
-        let link = Link::new(socket.clone(), self.ledger.open(peer.uid, socket));
-        let open = OpenConnection::count(&self.metrics);
-        Some(Box::new(Connection::new(link, caller, open)))
+        let guard = self.guard(&socket);
+        let queued = house.budgets.queued.account(peer.uid);
+        let deadline = house.deadlines.of(peer.uid, socket.clone());
+        let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
+        let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
+        Some(Box::new(Connection::new(link, caller, deadline, [open, queued], guard)))
+    }
+
+    /// For a connection that may bring descriptors.
+    fn guard(&self, socket: &Arc<Stream>) -> Option<ClosedElsewhere> {
+        if self.wary == Wary::None {
+            return None;
+        }
+        if let Err(error) = socket::refuse_descriptors(socket.as_fd()) {
+            tracing::debug!(%error, "a connection goes on taking descriptors");
+        }
+        Some(ClosedElsewhere::new(self.closing.clone(), socket.clone()))
     }
 }
 

@@ -12,6 +12,8 @@
 //! Under the journal (sd-daemon(3)) a line begins with its priority and has no time, which the
 //! journal adds. The module an event comes from is told from `debug` on.
 
+mod seldom;
+
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write as _};
@@ -29,6 +31,8 @@ use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use crate::config::{Log, LogFormat};
+
+pub use seldom::{Now, Seldom};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

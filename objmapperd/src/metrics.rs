@@ -146,8 +146,6 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     /// Connections turned away at a limit.
     pub turned_away: AtomicU64,
-    /// Connections that are open.
-    pub open: AtomicU64,
 }
 
 impl Metrics {
@@ -173,7 +171,6 @@ impl Metrics {
         sum(out, AnswerCounters::NAMES, self.answers.lock().iter().map(|b| b.values()));
         line(out, "connections.accepted", self.accepted.load(Ordering::Relaxed));
         line(out, "connections.turned_away", self.turned_away.load(Ordering::Relaxed));
-        line(out, "connections.open", self.open.load(Ordering::Relaxed));
     }
 }
 
@@ -189,22 +186,4 @@ fn sum(out: &mut String, names: &[&str], blocks: impl Iterator<Item = impl Itera
 pub fn line(out: &mut String, name: &str, value: u64) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{name} {value}");
-}
-
-/// Counts one as long as it lives.
-#[derive(Debug)]
-pub struct OpenConnection(Arc<Metrics>);
-
-impl OpenConnection {
-    /// One more.
-    pub fn count(metrics: &Arc<Metrics>) -> Self {
-        metrics.open.fetch_add(1, Ordering::Relaxed);
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Release);
-    }
 }

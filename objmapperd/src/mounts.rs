@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use objmapper::{Backing, Mount, Mounts, Rules, Tree};
 
-use crate::closers::MountCloser;
+use crate::closers::CloseQueue;
 use crate::config::{MountSpec, ReadOnlyClone};
 
 /// What is served, and the settings that it was made from.
@@ -109,5 +109,5 @@ fn open(spec: &MountSpec) -> anyhow::Result<Arc<Tree>> {
             }
         },
     };
-    Ok(Arc::new(tree.closed_by(Arc::new(MountCloser::default()))))
+    Ok(Arc::new(tree.closed_by(Arc::new(CloseQueue::default()))))
 }

@@ -21,12 +21,14 @@ use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
 
+use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
 use crate::config::{Loaded, Settings};
 use crate::connection::Connection;
+use crate::deadline::Deadlines;
 use crate::front::Front;
 use crate::helpers::Helpers;
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::listener::Door;
 use crate::metrics::Metrics;
 use crate::mounts::Served;
@@ -41,10 +43,6 @@ const SOCKET_NAME: &str = "objmapper";
 
 /// How often a drain looks whether everybody has left. Nothing waits on it but the exit.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// Descriptors that are not for connections: roots, epoll instances, logs. Counted
-/// generously.
-const OWN_DESCRIPTORS: usize = 64;
 
 /// Everything that runs.
 struct Running {
@@ -77,8 +75,7 @@ pub fn run(
     let house = house(settings, nofile, mounts)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
-    let mut door =
-        Door::new(listener, &house, settings.limits.connections, settings.limits.send_buffer)?;
+    let mut door = Door::new(listener, &house, settings.limits.send_buffer)?;
     tracing::info!(
         socket = %door.listener().path().map_or("inherited".into(), |p| p.display().to_string()),
         mounts = served.len(),
@@ -118,7 +115,7 @@ fn checked(
 ) -> Box<Reread> {
     Box::new(move || {
         let loaded = reread()?;
-        room_for_mounts(loaded.settings.mounts.len(), nofile)?;
+        allowance::room_for_mounts(loaded.settings.mounts.len(), nofile)?;
         Ok(loaded)
     })
 }
@@ -133,62 +130,16 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         shards: settings.limits.index_shards,
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
+    let allowance = Allowance::new(settings, nofile)?;
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds),
-        ledger: Ledger::new(descriptor_limits(settings, nofile)?),
+        ledger: Ledger::new(allowance.in_flight),
+        budgets: allowance.budgets(&settings.limits),
+        deadlines: Deadlines::new(settings.timeouts),
         metrics: Arc::default(),
         helpers: Helpers::new(settings.pool.helpers),
-        refuses_descriptors: os::probe::features().refuse_descriptors,
         draining: AtomicBool::new(false),
     }))
-}
-
-/// Adds up who may hold descriptors at the same time, a line for each, and compares
-/// the sum with what the kernel allows.
-fn descriptor_limits(settings: &Settings, nofile: u64) -> anyhow::Result<ledger::Limits> {
-    room_for_mounts(settings.mounts.len(), nofile)?;
-    let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
-    let l = &settings.limits;
-    let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
-    let per_user = if l.descriptors_per_uid == 0 { total / 2 } else { l.descriptors_per_uid };
-    let terms = [
-        ("our own", OWN_DESCRIPTORS + settings.mounts.len()),
-        ("connections (limits.connections)", l.connections),
-        ("a body under way on each", l.connections),
-        ("waiting to be sent (limits.descriptors_in_flight)", total),
-    ];
-    let sum: usize = terms.iter().map(|(_, n)| n).sum();
-    if sum > nofile {
-        tracing::info!(
-            "RLIMIT_NOFILE {nofile} is below the {sum} descriptors that the limits could use; clients \
-             are told BUSY first (raise it, or lower limits.connections)"
-        );
-        for (what, n) in terms {
-            tracing::debug!("of these {n}: {what}");
-        }
-    }
-    anyhow::ensure!(
-        total < nofile,
-        "limits.descriptors_in_flight is {total}, RLIMIT_NOFILE {nofile}: the kernel would refuse to \
-         send first; lower the one or raise the other"
-    );
-    // A message must fit, or its connection would wait for ever.
-    let least = os::fds::MAX_PER_MESSAGE;
-    Ok(ledger::Limits {
-        total: total.max(least),
-        per_user: per_user.max(least),
-        per_connection: l.descriptors_per_connection.max(least),
-    })
-}
-
-/// There must be descriptors left for a message beside so many mounts.
-fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
-    let least = OWN_DESCRIPTORS + mounts + os::fds::MAX_PER_MESSAGE;
-    anyhow::ensure!(
-        nofile > least as u64,
-        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
-    );
-    Ok(())
 }
 
 /// On one CPU nobody could give it work meanwhile.
@@ -231,6 +182,7 @@ fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::R
         };
         Listener::bind(&listen.path, options).with_context(told)?
     };
+    // As early as can be; the door asks again whether the kernel can.
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
 }
@@ -239,7 +191,7 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let metrics: &Arc<Metrics> = &house.metrics;
     let helpers = &house.helpers;
     let (transfer, thread) = Path::start(helpers.clone(), metrics.answers())?;
-    let mut threads = vec![thread];
+    let mut threads = vec![thread, house.deadlines.start()?];
     let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
     let kept = house.clone();
     let attendant = move |patience| {
@@ -260,7 +212,7 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
     house.draining.store(true, Ordering::SeqCst);
     running.pool.rouse();
     let end = Instant::now() + deadline;
-    let open = || house.metrics.open.load(Ordering::Acquire);
+    let open = || house.budgets.connections.used();
     while open() > 0 {
         if Instant::now() >= end {
             tracing::warn!(connections = open(), ?deadline, "drain deadline passed; cutting off");
@@ -280,6 +232,7 @@ fn stop(running: Running) {
     running.transfer.stop();
     running.house.helpers.stop();
     running.pool.stop();
+    running.house.deadlines.stop();
     for thread in running.threads {
         if thread.join().is_err() {
             tracing::error!("a thread ended in a panic");

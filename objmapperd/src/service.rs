@@ -13,7 +13,9 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_utils::CachePadded;
 use objmapper::{Patience, Store};
 
+use crate::budget::Budget;
 use crate::closers;
+use crate::deadline::Deadlines;
 use crate::helpers::Helpers;
 use crate::ledger::Ledger;
 use crate::link::Flushed;
@@ -26,14 +28,27 @@ pub struct House {
     pub store: Store,
     /// Descriptors in flight.
     pub ledger: Arc<Ledger>,
+    /// What else can be used up.
+    pub budgets: Budgets,
+    /// What peers have to do, and until when.
+    pub deadlines: Arc<Deadlines>,
     /// All counters.
     pub metrics: Arc<Metrics>,
-    /// Whether the kernel keeps clients from sending descriptors; else we look.
-    pub refuses_descriptors: bool,
     /// Who waits for disks.
     pub helpers: Helpers,
     /// The daemon is stopping: answer what was asked, then part.
     pub draining: AtomicBool,
+}
+
+/// What all connections share, and one user may have a part of.
+#[derive(Debug)]
+pub struct Budgets {
+    /// Connections that are open.
+    pub connections: Arc<Budget>,
+    /// Bodies under way.
+    pub bodies: Arc<Budget>,
+    /// Bytes kept for connections that nobody serves.
+    pub queued: Arc<Budget>,
 }
 
 impl House {
@@ -43,6 +58,7 @@ impl House {
         self.metrics.write(&mut out);
         let index = self.store.index_counters();
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
+        let Budgets { connections, bodies, queued } = &self.budgets;
         let helpers = self.helpers.figures();
         let lines = [
             ("helpers.threads", helpers.threads as u64),
@@ -50,6 +66,13 @@ impl House {
             ("helpers.waiting", helpers.waiting as u64),
             ("helpers.longest_ms", helpers.longest_ms),
             ("helpers.closing", closers::waiting()),
+            ("connections.open", connections.used() as u64),
+            ("connections.over_share", connections.refusals()),
+            ("connections.timed_out", self.deadlines.missed()),
+            ("bodies.under_way", bodies.used() as u64),
+            ("bodies.limit", bodies.limit() as u64),
+            ("queued.bytes", queued.used() as u64),
+            ("queued.limit", queued.limit() as u64),
             ("index.hits", index.hits),
             ("index.misses", index.misses),
             ("index.entries", index.entries),

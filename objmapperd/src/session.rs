@@ -53,6 +53,12 @@ pub enum Asked<'a> {
 }
 
 impl Session {
+    /// Whether HELLO has come.
+    #[inline]
+    pub const fn is_greeted(&self) -> bool {
+        self.agreed.is_some()
+    }
+
     /// Cuts the first frame off `input`.
     #[inline]
     pub fn split<'a>(&self, input: &'a [u8]) -> Result<Split<'a>, Violation> {

@@ -22,7 +22,9 @@ use objmapper_proto::reply::End;
 use objmapper_proto::{Header, Op, Reply, Status, limits};
 use os::file;
 
+use crate::budget::Permit;
 use crate::link::{ENOUGH, Flushed, Link};
+use crate::seldom;
 
 /// Bytes that one body may send before others get their turn.
 const TURN: u64 = 1 << 20;
@@ -56,6 +58,7 @@ pub struct Transfer {
     /// What END will say so far.
     status: Status,
     ended: bool,
+    _permit: Permit,
 }
 
 /// How a step ended.
@@ -77,8 +80,8 @@ pub enum Step {
 
 impl Transfer {
     /// The body of the reply with this id; its head is in the outbox already. The
-    /// client takes payloads of `max_payload` bytes.
-    pub fn new(body: Body, id: u64, max_payload: usize) -> Self {
+    /// client takes payloads of `max_payload` bytes. `permit` counts it as long as it lives.
+    pub fn new(body: Body, id: u64, max_payload: usize, permit: Permit) -> Self {
         let range = body.range();
         Self {
             body,
@@ -92,6 +95,7 @@ impl Transfer {
             due: 0,
             status: Status::Ok,
             ended: false,
+            _permit: permit,
         }
     }
 
@@ -157,6 +161,7 @@ impl Transfer {
                 match self.send(link) {
                     Ok(0) => self.status = Status::Changed,
                     Ok(n) => {
+                        link.moved = true;
                         self.offset += n as u64;
                         self.due -= n;
                         left = left.saturating_sub(n as u64);
@@ -244,7 +249,7 @@ impl Transfer {
 
     fn fail(&mut self, error: &os::Error) {
         self.status = if error.is_resource() { Status::Busy } else { Status::Io };
-        tracing::warn!(%error, "cannot send a file; its body ends with {}", self.status);
+        seldom!(WARN, %error, "cannot send a file; its body ends with {}", self.status);
     }
 
     /// Puts the next DATA header, or END, into the outbox.
@@ -297,7 +302,7 @@ fn judge(miss: &Miss) -> Status {
     match miss {
         Miss::Refused(refusal) => refusal.status(),
         Miss::Fault(error) => {
-            tracing::warn!(%error, "a file system failed in the middle of a body");
+            seldom!(WARN, %error, "a file system failed in the middle of a body");
             Status::Io
         }
         Miss::WouldBlock => Status::Busy,

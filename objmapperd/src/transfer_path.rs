@@ -27,6 +27,7 @@ use crate::helpers::Helpers;
 use crate::metrics::AnswerCounters;
 use crate::pool::slots::Slots;
 use crate::pool::{Loan, StartError, Turn};
+use crate::seldom;
 use crate::transfer::Step;
 
 const WAKE: Token = Token(usize::MAX >> 1);
@@ -187,7 +188,13 @@ impl Streamer {
         let Some(place) = self.slots.at_mut(token) else { return };
         place.queued = false;
         let step = match place.loan.connection() {
-            Some(connection) => step(connection),
+            Some(connection) => {
+                let step = step(connection);
+                if step == Step::Again {
+                    connection.has_sent();
+                }
+                step
+            }
             None => Step::Gone,
         };
         match step {
@@ -207,14 +214,15 @@ impl Streamer {
     /// is by then is reported at once.
     fn wait(&mut self, token: usize) {
         let Some(place) = self.slots.at_mut(token) else { return };
+        let Some(connection) = place.loan.connection() else { return };
+        connection.expect_reading();
         if place.watched {
             return;
         }
-        let Some(connection) = place.loan.connection() else { return };
         match self.poll.registry().add(&*connection, Token(token), Interest::WRITABLE) {
             Ok(()) => place.watched = true,
             Err(error) => {
-                tracing::warn!(%error, "cannot watch a connection; it is closed");
+                seldom!(WARN, %error, "cannot watch a connection; it is closed");
                 self.slots.remove(token);
             }
         }
@@ -246,6 +254,9 @@ impl Streamer {
             || !connection.drained
             || !connection.bodies.is_empty()
             || connection.session.closing;
+        if !more {
+            connection.expect_more(false);
+        }
         loan.give_back(if more { Turn::Again } else { Turn::Wait });
     }
 

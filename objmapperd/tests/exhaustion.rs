@@ -157,7 +157,8 @@ fn auto_sends_bytes_while_descriptors_are_scarce() {
 
 #[test]
 fn more_connections_than_are_allowed() {
-    let daemon = Setup::default().config("[limits]\nconnections = 50\n").start();
+    let daemon =
+        Setup::default().config("[limits]\nconnections = 50\nconnections_per_uid = 50\n").start();
     let mut neighbour = Neighbour::of(&daemon);
     let mut admitted: Vec<Peer> = (1..50).map(|_| daemon.greeted()).collect();
     // All at once, and with a HELLO that nobody reads.
@@ -169,7 +170,7 @@ fn more_connections_than_are_allowed() {
     for peer in &mut refused {
         let (status, text) = peer.expect_dismissal();
         assert_eq!(status, Status::Busy);
-        assert_eq!(text, "50 connections are open, limits.connections is 50");
+        assert_eq!(text, "there are 50 connections open, limits.connections is 50");
     }
     assert_eq!(counter(&mut neighbour.client, "connections.turned_away"), 150);
     assert_eq!(counter(&mut neighbour.client, "connections.open"), 50);

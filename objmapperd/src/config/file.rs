@@ -40,6 +40,8 @@ pub struct Raw {
     pub delivery: Delivery,
     /// `[limits]`
     pub limits: Limits,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
     /// `[log]`
     pub log: Log,
     /// What the file says that has no place here.
@@ -110,8 +112,14 @@ section! {
 
 section! {
     /// `[limits]`
-    pub Limits: connections descriptors_in_flight descriptors_per_uid descriptors_per_connection
-        index_entries index_bytes index_shards send_buffer
+    pub Limits: connections connections_per_uid descriptors_in_flight descriptors_per_uid
+        descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
+        queued_bytes
+}
+
+section! {
+    /// `[timeouts]`
+    pub Timeouts: hello request idle send
 }
 
 section! {
@@ -125,7 +133,8 @@ section! {
 }
 
 /// All keys that stand outside of a table.
-const TOP: &[&str] = &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "log"];
+const TOP: &[&str] =
+    &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "timeouts", "log"];
 
 impl Raw {
     /// What the file says.
@@ -146,6 +155,7 @@ impl Raw {
                 "pool" => reader.section(&value, &mut raw.pool),
                 "delivery" => reader.section(&value, &mut raw.delivery),
                 "limits" => reader.section(&value, &mut raw.limits),
+                "timeouts" => reader.section(&value, &mut raw.timeouts),
                 "log" => reader.section(&value, &mut raw.log),
                 unknown => reader.unknown(key.span().start, unknown, TOP),
             }

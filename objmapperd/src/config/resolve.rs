@@ -16,7 +16,7 @@ use super::sheet::{Problems, Sheet};
 use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
-use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings};
+use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Timeouts};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -46,10 +46,12 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let pool = pool(&mut sheet, &raw.pool);
     let delivery = delivery(&mut sheet, &raw.delivery);
     let limits = limits(&mut sheet, &raw.limits);
+    let timeouts = timeouts(&mut sheet, &raw.timeouts);
     let log = log(&mut sheet, &raw.log);
     let mounts = mounts(&mut sheet, raw);
     let effective = sheet.finish()?;
-    let settings = Settings { mounts, listen, pool, delivery, limits, drain_deadline, log };
+    let settings =
+        Settings { mounts, listen, pool, delivery, limits, timeouts, drain_deadline, log };
     Ok(Loaded { settings, effective, warnings: Vec::new() })
 }
 
@@ -101,6 +103,8 @@ fn limits(sheet: &mut Sheet<'_>, raw: &file::Limits) -> Limits {
     Limits {
         connections:
             sheet.take("connections", &raw.connections, 16384, &Number(1..=MIB)),
+        connections_per_uid:
+            sheet.take("connections_per_uid", &raw.connections_per_uid, 0, &Number(0..=MIB)),
         descriptors_in_flight:
             sheet.take("descriptors_in_flight", &raw.descriptors_in_flight, 0, &or_auto),
         descriptors_per_uid:
@@ -117,6 +121,23 @@ fn limits(sheet: &mut Sheet<'_>, raw: &file::Limits) -> Limits {
         // The kernel keeps the size doubled, in an int.
         send_buffer:
             sheet.take("send_buffer", &raw.send_buffer, MIB, &Bytes(0..=512 * MIB)),
+        bodies:
+            sheet.take("bodies", &raw.bodies, 0, &Number(0..=MOST_DESCRIPTORS)),
+        // At least a few requests of the largest size.
+        queued_bytes:
+            sheet.take("queued_bytes", &raw.queued_bytes, 64 * MIB, &Bytes(MIB..=1024 * GIB)),
+    }
+}
+
+/// None of them tuned: long for a peer that means well, however slow, and short for what it holds.
+fn timeouts(sheet: &mut Sheet<'_>, raw: &file::Timeouts) -> Timeouts {
+    let seconds = Duration::from_secs;
+    sheet.section("timeouts");
+    Timeouts {
+        hello: sheet.take("hello", &raw.hello, seconds(10), &UpTo(DAY)),
+        request: sheet.take("request", &raw.request, seconds(30), &UpTo(DAY)),
+        idle: sheet.take("idle", &raw.idle, Duration::ZERO, &UpTo(DAY)),
+        send: sheet.take("send", &raw.send, seconds(60), &UpTo(DAY)),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use objmapper::Want;
 use objmapper_proto::reply::Objects;
-use objmapper_proto::{GetMany, Op, Range, limits};
+use objmapper_proto::{GetMany, Op, Range, Status, limits};
 
 use super::objects::ITEM;
 use super::place::{Claim, Placed, claim, flush_and_claim, place_refusal};
@@ -79,6 +79,10 @@ impl Service {
             }
             Ok(Placed::Inline | Placed::NotModified) => Answer::Done,
             Ok(Placed::Body) => Answer::Body,
+            Ok(Placed::Over(over)) => {
+                place_refusal(&mut c.link.outbox, Status::Busy, &over);
+                Answer::Done
+            }
             Err(miss) => {
                 let Some((status, _)) = self.judge(&miss) else { return self.cold(c, want.uri) };
                 place_refusal(&mut c.link.outbox, status, &miss);

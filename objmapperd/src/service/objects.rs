@@ -10,6 +10,7 @@ use objmapper_proto::{
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
 use crate::connection::{Connection, WaitsFor};
+use crate::seldom;
 use crate::session::{Agreed, Order};
 
 /// Milliseconds after which a client may try again what was refused for want of something.
@@ -85,6 +86,11 @@ impl Service {
         let at = c.link.outbox.bytes().len();
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
         let answer = match self.deliver(c, id, &want, (agreed, order)) {
+            Ok(Placed::Over(over)) => {
+                c.link.outbox.bytes().truncate(at);
+                c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &over);
+                Answer::Done
+            }
             Ok(placed) => {
                 let fds = u16::from(placed == Placed::Descriptor);
                 c.link.outbox.head_frame(at, Op::Object, id, fds);
@@ -122,7 +128,7 @@ impl Service {
             Miss::WouldBlock => return None,
             Miss::Refused(refusal) => refusal.status(),
             Miss::Fault(error) => {
-                tracing::warn!(%error, "a file system failed");
+                seldom!(WARN, %error, "a file system failed");
                 Status::Io
             }
         };

@@ -1,10 +1,13 @@
 //! Putting deliveries into the outbox, and finding out first whether a descriptor may
 //! be among them. GET places one in a frame, GET_MANY many.
 
+use std::fmt::Display;
+
 use objmapper::{Delivery, Fill, How, Miss, Mode, Object, Refusal, Want};
 use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
 
 use super::{Answer, Service};
+use crate::budget::Over;
 use crate::connection::Connection;
 use crate::link::Flushed;
 use crate::outbox::Outbox;
@@ -22,6 +25,8 @@ pub(super) enum Placed {
     Body,
     /// Metadata alone: the client has this version.
     NotModified,
+    /// Nothing: its body would be one too many.
+    Over(Over),
 }
 
 /// Whether a descriptor may go out next.
@@ -130,8 +135,15 @@ impl Service {
                 Ok(Placed::NotModified)
             }
             How::Stream(body) => {
+                let permit = match self.house.budgets.bodies.take(c.caller.uid()) {
+                    Ok(permit) => permit,
+                    Err(over) => {
+                        self.counters.refusal(Status::Busy);
+                        return Ok(Placed::Over(over));
+                    }
+                };
                 out.extend_from_slice(&head(Form::Stream).encode(0, 0));
-                c.bodies.push(Transfer::new(body, id, max_payload), urgent);
+                c.bodies.push(Transfer::new(body, id, max_payload, permit), urgent);
                 self.counters.transfers.add(1);
                 Ok(Placed::Body)
             }
@@ -140,11 +152,11 @@ impl Service {
 }
 
 /// Appends the head and the text of a refusal.
-pub(super) fn place_refusal(outbox: &mut Outbox, status: Status, miss: &Miss) {
+pub(super) fn place_refusal(outbox: &mut Outbox, status: Status, why: &dyn Display) {
     let at = outbox.bytes().len();
     let failed = ObjectHead::failed(status);
     outbox.bytes().extend_from_slice(&failed.encode(0, 0));
-    let length = outbox.write_text(miss);
+    let length = outbox.write_text(why);
     outbox.patch(at, &failed.encode(length, 0));
 }
 

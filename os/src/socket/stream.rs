@@ -256,6 +256,12 @@ impl Stream {
         rustix::net::shutdown(&self.socket, Shutdown::Write).map_err(Error::on("shutdown"))
     }
 
+    /// Takes no more bytes: the peer's sends fail with EPIPE, what it sent before can still be
+    /// received, and then the end. Sending goes on. shutdown(2)
+    pub fn shutdown_read(&self) -> Result<()> {
+        rustix::net::shutdown(&self.socket, Shutdown::Read).map_err(Error::on("shutdown"))
+    }
+
     /// Ends both directions: the peer reads what was sent, and then the end; what it sends fails.
     /// The descriptor stays, to be asked about. shutdown(2)
     pub fn shutdown(&self) -> Result<()> {
