@@ -93,6 +93,17 @@ pub struct Listen {
     pub group: Option<u32>,
     /// Connections that may wait to be accepted.
     pub backlog: u32,
+    /// Who may ask for the figures.
+    pub stats: Stats,
+}
+
+/// Who may ask for the figures (STATS), of those who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stats {
+    /// Everybody.
+    Any,
+    /// The daemon's own user and root.
+    Owner,
 }
 
 /// A directory tree and the URI under which it is served.

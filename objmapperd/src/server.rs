@@ -136,6 +136,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
+        stats_for: settings.listen.stats,
         metrics: Arc::default(),
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),

@@ -12,9 +12,11 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_utils::CachePadded;
 use objmapper::{Patience, Store};
+use objmapper_os::peer;
 
 use crate::budget::Budget;
 use crate::closers;
+use crate::config::Stats;
 use crate::deadline::Deadlines;
 use crate::helpers::Helpers;
 use crate::ledger::Ledger;
@@ -32,6 +34,8 @@ pub struct House {
     pub budgets: Budgets,
     /// What peers have to do, and until when.
     pub deadlines: Arc<Deadlines>,
+    /// Who may ask for the figures.
+    pub stats_for: Stats,
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// Who waits for disks.
@@ -52,6 +56,11 @@ pub struct Budgets {
 }
 
 impl House {
+    /// Whether this user may ask for the figures.
+    pub fn may_have_stats(&self, uid: u32) -> bool {
+        self.stats_for == Stats::Any || uid == 0 || uid == peer::own_uid()
+    }
+
     /// The counters, as STATS tells them.
     pub fn stats(&self) -> String {
         let mut out = String::with_capacity(2048);

@@ -136,6 +136,36 @@ fn takes_connections() {
 }
 
 #[test]
+#[ignore = "the other half of a test below: it is run by that, as another user"]
+fn asks_for_figures() {
+    if std::env::var_os("TEST_SOCKET").is_none() {
+        return skip("runs only as a part of another test");
+    }
+    let mut peer = test_peer().unwrap();
+    peer.greet();
+    peer.request(Request::Stats);
+    let frame = peer.frame();
+    let Reply::Error(error) = frame.reply() else { panic!("{frame:?}") };
+    assert_eq!(error.status, Status::Denied);
+    assert!(error.text.contains("listen.stats"), "{}", error.text);
+    peer.ping();
+    keep(peer, 1);
+}
+
+#[test]
+fn figures_may_be_for_the_owner_and_root_alone() {
+    if !is_root() {
+        return skip("two users are needed, and only root can be two");
+    }
+    let daemon = open_house().config("[listen]\nstats = \"owner\"\n").start();
+    let mut neighbour = Neighbour::of(&daemon);
+    let other = Lazy::start(&daemon, "asks_for_figures", 0);
+    assert_eq!(counter(&mut neighbour.client, "connections.open"), 2);
+    drop(other);
+    daemon.settles_with(1);
+}
+
+#[test]
 fn however_many_users_do_not_read_descriptors_others_get_some() {
     raise_nofile().unwrap();
     if !is_root() {

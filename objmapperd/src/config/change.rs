@@ -22,7 +22,7 @@ impl Settings {
         if *drain_deadline != new.drain_deadline {
             names.push("drain_deadline");
         }
-        compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog);
+        compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog stats);
         compare!(names, Pool, "pool.", pool, new.pool, workers helpers spin);
         compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
         compare!(names, Limits, "limits.", limits, new.limits,

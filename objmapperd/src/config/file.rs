@@ -97,7 +97,7 @@ macro_rules! section {
 
 section! {
     /// `[listen]`
-    pub Listen: path mode owner group backlog
+    pub Listen: path mode owner group backlog stats
 }
 
 section! {

@@ -16,7 +16,7 @@ use super::sheet::{Problems, Sheet};
 use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
-use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Timeouts};
+use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -32,6 +32,8 @@ const LOG_FORMAT: Word<LogFormat> = Word(&[
     ("plain", LogFormat::Plain),
     ("journal", LogFormat::Journal),
 ]);
+
+const STATS: Word<Stats> = Word(&[("any", Stats::Any), ("owner", Stats::Owner)]);
 
 /// Settings from all that was said; `document` is the file that `raw` began with.
 pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Problems> {
@@ -64,6 +66,7 @@ fn listen(sheet: &mut Sheet<'_>, raw: &file::Listen) -> Listen {
         group: sheet.take_if_given("group", &raw.group, &Group),
         // The kernel's own cap by default (`net.core.somaxconn`).
         backlog: sheet.take("backlog", &raw.backlog, 4096, &Number(1..=65535)),
+        stats: sheet.take("stats", &raw.stats, Stats::Any, &STATS),
     }
 }
 

@@ -40,6 +40,12 @@ impl Service {
                 self.list(connection, id, &list, agreed)
             }
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
+            Request::Stats if !self.house.may_have_stats(connection.caller.uid()) => {
+                self.counters.refusal(Status::Denied);
+                let why = "figures are for the daemon's own user and root (listen.stats)";
+                connection.link.outbox.refuse(id, Status::Denied, 0, &why);
+                Answer::Done
+            }
             Request::Stats => {
                 *items = 0;
                 let stats = self.house.stats();

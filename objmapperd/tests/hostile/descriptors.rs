@@ -1,13 +1,18 @@
 //! Descriptors that nobody asked for, and such as nobody takes.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 
+use objmapper_client::Client;
 use objmapper_os::errno;
 use objmapper_os::socket::refuse_descriptors;
 use objmapper_proto::{Mode, Op, Status};
 
-use crate::support::skip;
+use crate::support::daemon::{Place, Setup, counter};
+use crate::support::{PATIENCE, skip, until, wait_for};
 use crate::town::{a_get, all_is_well, dismissed, header, town};
 
 #[test]
@@ -71,4 +76,65 @@ fn one_who_asks_for_descriptors_and_refuses_them() {
         neighbour.check();
     }
     all_is_well(&daemon, &mut neighbour);
+}
+
+/// Sends a TCP connection that nobody reads from and whose close waits for an hour (SO_LINGER),
+/// so often, to a socket that somebody is going to listen at; stays until it is told to go.
+const LINGERING: &str = r#"
+import array, socket, struct, sys
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+kept = []
+for _ in range(int(sys.argv[2])):
+    ours = socket.create_connection(server.getsockname())
+    kept.append(server.accept())
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    ours.setblocking(False)
+    try:
+        while True:
+            ours.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+    unix = socket.socket(socket.AF_UNIX)
+    unix.connect(sys.argv[1])
+    rights = array.array("i", [ours.fileno()])
+    unix.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    ours.close()
+    kept.append(unix)
+print("sent", flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn descriptors_from_before_they_were_refused_whose_close_waits() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.socket()).unwrap();
+    let python = Command::new("python3")
+        .args(["-c", LINGERING, place.socket().to_str().unwrap(), "6"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut python) = python else { return skip("python3 is needed") };
+    let mut lines = BufReader::new(python.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "sent");
+    place.write("file", b"content");
+    let mut daemon = Setup::default().inherit(listener.into()).spawn(&place);
+    // More of them than there are workers and helpers; they were there first.
+    let connect = || Client::builder().path(place.socket()).timeout(PATIENCE).connect().unwrap();
+    let mut client = connect();
+    until("they are found", || counter(&mut client, "connections.violations") == 6);
+    for _ in 0..10 {
+        assert_eq!(connect().open("/file").unwrap().read_to_vec().unwrap(), b"content");
+        assert_eq!(client.read("/file").unwrap(), b"content");
+        client.list("/").unwrap().for_each(|entry| drop(entry.unwrap()));
+    }
+    // Nor does the daemon wait for them at its end.
+    drop(client);
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    let status = wait_for("the daemon has ended", || daemon.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    drop(python.stdin.take());
+    python.wait().unwrap();
 }

@@ -6,10 +6,12 @@
 
 use std::fs::{self, File};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 
 use objmapper_client::Client;
 use tempfile::TempDir;
@@ -76,6 +78,7 @@ pub struct Setup {
     nofile: Option<u64>,
     wrapper: Vec<String>,
     socket: Option<PathBuf>,
+    stdin: Option<Arc<OwnedFd>>,
 }
 
 /// Starts a program that dies with its parent. setpriv(1)
@@ -94,6 +97,7 @@ impl Default for Setup {
             nofile: None,
             wrapper: Vec::new(),
             socket: None,
+            stdin: None,
         }
     }
 }
@@ -148,6 +152,14 @@ impl Setup {
     pub fn socket(mut self, path: PathBuf) -> Self {
         self.socket = Some(path);
         self
+    }
+
+    /// A listening socket that the daemon inherits as from a service manager.
+    pub fn inherit(mut self, listener: OwnedFd) -> Self {
+        self.stdin = Some(Arc::new(listener));
+        let script =
+            "LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec \"$0\" \"$@\" 3<&0";
+        self.wrapper(&["/bin/sh", "-c", script])
     }
 
     pub fn start(self) -> Daemon {
@@ -217,6 +229,9 @@ impl Setup {
         command.args(&self.arguments);
         let log = File::options().create(true).append(true).open(place.outside("log")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(stdin) = &self.stdin {
+            command.stdin(stdin.try_clone().unwrap());
+        }
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
