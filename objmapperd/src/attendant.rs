@@ -32,6 +32,7 @@ use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::service::{Answer, Service};
 use crate::session::{Agreed, Asked, Order};
+use crate::transfer::Step;
 use crate::transfer_path::Path;
 
 /// Objects that one turn may open. Small enough for others' latency (some 100 us of
@@ -62,6 +63,8 @@ pub struct Ways {
 pub struct Attendant {
     service: Service,
     ways: Ways,
+    /// Bytes of a body that may be sent in a turn.
+    in_place: u64,
     input: Input,
     outbox: Outbox,
 }
@@ -85,7 +88,8 @@ enum Served {
 impl Attendant {
     /// Buffers included.
     pub fn new(service: Service, ways: Ways) -> Self {
-        Self { service, ways, input: Input::default(), outbox: Outbox::default() }
+        let in_place = service.house.store.limits().inline;
+        Self { service, ways, in_place, input: Input::default(), outbox: Outbox::default() }
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
@@ -277,6 +281,8 @@ impl Attendant {
                 Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
             match answer {
+                Answer::Body if self.send_in_place(c) => {}
+                Answer::Part if !c.bodies.is_empty() && self.send_in_place(c) => {}
                 Answer::Body if c.session.is_out_of_order() => {}
                 Answer::Body => return Served::Body,
                 Answer::Part if !c.bodies.is_empty() => return Served::Body,
@@ -293,6 +299,24 @@ impl Attendant {
                 }
             }
         }
+    }
+
+    /// Sends a short body here and now, if it is in memory and its peer takes it: two
+    /// changes of thread would cost many times as much. Whether it is out.
+    fn send_in_place(&self, c: &mut Connection) -> bool {
+        let Connection { bodies, link, .. } = c;
+        let alone = bodies.len() == 1;
+        let Some(body) = bodies.front().filter(|body| alone && body.length() <= self.in_place)
+        else {
+            return false;
+        };
+        let Step::Done(status) = body.step(link, false) else { return false };
+        self.service.counters.body_bytes.add(body.length());
+        if status != Status::Ok {
+            self.service.counters.refusal(status);
+        }
+        bodies.finish();
+        true
     }
 
     fn violated(&self, c: &mut Connection, violation: &Violation) -> Served {
