@@ -51,7 +51,10 @@ mod opened;
 mod link;
 mod sink;
 
+mod request;
+
 mod answer;
+mod bodies;
 mod hello;
 
 mod dial;
@@ -74,12 +77,14 @@ pub use error::{Error, Result};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};
-pub use pipeline::{Answer, Pipeline};
+pub use pipeline::Pipeline;
 pub use pool::{Lent, Pool};
+pub use request::{Answer, Request};
 pub use transfer::Transfer;
 
 pub use objmapper_os::Error as OsError;
 #[cfg(feature = "map")]
 pub use objmapper_os::mapping::Mapping;
 pub use objmapper_proto::word::mode::NoSuchMode;
+pub use objmapper_proto::word::object::NoVersion;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};

@@ -9,6 +9,7 @@ use objmapper_client::{Client, Error};
 use objmapper_os::fds::count_open;
 use objmapper_os::socket::Stream;
 use objmapper_proto::frame::{Frame, Header, Op};
+use objmapper_proto::hello::OUT_OF_ORDER;
 use objmapper_proto::{
     Delivery, HelloAck, Item, Kind, ObjectHead, Range, Reason, Reply, Status, Version, limits,
 };
@@ -92,6 +93,20 @@ pub fn against(script: impl FnOnce(Peer) + Send + 'static) -> (Client, JoinHandl
     (client.unwrap(), thread)
 }
 
+/// The same, where both sides agree that answers may overtake bodies.
+pub fn against_out_of_order(
+    script: impl FnOnce(Peer) + Send + 'static,
+) -> (Client, JoinHandle<()>) {
+    let (ours, theirs) = Stream::pair().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut peer = Peer { stream: theirs };
+        peer.greet_with(HelloAck { capabilities: OUT_OF_ORDER, ..ack() });
+        script(peer);
+    });
+    let builder = Client::builder().timeout(PATIENCE).out_of_order(true);
+    (builder.over(ours.into_fd()).unwrap(), thread)
+}
+
 /// The same, without the peer's answer to HELLO.
 pub fn against_raw(
     patience: Duration,
@@ -121,10 +136,14 @@ impl Peer {
     }
 
     pub fn greet(&mut self) {
+        self.greet_with(ack());
+    }
+
+    pub fn greet_with(&mut self, ack: HelloAck) {
         let hello = self.request().expect("a HELLO");
         assert_eq!(hello.header.op, Op::Hello as u8);
         let mut bytes = Vec::new();
-        ack().encode(hello.header.id, &mut bytes);
+        ack.encode(hello.header.id, &mut bytes);
         self.raw(&bytes, &[]);
     }
 
@@ -202,6 +221,12 @@ pub fn item(head: ObjectHead) -> Item<'static> {
 pub fn inline(bytes: &[u8]) -> Item<'_> {
     let head = head(Delivery::Inline, bytes.len() as u64);
     Item { head, text: "", inline: bytes }
+}
+
+/// What is answered when the caller has this version.
+pub fn not_modified(version: Version) -> Item<'static> {
+    let status = Status::NotModified;
+    item(ObjectHead { status, version, ..head(Delivery::None, 5) })
 }
 
 pub fn refused(status: Status, text: &str) -> Item<'_> {
