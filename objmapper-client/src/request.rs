@@ -25,7 +25,7 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     /// All of an object, whatever anybody has of it.
-    pub(crate) fn object(mode: Mode) -> Self {
+    pub(crate) const fn object(mode: Mode) -> Self {
         Self::Object { mode, range: Range::ALL, unless: None }
     }
 
@@ -76,17 +76,17 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// For an object; see [`crate::Client::get`].
-    pub fn get(uri: &'a str, mode: Mode) -> Self {
+    pub const fn get(uri: &'a str, mode: Mode) -> Self {
         Self { uri, wanted: Wanted::object(mode), order: 0 }
     }
 
     /// For what an object is; see [`crate::Client::stat`].
-    pub fn stat(uri: &'a str) -> Self {
+    pub const fn stat(uri: &'a str) -> Self {
         Self { uri, wanted: Wanted::Metadata, order: 0 }
     }
 
     /// For a sign of life; see [`crate::Client::ping`].
-    pub fn ping() -> Self {
+    pub const fn ping() -> Self {
         Self { uri: "", wanted: Wanted::Pong, order: 0 }
     }
 

@@ -5,7 +5,7 @@
 
 pub mod daemon;
 
-use objmapper_client::{Client, Error};
+use objmapper_client::{Answer, Client, Error, Mode, Request, Result};
 use objmapper_os::fds::count_open;
 use objmapper_os::socket::Stream;
 use objmapper_proto::frame::{Frame, Header, Op};
@@ -196,6 +196,30 @@ impl Peer {
     pub fn listen(&mut self) {
         while self.request().is_some() {}
     }
+}
+
+/// Two copies, and any other.
+pub const A: Request<'static> = get("/a");
+pub const B: Request<'static> = get("/b");
+
+pub const fn get(uri: &'static str) -> Request<'static> {
+    Request::get(uri, Mode::Copy)
+}
+
+/// The bytes of an object that came.
+pub fn bytes(answer: Result<Answer>) -> Vec<u8> {
+    match answer {
+        Ok(Answer::Object(object)) => object.into_bytes().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Queues these, and gives the place of each answer in the order in which they come.
+pub fn ask_all(client: &mut Client, requests: &[Request<'_>]) -> Vec<(usize, Result<Answer>)> {
+    let mut pipeline = client.pipeline().unwrap();
+    let ids: Vec<u64> = requests.iter().map(|asked| pipeline.queue(*asked).unwrap()).collect();
+    let place = |id| ids.iter().position(|known| *known == id).unwrap();
+    pipeline.map(|(id, answer)| (place(id), answer)).collect()
 }
 
 pub fn head(delivery: Delivery, size: u64) -> ObjectHead {
