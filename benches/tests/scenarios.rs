@@ -209,6 +209,7 @@ fn every_group_of_bars_measures_what_it_says() {
         ("scale", "memory of 1000 ", 1),
         ("idle", "1000 ", 2),
         ("mixed", "one CPU", 7),
+        ("order", "one CPU", 2),
     ] {
         let arguments = ["--group", group, "--only", only, "--report", report.to_str().unwrap()];
         let output = bars(room.path(), &arguments);

@@ -104,6 +104,10 @@ fn a_pipeline_that_is_dropped_leaves_nothing_in_the_way() {
     }
     assert!(client.read("/a").unwrap() == content(1, LARGE));
     assert!(client.read_many(&["/half", "/small"]).iter().all(Result::is_ok));
+    // And nothing of what is asked for now is thrown away.
+    for (place, answer) in ask_all(&mut client, &[A, B]) {
+        assert!(bytes(answer) == content(if place == 0 { 1 } else { 2 }, LARGE));
+    }
 }
 
 #[test]

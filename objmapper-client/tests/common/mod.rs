@@ -9,7 +9,7 @@ use objmapper_client::{Answer, Client, Error, Mode, Request, Result};
 use objmapper_os::fds::count_open;
 use objmapper_os::socket::Stream;
 use objmapper_proto::frame::{Frame, Header, Op};
-use objmapper_proto::hello::OUT_OF_ORDER;
+pub use objmapper_proto::hello::OUT_OF_ORDER;
 use objmapper_proto::{
     Delivery, HelloAck, Item, Kind, ObjectHead, Range, Reason, Reply, Status, Version, limits,
 };
@@ -105,6 +105,20 @@ pub fn against_out_of_order(
     });
     let builder = Client::builder().timeout(PATIENCE).out_of_order(true);
     (builder.over(ours.into_fd()).unwrap(), thread)
+}
+
+/// A client, and the other end of its connection in the same thread: nothing here may wait. Both
+/// have agreed on these capabilities.
+pub fn alone(capabilities: u64) -> (Client, Peer) {
+    let (ours, theirs) = Stream::pair().unwrap();
+    let mut peer = Peer { stream: theirs };
+    let mut hello = Vec::new();
+    HelloAck { capabilities, ..ack() }.encode(1, &mut hello);
+    peer.raw(&hello, &[]);
+    let builder = Client::builder().timeout(PATIENCE).out_of_order(capabilities != 0);
+    let client = builder.over(ours.into_fd()).unwrap();
+    peer.request().unwrap();
+    (client, peer)
 }
 
 /// The same, without the peer's answer to HELLO.
