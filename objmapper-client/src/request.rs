@@ -38,7 +38,7 @@ impl Wanted {
     }
 
     /// As it is sent; `name` is in its normal form.
-    pub(crate) fn on<'a>(self, name: &'a [u8]) -> proto::Request<'a> {
+    pub(crate) fn on(self, name: &[u8]) -> proto::Request<'_> {
         match self {
             Self::Metadata => proto::Request::Stat(name),
             Self::Object { mode, range, unless } => {
