@@ -9,6 +9,7 @@ mod shared;
 mod idle;
 mod mixed;
 mod neighbours;
+mod order;
 mod scale;
 mod speed;
 
@@ -151,6 +152,7 @@ fn measurements(group: BarsGroup) -> &'static [(&'static str, Measurement)] {
         BarsGroup::Neighbours => neighbours::ALL,
         BarsGroup::Mixed => mixed::ALL,
         BarsGroup::Idle => idle::ALL,
+        BarsGroup::Order => order::ALL,
     }
 }
 

@@ -226,6 +226,8 @@ pub(crate) enum BarsGroup {
     Mixed,
     /// What connections cost that say nothing
     Idle,
+    /// A question on a connection that is busy with a body
+    Order,
 }
 
 impl BarsGroup {
@@ -237,6 +239,7 @@ impl BarsGroup {
             Self::Neighbours => "neighbours",
             Self::Mixed => "mixed",
             Self::Idle => "idle",
+            Self::Order => "order",
         }
     }
 }

@@ -68,7 +68,10 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
     // Until the end: so that a neighbour's presence is all that differs.
     let compared = sides.iter().any(|side| side.beside.is_some());
     let _nobody = compared.then(|| Company::nobody(rules.place)).transpose()?;
-    let noise = Noise::begin(rules.place, sides)?;
+    let mut pids: Vec<i32> = sides.iter().map(|side| side.server.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    let noise = Noise::begin(rules.place, &pids)?;
     for number in 0..rules.rounds {
         if let Some(path) = &file {
             outcome.open_close_us.push(open_close_us(path)?);
@@ -88,7 +91,7 @@ pub(crate) fn take(sides: &[Side<'_>], rules: Rules<'_>) -> Result<Outcome> {
         }
     }
     progress("");
-    outcome.others = noise.end(sides)?;
+    outcome.others = noise.end(&pids)?;
     Ok(outcome)
 }
 
@@ -138,34 +141,33 @@ fn open_close_us(path: &Path) -> Result<f64> {
 }
 
 /// CPU time by others, since `begin`.
-struct Noise {
+pub(crate) struct Noise {
     cpu: Option<usize>,
     before: Busy,
     own_ns: u64,
 }
 
 impl Noise {
-    fn begin(place: Placement, sides: &[Side<'_>]) -> Result<Self> {
+    /// The servers are these processes.
+    pub(crate) fn begin(place: Placement, pids: &[i32]) -> Result<Self> {
         let cpu = place.shared_cpu();
-        Ok(Self { cpu, before: Busy::now(cpu), own_ns: own_ns(sides)? })
+        Ok(Self { cpu, before: Busy::now(cpu), own_ns: own_ns(pids)? })
     }
 
-    fn end(&self, sides: &[Side<'_>]) -> Result<f64> {
+    /// Their share of the CPU (or of all), 0 to 1.
+    pub(crate) fn end(&self, pids: &[i32]) -> Result<f64> {
         let after = Busy::now(self.cpu);
         let tick = procfs::TICK_NS as f64;
         let all = after.all.saturating_sub(self.before.all) as f64 * tick;
         let busy = after.busy.saturating_sub(self.before.busy) as f64 * tick;
-        let own = own_ns(sides)?.saturating_sub(self.own_ns) as f64;
+        let own = own_ns(pids)?.saturating_sub(self.own_ns) as f64;
         Ok(((busy - own) / all.max(1.0)).clamp(0.0, 1.0))
     }
 }
 
 /// CPU of this process and of the servers.
-fn own_ns(sides: &[Side<'_>]) -> Result<u64> {
-    let mut pids: Vec<i32> = sides.iter().map(|side| side.server.pid).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    pids.into_iter().try_fold(procfs::own_cpu_ns(), |sum, pid| Ok(sum + procfs::cpu_ns(pid)?))
+fn own_ns(pids: &[i32]) -> Result<u64> {
+    pids.iter().try_fold(procfs::own_cpu_ns(), |sum, pid| Ok(sum + procfs::cpu_ns(*pid)?))
 }
 
 /// One line that is overwritten, for somebody who watches.

@@ -209,6 +209,7 @@ fn every_group_of_bars_measures_what_it_says() {
         ("scale", "memory of 1000 ", 1),
         ("idle", "1000 ", 2),
         ("mixed", "one CPU", 7),
+        ("order", "one CPU", 3),
     ] {
         let arguments = ["--group", group, "--only", only, "--report", report.to_str().unwrap()];
         let output = bars(room.path(), &arguments);
@@ -220,7 +221,7 @@ fn every_group_of_bars_measures_what_it_says() {
         assert!(bars.iter().all(told), "{found}");
     }
     let lines = std::fs::read_to_string(&report).unwrap();
-    assert_eq!(lines.lines().count(), 5 + 1 + 2 + 7);
+    assert_eq!(lines.lines().count(), 5 + 1 + 2 + 7 + 3);
     std::fs::remove_file(report).unwrap();
     assert_empty(&room);
 }

@@ -12,32 +12,24 @@ use crate::error::{Error, Result};
 use crate::link::{Link, Reach};
 use crate::metadata::Metadata;
 use crate::opened::{Object, Opened};
+use crate::request::{Answer, PING, Wanted};
 use crate::sink::{Memory, Sink};
 use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::{Frame, Op, Violation};
-use objmapper_proto::{Delivery, Item, Mode, Objects, Range, Reply, Status, limits};
+use objmapper_proto::word::status::Class;
+use objmapper_proto::{Delivery, Header, Item, Mode, Objects, Reply, Status, limits};
 use std::os::fd::OwnedFd;
 
-/// What was asked for, as far as it decides which answers make sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// STAT.
-    Metadata,
-    /// GET and GET_MANY.
-    Object(Mode, Range),
-}
-
-impl Wanted {
-    /// Whether an object may come in this form.
-    fn allows(self, delivery: Delivery) -> bool {
-        let bytes = matches!(delivery, Delivery::Inline | Delivery::Stream);
-        let descriptor = delivery == Delivery::Descriptor;
-        match self {
-            Self::Metadata => delivery == Delivery::None,
-            Self::Object(Mode::Fdpass, _) => descriptor,
-            Self::Object(Mode::Copy | Mode::Splice, _) => bytes,
-            Self::Object(Mode::Auto, _) => bytes || descriptor,
-        }
+/// Whether an object may come in this form.
+fn allows(wanted: Wanted, delivery: Delivery) -> bool {
+    let bytes = matches!(delivery, Delivery::Inline | Delivery::Stream);
+    let descriptor = delivery == Delivery::Descriptor;
+    match wanted {
+        Wanted::Pong => false,
+        Wanted::Metadata => delivery == Delivery::None,
+        Wanted::Object { mode: Mode::Fdpass, .. } => descriptor,
+        Wanted::Object { mode: Mode::Copy | Mode::Splice, .. } => bytes,
+        Wanted::Object { mode: Mode::Auto, .. } => bytes || descriptor,
     }
 }
 
@@ -46,9 +38,20 @@ impl Wanted {
 pub(crate) struct Arrived {
     pub(crate) metadata: Metadata,
     pub(crate) fd: Option<OwnedFd>,
+    /// Nothing came but the metadata: it still is the version that was named.
+    pub(crate) not_modified: bool,
 }
 
 impl Arrived {
+    /// As the caller gets it, with the bytes that went into memory.
+    pub(crate) fn into_answer(self, wanted: Wanted, memory: Memory) -> Answer {
+        match wanted {
+            _ if self.not_modified => Answer::NotModified(self.metadata),
+            Wanted::Metadata => Answer::Metadata(self.metadata),
+            Wanted::Object { .. } | Wanted::Pong => Answer::Object(self.into_object(memory)),
+        }
+    }
+
     /// With the bytes that went into memory, if no descriptor came.
     pub(crate) fn into_object(self, memory: Memory) -> Object {
         match self.fd {
@@ -61,6 +64,7 @@ impl Arrived {
 /// What an item says beyond its metadata.
 enum Form<'a> {
     Nothing,
+    NotModified,
     Descriptor(OwnedFd),
     Inline(&'a [u8]),
     /// So many bytes follow in frames of their own.
@@ -76,10 +80,26 @@ pub(crate) fn plain<T>(
     let (frame, _) = link.frame(Reach::Far)?;
     let reply = decode(frame, id)?;
     if let Reply::Error(refusal) = reply {
-        return Err(Error::from_reply(&refusal));
+        return Err(refused(refusal.status, refusal.text, refusal.retry_after_ms));
     }
     expect_fds(&frame, 0)?;
     read(&reply).unwrap_or(Err(Error::bad("reply", "it does not answer what was asked")))
+}
+
+/// Reads the answer to a PING.
+pub(crate) fn pong(link: &mut Link, id: u64) -> Result<()> {
+    plain(link, id, |reply| matches!(reply, Reply::Pong(bytes) if *bytes == PING).then_some(Ok(())))
+}
+
+/// Reads the answer to a CLOSE, behind which so many replies may still come.
+pub(crate) fn goodbye(link: &mut Link, id: u64, owed: usize) -> Result<()> {
+    plain(link, id, |reply| match reply {
+        Reply::CloseAck(remaining) if *remaining as usize == owed => Some(Ok(())),
+        Reply::CloseAck(_) => {
+            Some(Err(Error::bad("CLOSE_ACK", "it does not count the replies that still follow")))
+        }
+        _ => None,
+    })
 }
 
 /// Reads the answer to a GET or STAT; the bytes go into `sink`.
@@ -106,15 +126,18 @@ pub(crate) fn head(
     let (frame, fds) = link.frame(Reach::Far)?;
     let item = match decode(frame, id)? {
         Reply::Object(item) => item,
-        Reply::Error(refusal) => return Err(Error::from_reply(&refusal)),
+        Reply::Error(refusal) => {
+            return Err(refused(refusal.status, refusal.text, refusal.retry_after_ms));
+        }
         _ => return Err(Error::bad("reply", "it does not answer a GET or STAT")),
     };
     let delivered = item.head.delivery == Delivery::Descriptor && item.head.status == Status::Ok;
     expect_fds(&frame, usize::from(delivered))?;
     let (metadata, form) = open_item(&item, wanted, &frame, fds)?;
-    let (mut fd, mut body) = (None, None);
+    let (mut fd, mut body, mut not_modified) = (None, None, false);
     match form {
         Form::Nothing => (),
+        Form::NotModified => not_modified = true,
         Form::Descriptor(arrived) => fd = Some(arrived),
         Form::Inline(bytes) => {
             sink.begin(bytes.len() as u64)?;
@@ -122,7 +145,7 @@ pub(crate) fn head(
         }
         Form::Stream(length) => body = Some(Body::begin(id, length, sink)?),
     }
-    Ok((Arrived { metadata, fd }, body))
+    Ok((Arrived { metadata, fd, not_modified }, body))
 }
 
 /// Reads the answer to a GET_MANY of `count` URIs: one result for each, in order, into `out`.
@@ -139,7 +162,9 @@ pub(crate) fn objects(
         let (frame, fds) = link.frame(Reach::Far)?;
         let part = match decode(frame, id)? {
             Reply::Objects(part) => part,
-            Reply::Error(refusal) => return Err(Error::from_reply(&refusal)),
+            Reply::Error(refusal) => {
+                return Err(refused(refusal.status, refusal.text, refusal.retry_after_ms));
+            }
             _ => return Err(Error::bad("reply", "it does not answer a GET_MANY")),
         };
         let had = out.len() - before;
@@ -192,7 +217,7 @@ fn read_items(
             }
             Form::Inline(bytes) => out.push(Ok(Object::Bytes(bytes.to_vec(), metadata))),
             Form::Stream(length) if items.peek().is_none() => streamed = Some((metadata, length)),
-            Form::Stream(_) | Form::Nothing => {
+            Form::Stream(_) | Form::Nothing | Form::NotModified => {
                 return Err(Error::bad("OBJECTS", "a body follows an item that is not the last"));
             }
         }
@@ -209,16 +234,20 @@ fn open_item<'a>(
     fds: &mut FdQueue,
 ) -> Result<(Metadata, Form<'a>)> {
     let head = item.head;
-    if head.status != Status::Ok {
-        return Err(Error::refused(head.status, item.text, 0));
+    if head.status == Status::NotModified {
+        return not_modified(item, wanted).map(|metadata| (metadata, Form::NotModified));
     }
-    if !wanted.allows(head.delivery) {
+    if head.status != Status::Ok {
+        return Err(refused(head.status, item.text, 0));
+    }
+    if !allows(wanted, head.delivery) {
         return Err(Error::bad("OBJECT", "it comes in a form that was not asked for"));
     }
     if head.delivery != Delivery::Inline && !item.inline.is_empty() {
         return Err(Error::bad("OBJECT", "it has inline bytes and is not delivered inline"));
     }
-    if let (Wanted::Object(_, range), Delivery::Inline | Delivery::Stream) = (wanted, head.delivery)
+    if let (Wanted::Object { range, .. }, Delivery::Inline | Delivery::Stream) =
+        (wanted, head.delivery)
         && range.clamp(head.size) != Some(head.range)
     {
         return Err(Error::bad("OBJECT", "its range is not the one that was asked for"));
@@ -243,6 +272,29 @@ fn open_item<'a>(
     Ok((Metadata::new(head), form))
 }
 
+/// Checks an item that says that what the caller has is current.
+fn not_modified(item: &Item<'_>, wanted: Wanted) -> Result<Metadata> {
+    let why = match wanted.unless() {
+        None => "it says NOT_MODIFIED and nothing was said to be known",
+        Some(version) if item.head.version != version => {
+            "it says NOT_MODIFIED and is another version than the one that was named"
+        }
+        Some(_) if item.head.delivery != Delivery::None || !item.inline.is_empty() => {
+            "it says NOT_MODIFIED and comes all the same"
+        }
+        Some(_) => return Ok(Metadata::new(item.head)),
+    };
+    Err(Error::bad("OBJECT", why))
+}
+
+/// A refusal with this status, which must be one.
+fn refused(status: Status, text: &str, retry_after_ms: u32) -> Error {
+    if status.class() == Class::Ok {
+        return Error::bad("reply", "it refuses with a status that is no refusal");
+    }
+    Error::refused(status, text, retry_after_ms)
+}
+
 /// A body on its way: DATA frames, then END.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -260,31 +312,51 @@ impl Body {
         Ok(Self { id, announced, moved: 0, left: 0 })
     }
 
+    /// Whose it is.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Reads it to its end. Where the link must not wait this goes on where it stopped before.
     pub(crate) fn run(&mut self, link: &mut Link, sink: &mut dyn Sink) -> Result<()> {
         loop {
-            while self.left > 0 {
-                self.left -= sink.pull(link, self.left)?;
-            }
+            self.pull(link, sink)?;
             let header = link.header(sink.reach())?;
-            if header.op != Op::Data as u8 {
-                return end(link, self.id, self.announced, self.moved);
+            if self.frame(link, &header)? {
+                return Ok(());
             }
-            let piece = header.length as usize;
-            if header.id != self.id || header.fds != 0 {
-                return Err(Error::bad("DATA", "it does not belong to the body under way"));
-            }
-            if piece > limits::DATA_PAYLOAD {
-                let max = limits::DATA_PAYLOAD;
-                return Err(Violation::FrameTooLarge { length: piece, max }.into());
-            }
-            self.moved += piece as u64;
-            if self.moved > self.announced {
-                return Err(Error::bad("DATA", "the body is longer than was announced"));
-            }
-            link.skip_header();
-            self.left = piece;
         }
+    }
+
+    /// Reads what is left of the DATA frame under way.
+    pub(crate) fn pull(&mut self, link: &mut Link, sink: &mut dyn Sink) -> Result<()> {
+        while self.left > 0 {
+            self.left -= sink.pull(link, self.left)?;
+        }
+        Ok(())
+    }
+
+    /// Steps into the next frame, of which this is the header: a DATA frame, whose bytes are then to
+    /// be pulled, or the END. Whether it was that.
+    pub(crate) fn frame(&mut self, link: &mut Link, header: &Header) -> Result<bool> {
+        if header.op != Op::Data as u8 {
+            return end(link, self.id, self.announced, self.moved).map(|()| true);
+        }
+        let piece = header.length as usize;
+        if header.id != self.id || header.fds != 0 {
+            return Err(Error::bad("DATA", "it does not belong to the body under way"));
+        }
+        if piece > limits::DATA_PAYLOAD {
+            let max = limits::DATA_PAYLOAD;
+            return Err(Violation::FrameTooLarge { length: piece, max }.into());
+        }
+        self.moved += piece as u64;
+        if self.moved > self.announced {
+            return Err(Error::bad("DATA", "the body is longer than was announced"));
+        }
+        link.skip_header();
+        self.left = piece;
+        Ok(false)
     }
 }
 
@@ -299,12 +371,25 @@ fn end(link: &mut Link, id: u64, announced: u64, moved: u64) -> Result<()> {
         return Err(Error::bad("END", "its length is not what came"));
     }
     if end.status != Status::Ok {
-        return Err(Error::refused(end.status, end.text, 0));
+        return Err(refused(end.status, end.text, 0));
     }
     if moved != announced {
         return Err(Error::bad("END", "the body is shorter than was announced"));
     }
     Ok(())
+}
+
+/// What is wrong with the next frame, which answers nothing that is owed: the last word of the
+/// daemon is that, too.
+pub(crate) fn stray(link: &mut Link) -> Error {
+    let read = link
+        .frame(Reach::Far)
+        .and_then(|(frame, _)| Ok(Reply::decode(frame).map(|r| (r, frame.header.id))?));
+    match read {
+        Err(error) => error,
+        Ok((Reply::Error(last), 0)) => Error::ended(&last),
+        Ok(_) => Error::bad("reply", "it answers no request that is under way"),
+    }
 }
 
 /// Decodes a frame that must answer request `id`, or says why the connection ends.

@@ -4,19 +4,21 @@
 //! one round trip, [`Client::pipeline`] for a stream of requests of different kinds. A client
 //! may be sent to another thread; several threads want one each.
 
-use crate::answer::{self, Wanted};
+use crate::answer;
 use crate::connection::Connection;
 use crate::dial::{Dial, Reconnect};
 use crate::error::{Error, Result};
 use crate::listing::Listing;
 use crate::metadata::Metadata;
-use crate::name::{self, wire_range};
+use crate::name;
 use crate::opened::{Object, Opened};
 use crate::pipeline::Pipeline;
+use crate::request::{Answer, PING, Request, Wanted};
 use crate::sink::{Discard, Memory};
 use crate::transfer::Transfer;
 use objmapper_os::socket::Stream;
-use objmapper_proto::{Mode, Range, Reply, Request};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::{self as proto, Mode, Reply, Version};
 use std::io::Write;
 use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,9 +47,6 @@ pub fn default_socket() -> PathBuf {
 
 /// How long a daemon may be silent, unless somebody says otherwise: a cold disk is quicker.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a PING carries.
-const PING: &[u8] = b"are you there";
 
 /// A connection to objmapperd.
 ///
@@ -84,6 +83,7 @@ pub struct Builder {
     path: Option<PathBuf>,
     timeout: Option<Duration>,
     reconnect: Reconnect,
+    offered: Capabilities,
 }
 
 impl Builder {
@@ -126,6 +126,33 @@ impl Builder {
         self
     }
 
+    /// Whether answers may overtake bodies in a [`Pipeline`]; false if nothing is said. Then a
+    /// pipeline gives each answer when it is whole: a short one passes a long body, and up to 16
+    /// bodies come at a time, a piece of each in turn. [`Request::ordered`] and
+    /// [`Request::priority`] say otherwise for one request. A daemon that does not know this answers
+    /// in order ([`Client::is_out_of_order`]).
+    ///
+    /// Not for a client that asks for one thing at a time: so that replies can overtake it a body is
+    /// sent in smaller portions, and comes more slowly.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// use objmapper_client::{Client, Mode, Request};
+    /// let mut client = Client::builder().out_of_order(true).connect()?;
+    /// let mut pipeline = client.pipeline()?;
+    /// let model = pipeline.get("/models/a.gguf", Mode::Copy)?; // megabytes
+    /// let index = pipeline.queue(Request::get("/data/index", Mode::Copy).priority())?;
+    /// let (first, answer) = pipeline.next().expect("two answers are owed");
+    /// assert_eq!(first, index, "it has overtaken {model}");
+    /// # answer?;
+    /// # Ok(()) }) }
+    /// ```
+    pub fn out_of_order(mut self, may: bool) -> Self {
+        self.offered = if may { OUT_OF_ORDER } else { 0 };
+        self
+    }
+
     /// How long anything may take; `None` is for ever.
     pub(crate) fn patience(&self) -> Option<Duration> {
         self.timeout
@@ -138,8 +165,8 @@ impl Builder {
 
     /// Connects and greets. [`Error::Unreachable`] if nobody answers there.
     pub fn connect(&self) -> Result<Client> {
-        let (timeout, reconnect) = (self.timeout, self.reconnect);
-        let dial = Dial { path: self.socket_path(), timeout, reconnect };
+        let (timeout, reconnect, offered) = (self.timeout, self.reconnect, self.offered);
+        let dial = Dial { path: self.socket_path(), timeout, reconnect, offered };
         Ok(Client { connection: Connection::dial(dial)? })
     }
 
@@ -147,13 +174,14 @@ impl Builder {
     /// sandbox's parent, one half of a socket pair.
     pub fn over(&self, socket: OwnedFd) -> Result<Client> {
         let stream = Stream::from_fd(socket)?;
-        Ok(Client { connection: Connection::over(stream, self.timeout)? })
+        Ok(Client { connection: Connection::over(stream, self.timeout, self.offered)? })
     }
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { path: None, timeout: Some(DEFAULT_TIMEOUT), reconnect: Reconnect::default() }
+        let (timeout, reconnect) = (Some(DEFAULT_TIMEOUT), Reconnect::default());
+        Self { path: None, timeout, reconnect, offered: 0 }
     }
 }
 
@@ -170,9 +198,35 @@ impl Client {
 
     /// An open, read-only descriptor of the object; costs the same for every size.
     pub fn open(&mut self, uri: &str) -> Result<Opened> {
-        let arrived = self.connection.fetch(uri, Mode::Fdpass, Range::ALL, &mut Discard)?;
+        let arrived = self.connection.fetch(&Request::get(uri, Mode::Fdpass), &mut Discard)?;
         let fd = arrived.fd.ok_or(Error::bad("OBJECT", "no descriptor came"))?;
         Ok(Opened::new(fd, arrived.metadata))
+    }
+
+    /// The same, unless the object still is that version: then `None`, and nothing was sent. For
+    /// whoever keeps objects open and wants to know, in one round trip, whether they are current.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// let mut kept = client.open("/models/a.gguf")?;
+    /// // ... and whenever it is used again:
+    /// if let Some(newer) = client.open_unless("/models/a.gguf", kept.metadata().version())? {
+    ///     kept = newer;
+    /// }
+    /// # drop(kept);
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// An object that changed a moment ago has a version that is never given again; it is sent once
+    /// more than would have been necessary.
+    pub fn open_unless(&mut self, uri: &str, version: Version) -> Result<Option<Opened>> {
+        match self.get_unless(uri, Mode::Fdpass, version)? {
+            None => Ok(None),
+            Some(Object::Descriptor(opened)) => Ok(Some(opened)),
+            Some(Object::Bytes(..)) => Err(Error::bad("OBJECT", "no descriptor came")),
+        }
     }
 
     /// All bytes of the object. For large ones prefer [`Client::open`], which copies nothing.
@@ -193,7 +247,7 @@ impl Client {
     /// ```
     pub fn read_range(&mut self, uri: &str, range: impl RangeBounds<u64>) -> Result<Vec<u8>> {
         let mut memory = Memory::default();
-        self.connection.fetch(uri, Mode::Copy, wire_range(&range), &mut memory)?;
+        self.connection.fetch(&Request::get(uri, Mode::Copy).range(range), &mut memory)?;
         Ok(memory.into_bytes())
     }
 
@@ -211,8 +265,34 @@ impl Client {
         range: impl RangeBounds<u64>,
     ) -> Result<Object> {
         let mut memory = Memory::default();
-        let arrived = self.connection.fetch(uri, mode, wire_range(&range), &mut memory)?;
+        let asked = Request::get(uri, mode).range(range);
+        let arrived = self.connection.fetch(&asked, &mut memory)?;
         Ok(arrived.into_object(memory))
+    }
+
+    /// As [`Client::get`], unless the object still is that version: then `None`. Bytes come with
+    /// the metadata that has the version for the next time.
+    pub fn get_unless(
+        &mut self,
+        uri: &str,
+        mode: Mode,
+        version: Version,
+    ) -> Result<Option<Object>> {
+        let mut memory = Memory::default();
+        let asked = Request::get(uri, mode).unless(version);
+        let arrived = self.connection.fetch(&asked, &mut memory)?;
+        Ok((!arrived.not_modified).then(|| arrived.into_object(memory)))
+    }
+
+    /// Whatever can be said of one request: see [`Request`]. The order of answers is of no
+    /// importance here, as there is one.
+    pub fn ask(&mut self, request: Request<'_>) -> Result<Answer> {
+        if request.wanted == Wanted::Pong {
+            return self.ping().map(|_| Answer::Pong);
+        }
+        let mut memory = Memory::default();
+        let arrived = self.connection.fetch(&request, &mut memory)?;
+        Ok(arrived.into_answer(request.wanted, memory))
     }
 
     /// Copies the object's bytes to `out`; gives how many. See [`Client::transfer`] for a part of
@@ -242,11 +322,7 @@ impl Client {
 
     /// What the object is, without opening it for us.
     pub fn stat(&mut self, uri: &str) -> Result<Metadata> {
-        let name = name::normal(uri)?;
-        let request = Request::Stat(name.as_uri().as_bytes());
-        let read = |link: &mut _, id| answer::object(link, id, Wanted::Metadata, &mut Discard);
-        let arrived = self.connection.exchange(request, read);
-        Ok(arrived.map_err(|error| error.about(uri))?.metadata)
+        Ok(self.connection.fetch(&Request::stat(uri), &mut Discard)?.metadata)
     }
 
     /// The names directly below `prefix`, page by page as they are asked for.
@@ -272,23 +348,24 @@ impl Client {
     /// Asks whether anybody is there; gives the time it took.
     pub fn ping(&mut self) -> Result<Duration> {
         let sent = Instant::now();
-        self.connection.exchange(Request::Ping(PING), |link, id| {
-            answer::plain(link, id, |reply| match reply {
-                Reply::Pong(bytes) if *bytes == PING => Some(Ok(())),
-                _ => None,
-            })
-        })?;
+        self.connection.exchange(proto::Request::Ping(PING), answer::pong)?;
         Ok(sent.elapsed())
     }
 
     /// The daemon's counters, in its order.
     pub fn stats(&mut self) -> Result<Vec<(String, String)>> {
-        self.connection.exchange(Request::Stats, |link, id| {
+        self.connection.exchange(proto::Request::Stats, |link, id| {
             answer::plain(link, id, |reply| match reply {
                 Reply::Stats(text) => Some(Ok(text.lines().map(counter).collect())),
                 _ => None,
             })
         })
+    }
+
+    /// Whether the daemon has agreed that answers may overtake bodies; see
+    /// [`Builder::out_of_order`].
+    pub fn is_out_of_order(&self) -> bool {
+        self.connection.is_out_of_order()
     }
 
     /// The socket, to wait for it or to look at it; `None` once the connection is closed. What is
@@ -299,13 +376,8 @@ impl Client {
 
     /// Says goodbye and waits until the daemon has heard it. Dropping a client is fine too; this
     /// tells whether all went well to the end.
-    pub fn close(mut self) -> Result<()> {
-        self.connection.exchange_once(Request::Close, |link, id| {
-            answer::plain(link, id, |reply| match reply {
-                Reply::CloseAck(0) => Some(Ok(())),
-                _ => None,
-            })
-        })
+    pub fn close(self) -> Result<()> {
+        self.connection.close()
     }
 }
 

@@ -5,41 +5,25 @@
 //!   answers are read and thrown away before the next request goes out.
 //! - An error that leaves an answer half read closes the socket at once, and so does a panic while
 //!   one is being read. Nothing is ever read from the middle of an answer.
+//! - In order the oldest answer that is owed is the next; where replies may overtake bodies any is
+//!   (see `bodies`), and that was agreed on by HELLO.
 //! - A closed connection is replaced before the next request, if it can be and the policy says so
 //!   ([`crate::Reconnect`]); what was owed on the old one is forgotten.
 
-use crate::answer::{self, Arrived, Body, Wanted};
+use crate::answer::{self, Arrived};
+use crate::bodies::{Bodies, UnderWay};
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::hello;
 use crate::link::Link;
-use crate::name;
+use crate::request::{Answer, Answered, Owed, Request as Asked, Wanted};
 use crate::sink::{Discard, Memory, Sink};
 use objmapper_os::socket::Stream;
-use objmapper_proto::request::Get;
-use objmapper_proto::{HelloAck, Mode, Range, Request, limits};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::{HelloAck, Request, limits};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
-
-/// A request whose answer has not been read.
-#[derive(Debug)]
-pub(crate) struct Owed {
-    pub(crate) id: u64,
-    pub(crate) wanted: Wanted,
-    pub(crate) uri: Box<str>,
-}
-
-/// The oldest owed answer, when its head has come and its body is on the way.
-#[derive(Debug)]
-struct UnderWay {
-    arrived: Arrived,
-    body: Body,
-    memory: Memory,
-}
-
-/// An answer, with the bytes that came if it has any.
-pub(crate) type Answered = Result<(Arrived, Memory)>;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -53,7 +37,10 @@ pub(crate) struct Connection {
     agreed: HelloAck,
     /// Sent and not answered, oldest first.
     pub(crate) owed: VecDeque<Owed>,
+    /// The oldest owed answer, when its head has come and its body is on the way. In order only.
     under_way: Option<UnderWay>,
+    /// The same where replies may overtake bodies.
+    bodies: Bodies,
     scratch: Vec<u8>,
 }
 
@@ -65,8 +52,12 @@ impl Connection {
     }
 
     /// Over a connected socket. There is no way to get another.
-    pub(crate) fn over(stream: Stream, timeout: Option<Duration>) -> Result<Self> {
-        let (link, agreed) = hello::greet(stream, timeout, 1)?;
+    pub(crate) fn over(
+        stream: Stream,
+        timeout: Option<Duration>,
+        offered: Capabilities,
+    ) -> Result<Self> {
+        let (link, agreed) = hello::greet(stream, timeout, offered, 1)?;
         Ok(Self::new(None, link, agreed))
     }
 
@@ -80,6 +71,7 @@ impl Connection {
             agreed,
             owed: VecDeque::new(),
             under_way: None,
+            bodies: Bodies::default(),
             scratch: Vec::new(),
         }
     }
@@ -87,6 +79,11 @@ impl Connection {
     /// What the daemon takes.
     pub(crate) fn agreed(&self) -> &HelloAck {
         &self.agreed
+    }
+
+    /// Whether replies may overtake bodies.
+    pub(crate) fn is_out_of_order(&self) -> bool {
+        self.agreed.capabilities & OUT_OF_ORDER != 0
     }
 
     /// Largest payload of a request, in bytes.
@@ -143,26 +140,38 @@ impl Connection {
         result
     }
 
-    /// One GET; the bytes, if they come, go into `sink`. It is not asked again when some have gone.
-    pub(crate) fn fetch(
-        &mut self,
-        uri: &str,
-        mode: Mode,
-        range: Range,
-        sink: &mut dyn Sink,
-    ) -> Result<Arrived> {
-        let name = name::normal(uri)?;
-        let get = Request::Get(Get::new(mode, range, name.as_uri().as_bytes()));
-        let wanted = Wanted::Object(mode, range);
+    /// One GET or STAT; the bytes, if they come, go into `sink`. It is not asked again when some have
+    /// gone.
+    pub(crate) fn fetch(&mut self, asked: &Asked<'_>, sink: &mut dyn Sink) -> Result<Arrived> {
+        let (name, wanted) = (asked.name()?, asked.wanted);
+        let request = wanted.on(name.as_ref().map_or(b"", |name| name.as_uri().as_bytes()));
         self.settle()?;
-        match self.ask(&get, |link, id| answer::object(link, id, wanted, sink)) {
+        match self.ask(&request, |link, id| answer::object(link, id, wanted, sink)) {
             Err(error) if dial::is_gone(&error) && sink.can_begin_again() => {
                 self.reconnect(error)?;
-                self.ask(&get, |link, id| answer::object(link, id, wanted, sink))
+                self.ask(&request, |link, id| answer::object(link, id, wanted, sink))
             }
             result => result,
         }
-        .map_err(|error| error.about(uri))
+        .map_err(|error| error.about(asked.uri))
+    }
+
+    /// Says goodbye and waits until the daemon has heard it. What is owed is thrown away.
+    pub(crate) fn close(mut self) -> Result<()> {
+        if !self.is_out_of_order() {
+            return self.exchange_once(Request::Close, |link, id| answer::goodbye(link, id, 0));
+        }
+        // It is answered at once, and before the bodies that are under way.
+        let id = self.next_id();
+        let mut bytes = Vec::new();
+        Request::Close.encode(id, &mut bytes);
+        self.send(&bytes)?;
+        self.bodies.close(id);
+        self.read_owed()?;
+        match self.bodies.closing() {
+            None => Ok(()),
+            Some(id) => self.with_link(|link| answer::goodbye(link, id, 0)),
+        }
     }
 
     /// Sends whole requests, which the caller then adds to what is owed.
@@ -170,8 +179,11 @@ impl Connection {
         self.with_link(|link| link.send(requests))
     }
 
-    /// Reads the answer to the oldest request that is owed one.
+    /// Reads the answer to the oldest request that is owed one; out of order, to any.
     pub(crate) fn collect(&mut self) -> Option<(Owed, Answered)> {
+        if self.is_out_of_order() {
+            return self.collect_any(true);
+        }
         let owed = self.owed.pop_front()?;
         let mut under_way = self.under_way.take();
         let result = self.with_link(|link| advance(link, &owed, &mut under_way));
@@ -180,6 +192,9 @@ impl Connection {
 
     /// The same, if all of it has arrived.
     pub(crate) fn collect_now(&mut self) -> Option<(Owed, Answered)> {
+        if self.is_out_of_order() {
+            return self.collect_any(false);
+        }
         let owed = self.owed.pop_front()?;
         let mut under_way = self.under_way.take();
         let result = self.with_link_now(|link| advance(link, &owed, &mut under_way));
@@ -189,6 +204,28 @@ impl Connection {
         self.owed.push_front(owed);
         self.under_way = under_way;
         None
+    }
+
+    /// Reads whichever answer is whole first, waiting for it or not. What ends the connection is the
+    /// result of the oldest.
+    fn collect_any(&mut self, waits: bool) -> Option<(Owed, Answered)> {
+        self.owed.front()?;
+        let mut link = match self.take_link() {
+            Ok(link) => link,
+            Err(error) => return Some((self.owed.pop_front()?, Err(error))),
+        };
+        let Self { bodies, owed, .. } = self;
+        match link.set_waiting(waits).and_then(|()| bodies.next(&mut link, owed)) {
+            Ok((owed, answered)) => Some((owed, self.give_back(link, answered))),
+            Err(Error::Timeout) if !waits => {
+                self.link = Some(link);
+                None
+            }
+            Err(error) => {
+                self.bodies = Bodies::default();
+                Some((self.owed.pop_front()?, self.give_back(link, Err(error))))
+            }
+        }
     }
 
     /// Reads what is owed and throws it away; connects again if the connection is gone.
@@ -201,11 +238,15 @@ impl Connection {
     }
 
     fn read_owed(&mut self) -> Result<()> {
+        if self.is_out_of_order() {
+            return self.read_owed_any();
+        }
         while let Some(owed) = self.owed.pop_front() {
             let under_way = self.under_way.take();
-            let read = self.with_link(|link| match under_way {
-                Some(mut rest) => rest.body.run(link, &mut Discard),
-                None => answer::object(link, owed.id, owed.wanted, &mut Discard).map(drop),
+            let read = self.with_link(|link| match (under_way, owed.wanted) {
+                (Some(mut rest), _) => rest.body.run(link, &mut Discard),
+                (None, Wanted::Pong) => answer::pong(link, owed.id),
+                (None, wanted) => answer::object(link, owed.id, wanted, &mut Discard).map(drop),
             });
             if let Err(error) = read
                 && error.ends_connection()
@@ -217,6 +258,20 @@ impl Connection {
         Ok(())
     }
 
+    fn read_owed_any(&mut self) -> Result<()> {
+        self.bodies.discard();
+        while let Some((_, answered)) = self.collect_any(true) {
+            if let Err(error) = answered
+                && error.ends_connection()
+            {
+                self.owed.clear();
+                return Err(error);
+            }
+        }
+        self.bodies.keep();
+        Ok(())
+    }
+
     fn reconnect(&mut self, closed: Error) -> Result<()> {
         if std::process::id() != self.process {
             return Err(Error::Forked);
@@ -224,7 +279,7 @@ impl Connection {
         let id = self.next_id();
         let Some(dial) = &self.dial else { return Err(closed) };
         let (link, agreed) = dial.again(closed, id)?;
-        (self.link, self.agreed) = (Some(link), agreed);
+        (self.link, self.agreed, self.bodies) = (Some(link), agreed, Bodies::default());
         Ok(())
     }
 
@@ -251,6 +306,7 @@ impl Connection {
             why_closed: self.why_closed.clone(),
             owed: std::mem::take(&mut self.owed),
             under_way: self.under_way.take(),
+            bodies: std::mem::take(&mut self.bodies),
             scratch: std::mem::take(&mut self.scratch),
             ..*self
         }
@@ -303,10 +359,12 @@ impl Connection {
 fn advance(link: &mut Link, owed: &Owed, under_way: &mut Option<UnderWay>) -> Answered {
     let mut rest = if let Some(rest) = under_way.take() {
         rest
+    } else if owed.wanted == Wanted::Pong {
+        return answer::pong(link, owed.id).map(|()| Answer::Pong);
     } else {
         let mut memory = Memory::default();
         match answer::head(link, owed.id, owed.wanted, &mut memory)? {
-            (arrived, None) => return Ok((arrived, memory)),
+            (arrived, None) => return Ok(arrived.into_answer(owed.wanted, memory)),
             (arrived, Some(body)) => UnderWay { arrived, body, memory },
         }
     };
@@ -315,7 +373,7 @@ fn advance(link: &mut Link, owed: &Owed, under_way: &mut Option<UnderWay>) -> An
         *under_way = Some(rest);
         return Err(Error::Timeout);
     }
-    run.map(|()| (rest.arrived, rest.memory))
+    run.map(|()| rest.into_answer())
 }
 
 #[cfg(test)]
@@ -336,7 +394,7 @@ mod tests {
         let mut bytes = Vec::new();
         ack.encode(1, &mut bytes);
         theirs.send(&bytes, &[], false).unwrap();
-        (Connection::over(ours, None).unwrap(), theirs)
+        (Connection::over(ours, None, 0).unwrap(), theirs)
     }
 
     #[test]

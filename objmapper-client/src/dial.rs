@@ -11,6 +11,7 @@ use crate::link::Link;
 use objmapper_os::errno;
 use objmapper_os::socket::Stream;
 use objmapper_proto::HelloAck;
+use objmapper_proto::hello::Capabilities;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct Dial {
     pub(crate) path: PathBuf,
     pub(crate) timeout: Option<Duration>,
     pub(crate) reconnect: Reconnect,
+    /// What this side offers.
+    pub(crate) offered: Capabilities,
 }
 
 impl Dial {
@@ -84,7 +87,7 @@ impl Dial {
 
     fn attempt(&self, timeout: Option<Duration>, id: u64) -> Result<(Link, HelloAck)> {
         let stream = Stream::connect(&self.path, timeout).map_err(Error::Unreachable)?;
-        greet(stream, timeout, id)
+        greet(stream, timeout, self.offered, id)
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
 
     fn dial(reconnect: Reconnect) -> Dial {
-        Dial { path: "/no/such/socket".into(), timeout: None, reconnect }
+        Dial { path: "/no/such/socket".into(), timeout: None, reconnect, offered: 0 }
     }
 
     #[test]

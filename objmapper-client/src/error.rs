@@ -111,11 +111,6 @@ impl Error {
         Self::Refused { status, text: printable(text), retry_after, uri: None }
     }
 
-    /// From an ERROR frame for this request.
-    pub(crate) fn from_reply(reply: &ErrorReply<'_>) -> Self {
-        Self::refused(reply.status, reply.text, reply.retry_after_ms)
-    }
-
     /// From an ERROR frame for the whole connection.
     pub(crate) fn ended(reply: &ErrorReply<'_>) -> Self {
         Self::Ended { status: reply.status, text: printable(reply.text) }
@@ -130,10 +125,10 @@ impl Error {
         Self::Protocol(Violation::BadFrame { what, why })
     }
 
-    /// The same, and what the request was about.
+    /// The same, and what the request was about, if it named something.
     pub(crate) fn about(mut self, name: &str) -> Self {
         if let Self::Refused { uri, .. } = &mut self {
-            *uri = Some(name.into());
+            *uri = (!name.is_empty()).then(|| name.into());
         }
         self
     }

@@ -3,7 +3,7 @@
 //! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
 //! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],
 //! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
-//! [`Client::pipeline`]).
+//! [`Client::pipeline`]), or nothing if what the caller has is current ([`Client::open_unless`]).
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
@@ -27,6 +27,7 @@
 //!   owned (close-on-exec) and closed on every way out.
 //! - An answer is never mistaken for another: after an error in the middle of one, the connection
 //!   is closed. See [`Error::ends_connection`], and [`Reconnect`] for what comes next.
+//! - Answers come in the order of the requests unless [`Builder::out_of_order`] says otherwise.
 //! - After a fork the child is refused ([`Error::Forked`]); the parent is not disturbed.
 //! - No thread is started, no signal is raised by a send, nothing is printed.
 //!
@@ -51,7 +52,10 @@ mod opened;
 mod link;
 mod sink;
 
+mod request;
+
 mod answer;
+mod bodies;
 mod hello;
 
 mod dial;
@@ -74,12 +78,14 @@ pub use error::{Error, Result};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};
-pub use pipeline::{Answer, Pipeline};
+pub use pipeline::Pipeline;
 pub use pool::{Lent, Pool};
+pub use request::{Answer, Request};
 pub use transfer::Transfer;
 
 pub use objmapper_os::Error as OsError;
 #[cfg(feature = "map")]
 pub use objmapper_os::mapping::Mapping;
 pub use objmapper_proto::word::mode::NoSuchMode;
+pub use objmapper_proto::word::object::NoVersion;
 pub use objmapper_proto::{Kind, Mode, Reason, Status, UriBuf, UriError, Version, Violation};

@@ -6,13 +6,14 @@
 //! is closed. (If the daemon broke the protocol, nothing that came for that request stays.) More
 //! URIs than one request can hold are asked for in several requests.
 
-use crate::answer::{self, Wanted};
+use crate::answer;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::name;
 use crate::opened::{Object, Opened};
-use objmapper_proto::{GetMany, Mode, Range, Request, limits};
+use crate::request::Wanted;
+use objmapper_proto::{GetMany, Mode, Request, limits};
 
 /// Bytes of a GET_MANY before its URIs.
 const FIXED: usize = 8;
@@ -95,7 +96,7 @@ impl<'a> Batch<'a> {
         let Ok(many) = GetMany::new(mode, &self.list) else {
             return; // there are none
         };
-        let wanted = Wanted::Object(mode, Range::ALL);
+        let wanted = Wanted::object(mode);
         let mut items = Vec::new();
         let asked = connection.exchange(Request::GetMany(many), |link, id| {
             items.clear(); // what came over a connection that is gone comes again

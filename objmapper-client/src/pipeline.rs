@@ -1,4 +1,5 @@
-//! Many requests under way at a time, answers in order.
+//! Many requests under way at a time; answers in order, or, where that was agreed on, each as soon as
+//! it is whole.
 //!
 //! ```text
 //!  get, stat -> [ queued ] -- flush, next --> [ owed: sent, not answered ] -- next --> answer
@@ -9,14 +10,10 @@
 //! at most half of the socket's send buffer. Answers are read only when they are asked for, so
 //! memory and descriptors are bounded by what the caller holds, and the daemon waits meanwhile.
 
-use crate::answer::Wanted;
-use crate::connection::{Answered, Connection, Owed};
+use crate::connection::Connection;
 use crate::error::Result;
-use crate::metadata::Metadata;
-use crate::name;
-use crate::opened::Object;
-use objmapper_proto::request::Get;
-use objmapper_proto::{Mode, Range, Request};
+use crate::request::{Answer, Answered, Owed, Request};
+use objmapper_proto::Mode;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
@@ -31,19 +28,11 @@ const fn charge(bytes: usize) -> usize {
     2 * bytes
 }
 
-/// The answer to one request of a pipeline.
-#[derive(Debug)]
-pub enum Answer {
-    /// To a get.
-    Object(Object),
-    /// To a stat.
-    Metadata(Metadata),
-}
-
 /// Made by [`crate::Client::pipeline`].
 ///
-/// Requests are queued by [`Pipeline::get`] and [`Pipeline::stat`], which give a number for each,
-/// and answered by [`Iterator::next`] with that number, in the same order; every request gets one
+/// Requests are queued by [`Pipeline::get`], [`Pipeline::stat`] and [`Pipeline::queue`], which give
+/// a number for each, and answered by [`Iterator::next`] with that number, in the same order (or,
+/// after [`crate::Builder::out_of_order`], each as soon as it is whole); every request gets one
 /// result, even when the connection breaks. Requests may be added while answers are read.
 /// Dropping a pipeline forgets what was not sent; answers to what was are thrown away later.
 ///
@@ -59,7 +48,7 @@ pub enum Answer {
 /// for (number, answer) in &mut pipeline {
 ///     match answer {
 ///         Ok(Answer::Object(object)) => println!("{number}: {} bytes", object.metadata().size()),
-///         Ok(Answer::Metadata(_)) => unreachable!("only gets were queued"),
+///         Ok(other) => unreachable!("{other:?}: only gets were queued"),
 ///         Err(error) => eprintln!("{number}: {error}"),
 ///     }
 /// }
@@ -101,12 +90,48 @@ impl<'a> Pipeline<'a> {
 
     /// Queues a GET; gives its number.
     pub fn get(&mut self, uri: &str, mode: Mode) -> Result<u64> {
-        self.queue(uri, Wanted::Object(mode, Range::ALL))
+        self.queue(Request::get(uri, mode))
     }
 
     /// Queues a STAT; gives its number.
     pub fn stat(&mut self, uri: &str) -> Result<u64> {
-        self.queue(uri, Wanted::Metadata)
+        self.queue(Request::stat(uri))
+    }
+
+    /// Queues a request with all that can be said about it; gives its number.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # use objmapper_client::{Answer, Mode, Request};
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// # let mut kept: Vec<_> = vec![client.open("/shards/0")?, client.open("/shards/1")?];
+    /// // Which of the objects that are kept open are not current any more?
+    /// let mut pipeline = client.pipeline()?;
+    /// for (shard, opened) in kept.iter().enumerate() {
+    ///     let uri = format!("/shards/{shard}");
+    ///     let request = Request::get(&uri, Mode::Fdpass).unless(opened.metadata().version());
+    ///     pipeline.queue(request)?;
+    /// }
+    /// for (opened, (_, answer)) in kept.iter_mut().zip(&mut pipeline) {
+    ///     if let Answer::Object(objmapper_client::Object::Descriptor(newer)) = answer? {
+    ///         *opened = newer;
+    ///     }
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    pub fn queue(&mut self, request: Request<'_>) -> Result<u64> {
+        let name = request.name()?;
+        let name = name.as_ref().map_or(b"".as_slice(), |name| name.as_uri().as_bytes());
+        // In order the flags go without saying, and may not be said.
+        let flags = if self.connection.is_out_of_order() { request.order } else { 0 };
+        let id = self.connection.next_id();
+        let before = self.bytes.len();
+        request.wanted.on(name).encode_flagged(id, flags, &mut self.bytes);
+        let frame = self.bytes.len() - before;
+        let owed = Owed { id, wanted: request.wanted, uri: request.uri.into() };
+        self.queued.push_back(Queued { request: owed, frame });
+        Ok(id)
     }
 
     /// How many requests have no answer yet.
@@ -155,21 +180,6 @@ impl<'a> Pipeline<'a> {
             length += queued.frame;
         }
         (count, length)
-    }
-
-    fn queue(&mut self, uri: &str, wanted: Wanted) -> Result<u64> {
-        let name = name::normal(uri)?;
-        let name = name.as_uri().as_bytes();
-        let request = match wanted {
-            Wanted::Metadata => Request::Stat(name),
-            Wanted::Object(mode, range) => Request::Get(Get::new(mode, range, name)),
-        };
-        let id = self.connection.next_id();
-        let before = self.bytes.len();
-        request.encode(id, &mut self.bytes);
-        let frame = self.bytes.len() - before;
-        self.queued.push_back(Queued { request: Owed { id, wanted, uri: uri.into() }, frame });
-        Ok(id)
     }
 
     /// Sends more when half of the window is free: not a send for every answer.
@@ -228,15 +238,9 @@ impl Pipeline<'_> {
     }
 
     fn answer(&mut self, owed: &Owed, answered: Answered) -> (u64, Result<Answer>) {
+        // An answer says that as many requests have been read as were answered, whichever they are.
         self.charged -= self.charges.pop_front().unwrap_or(0);
-        let answer = match (answered, owed.wanted) {
-            (Err(error), _) => Err(error.about(&owed.uri)),
-            (Ok((arrived, _)), Wanted::Metadata) => Ok(Answer::Metadata(arrived.metadata)),
-            (Ok((arrived, memory)), Wanted::Object(..)) => {
-                Ok(Answer::Object(arrived.into_object(memory)))
-            }
-        };
-        (owed.id, answer)
+        (owed.id, answered.map_err(|error| error.about(&owed.uri)))
     }
 }
 

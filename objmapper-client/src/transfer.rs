@@ -1,10 +1,11 @@
 //! Moving an object's bytes somewhere: which part, how, and how far it has come.
 
+use crate::answer::Arrived;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::name::wire_range;
+use crate::request::Request;
 use crate::sink::{Descriptor, Progress, Sink, Writer};
-use objmapper_proto::{Mode, Range};
+use objmapper_proto::{Mode, Version};
 use std::fmt;
 use std::io::Write;
 use std::ops::RangeBounds;
@@ -24,19 +25,19 @@ use std::os::fd::AsFd;
 #[must_use = "nothing moves until it is told where to"]
 pub struct Transfer<'a> {
     connection: &'a mut Connection,
-    uri: &'a str,
-    range: Range,
+    /// The mode is that of where the bytes go.
+    asked: Request<'a>,
     progress: Option<&'a mut Progress<'a>>,
 }
 
 impl<'a> Transfer<'a> {
     pub(crate) fn new(connection: &'a mut Connection, uri: &'a str) -> Self {
-        Self { connection, uri, range: Range::ALL, progress: None }
+        Self { connection, asked: Request::get(uri, Mode::Copy), progress: None }
     }
 
     /// Only these bytes, as many of them as there are.
     pub fn range(mut self, range: impl RangeBounds<u64>) -> Self {
-        self.range = wire_range(&range);
+        self.asked = self.asked.range(range);
         self
     }
 
@@ -50,32 +51,43 @@ impl<'a> Transfer<'a> {
     /// As [`crate::Client::copy_to`].
     pub fn copy_to(self, out: &mut dyn Write) -> Result<u64> {
         let mut sink = Writer::new(out, self.progress);
-        run(self.connection, self.uri, Mode::Copy, self.range, &mut sink)
+        Ok(run(self.connection, self.asked, Mode::Copy, &mut sink)?.metadata.served())
     }
 
     /// As [`crate::Client::splice_to`].
     pub fn splice_to(self, out: impl AsFd) -> Result<u64> {
         let mut sink = Descriptor::new(out.as_fd(), self.progress).map_err(Error::Output)?;
-        run(self.connection, self.uri, Mode::Splice, self.range, &mut sink)
+        Ok(run(self.connection, self.asked, Mode::Splice, &mut sink)?.metadata.served())
+    }
+
+    /// As [`Transfer::copy_to`], unless the object still is that version: then `None`, and nothing
+    /// was written.
+    pub fn copy_to_unless(self, version: Version, out: &mut dyn Write) -> Result<Option<u64>> {
+        let mut sink = Writer::new(out, self.progress);
+        let arrived = run(self.connection, self.asked.unless(version), Mode::Copy, &mut sink)?;
+        Ok((!arrived.not_modified).then(|| arrived.metadata.served()))
+    }
+
+    /// As [`Transfer::splice_to`], unless the object still is that version: then `None`, and
+    /// nothing was written.
+    pub fn splice_to_unless(self, version: Version, out: impl AsFd) -> Result<Option<u64>> {
+        let mut sink = Descriptor::new(out.as_fd(), self.progress).map_err(Error::Output)?;
+        let arrived = run(self.connection, self.asked.unless(version), Mode::Splice, &mut sink)?;
+        Ok((!arrived.not_modified).then(|| arrived.metadata.served()))
     }
 }
 
 fn run(
     connection: &mut Connection,
-    uri: &str,
+    asked: Request<'_>,
     mode: Mode,
-    range: Range,
     sink: &mut dyn Sink,
-) -> Result<u64> {
-    let arrived = connection.fetch(uri, mode, range, sink)?;
-    Ok(arrived.metadata.served())
+) -> Result<Arrived> {
+    connection.fetch(&asked.by(mode), sink)
 }
 
 impl fmt::Debug for Transfer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transfer")
-            .field("uri", &self.uri)
-            .field("range", &self.range)
-            .finish_non_exhaustive()
+        f.debug_struct("Transfer").field("asked", &self.asked).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use objmapper_proto::{Delivery, Reply, Request, Status};
+use objmapper_proto::{Delivery, Mode, Reply, Request, Status, Version};
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -57,6 +57,8 @@ fn nonsense_is_a_usage_error() {
         &["frobnicate"][..],
         &["get"],
         &["get", "/x", "--range", "9-5"],
+        &["get", "/x", "--unless", "7"],
+        &["cat", "/x", "/y", "--unless", "00000000000000000000000000000007"],
         &["ping", "-c", "0"],
         &["stats", "-c", "3"],
         &["ping", "--watch", "0"],
@@ -200,6 +202,67 @@ fn get_and_cat_write_the_bytes() {
     let (code, _, err) = run(&path, &["get", "/x", "--range", "11-"]);
     assert!(code == 1 && err.contains("BAD_RANGE"), "{err}");
     peer.join().unwrap();
+}
+
+#[test]
+fn what_is_not_modified_is_six_and_writes_nothing() {
+    let known = "000000000000000000000000000000ff";
+    for args in [
+        &["cat", "/x"][..],
+        &["get", "/x", "-m", "auto"],
+        &["get", "/x", "-m", "fdpass", "-o", "OUT"],
+        &["get", "/x", "-m", "copy", "-o", "OUT"],
+        &["get", "/x", "-m", "splice", "-o", "OUT"],
+        &["get", "/x", "-m", "copy", "-o", "LINK"],
+        &["get", "/x", "-m", "fdpass", "-o", "LINK"],
+    ] {
+        for modified in [false, true] {
+            let (dir, path, peer) = listening(move |mut peer| {
+                let asked = peer.request().unwrap();
+                let Ok(Request::Get(get)) = Request::decode(asked.frame()) else { panic!() };
+                assert_eq!(get.unless, Some(Version(0xff)));
+                let file = file(b"new");
+                match (modified, get.mode) {
+                    (false, _) => {
+                        let reply = Reply::Object(not_modified(Version(0xff)));
+                        peer.reply(asked.header.id, reply, &[]);
+                    }
+                    (true, Mode::Fdpass) => {
+                        let reply = Reply::Object(item(head(Delivery::Descriptor, 3)));
+                        peer.reply(asked.header.id, reply, &[borrow(&file)]);
+                    }
+                    (true, _) => {
+                        peer.reply(asked.header.id, Reply::Object(inline(b"new")), &[]);
+                    }
+                }
+            });
+            let (out, link) = (dir.path().join("out"), dir.path().join("link"));
+            std::fs::write(&out, "before").unwrap();
+            std::os::unix::fs::symlink(&out, &link).unwrap();
+            let mut args: Vec<&str> = args.to_vec();
+            for arg in &mut args {
+                match *arg {
+                    "OUT" => *arg = out.to_str().unwrap(),
+                    "LINK" => *arg = link.to_str().unwrap(),
+                    _ => {}
+                }
+            }
+            let to_file = args.contains(&"-o");
+            args.extend(["--unless", known]);
+            let (code, said, err) = run(&path, &args);
+            let there = std::fs::read_to_string(&out).unwrap();
+            if modified {
+                assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+                assert_eq!(if to_file { &there } else { &said }, "new", "{args:?}");
+            } else {
+                assert_eq!((code, said.as_str()), (6, ""), "{args:?}: {err}");
+                assert_eq!(err, "not modified: /x\n", "{args:?}");
+                assert_eq!(there, "before", "{args:?}");
+            }
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "nothing is left over");
+            peer.join().unwrap();
+        }
+    }
 }
 
 #[test]

@@ -198,6 +198,29 @@ fn the_command() {
     assert!(out.contains("\n\nrequests.fdpass"), "{out}");
 }
 
+/// The version that `stat` prints is the one that `get` and `cat` take.
+#[test]
+fn the_command_asks_for_what_is_new() {
+    let Some(daemon) = Daemon::start() else { return };
+    daemon.put("x", b"old");
+    let stat = || command(&daemon, &["stat", "/x"]).1;
+    let mut said = stat();
+    // A moment after it was written it has a version that is not given again.
+    while said != stat() {
+        said = stat();
+    }
+    let version = said.lines().find_map(|line| line.strip_prefix("version")).unwrap().trim();
+    let json = command(&daemon, &["stat", "/x", "--json"]).1;
+    assert!(json.contains(&format!("\"version\":\"{version}\"")), "{json}");
+    for args in [&["get", "/x"][..], &["get", "/x", "-m", "copy"], &["cat", "/x"]] {
+        let (code, out, err) = command(&daemon, &[args, &["--unless", version]].concat());
+        assert_eq!((code, out.as_str(), err.as_str()), (6, "", "not modified: /x\n"), "{args:?}");
+    }
+    daemon.put("x", b"new!");
+    let (code, out, _) = command(&daemon, &["get", "/x", "--unless", version]);
+    assert_eq!((code, out.as_str()), (0, "new!"));
+}
+
 #[test]
 fn the_command_again_and_again() {
     let Some(mut daemon) = Daemon::start() else { return };

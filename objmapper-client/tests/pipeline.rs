@@ -56,6 +56,7 @@ fn a_long_pipeline_does_not_lock_up() {
                 assert_ne!(i % 3, 1);
                 assert_eq!(object.into_bytes().unwrap().len(), 4096);
             }
+            Ok(other) => panic!("{other:?}"),
             Err(error) => {
                 assert!(error.is_not_found() && i % 1000 == 0, "{error}");
                 assert_eq!(error.to_string(), format!("/no/{i}: NOT_FOUND: nothing there"));

@@ -6,23 +6,10 @@ mod common;
 
 use common::daemon::{Daemon, long_body};
 use common::*;
-use objmapper_client::{Answer, Client, Error, Mode, Object};
+use objmapper_client::{Answer, Error, Mode, Object};
 use objmapper_os::poll::{Events, Interest, Poll, Token};
-use objmapper_os::socket::Stream;
 use objmapper_proto::reply::End;
 use objmapper_proto::{Delivery, Reply, Status};
-
-/// A client, and the other end of its connection in the same thread: nothing here may wait.
-fn alone() -> (Client, Peer) {
-    let (ours, theirs) = Stream::pair().unwrap();
-    let mut peer = Peer::over(theirs.into_fd());
-    let mut hello = Vec::new();
-    ack().encode(1, &mut hello);
-    peer.raw(&hello, &[]);
-    let client = Client::builder().timeout(PATIENCE).over(ours.into_fd()).unwrap();
-    peer.request().unwrap();
-    (client, peer)
-}
 
 fn encoded(id: u64, replies: &[Reply<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -52,7 +39,7 @@ fn streamed(id: u64) -> Vec<u8> {
 #[test]
 fn every_byte_is_waited_for_elsewhere() {
     let _no_leak = no_leak();
-    let (mut client, mut peer) = alone();
+    let (mut client, mut peer) = alone(0);
     let mut pipeline = client.pipeline().unwrap();
     for _ in 0..3 {
         pipeline.get("/x", Mode::Copy).unwrap();
@@ -93,7 +80,7 @@ fn every_byte_is_waited_for_elsewhere() {
 #[test]
 fn a_descriptor_waits_for_its_frame() {
     let _no_leak = no_leak();
-    let (mut client, mut peer) = alone();
+    let (mut client, mut peer) = alone(0);
     let mut pipeline = client.pipeline().unwrap();
     pipeline.get("/x", Mode::Fdpass).unwrap();
     assert!(pipeline.try_next().is_none());
@@ -115,7 +102,7 @@ fn waiting_goes_on_where_looking_stopped() {
     let length = streamed(0).len();
     for cut in 0..length {
         for wait in [true, false] {
-            let (mut client, mut peer) = alone();
+            let (mut client, mut peer) = alone(0);
             let mut pipeline = client.pipeline().unwrap();
             pipeline.get("/x", Mode::Copy).unwrap();
             pipeline.flush().unwrap();
@@ -143,7 +130,7 @@ fn waiting_goes_on_where_looking_stopped() {
 #[test]
 fn the_end_of_the_connection_is_a_result_for_each() {
     let _no_leak = no_leak();
-    let (mut client, mut peer) = alone();
+    let (mut client, mut peer) = alone(0);
     let mut pipeline = client.pipeline().unwrap();
     for _ in 0..3 {
         pipeline.get("/x", Mode::Copy).unwrap();

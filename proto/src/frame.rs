@@ -106,6 +106,9 @@ pub struct Header {
 }
 
 impl Header {
+    /// Where the byte with the flags stands.
+    pub(crate) const FLAGS: usize = 5;
+
     /// Header of a frame with this op and id.
     #[inline]
     pub const fn new(op: Op, id: u64, length: u32, fds: u16) -> Self {

@@ -122,6 +122,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Appends the frame, with these header flags beside those that the request has itself; see
+    /// [`flag`].
+    pub fn encode_flagged(&self, id: u64, flags: u8, out: &mut Vec<u8>) {
+        let at = out.len() + Header::FLAGS;
+        self.encode(id, out);
+        if let Some(byte) = out.get_mut(at) {
+            *byte |= flags;
+        }
+    }
+
     /// Appends the frame.
     pub fn encode(&self, id: u64, out: &mut Vec<u8>) {
         match *self {

@@ -5,10 +5,11 @@
 
 pub mod daemon;
 
-use objmapper_client::{Client, Error};
+use objmapper_client::{Answer, Client, Error, Mode, Request, Result};
 use objmapper_os::fds::count_open;
 use objmapper_os::socket::Stream;
 use objmapper_proto::frame::{Frame, Header, Op};
+pub use objmapper_proto::hello::OUT_OF_ORDER;
 use objmapper_proto::{
     Delivery, HelloAck, Item, Kind, ObjectHead, Range, Reason, Reply, Status, Version, limits,
 };
@@ -92,6 +93,34 @@ pub fn against(script: impl FnOnce(Peer) + Send + 'static) -> (Client, JoinHandl
     (client.unwrap(), thread)
 }
 
+/// The same, where both sides agree that answers may overtake bodies.
+pub fn against_out_of_order(
+    script: impl FnOnce(Peer) + Send + 'static,
+) -> (Client, JoinHandle<()>) {
+    let (ours, theirs) = Stream::pair().unwrap();
+    let thread = std::thread::spawn(move || {
+        let mut peer = Peer { stream: theirs };
+        peer.greet_with(HelloAck { capabilities: OUT_OF_ORDER, ..ack() });
+        script(peer);
+    });
+    let builder = Client::builder().timeout(PATIENCE).out_of_order(true);
+    (builder.over(ours.into_fd()).unwrap(), thread)
+}
+
+/// A client, and the other end of its connection in the same thread: nothing here may wait. Both
+/// have agreed on these capabilities.
+pub fn alone(capabilities: u64) -> (Client, Peer) {
+    let (ours, theirs) = Stream::pair().unwrap();
+    let mut peer = Peer { stream: theirs };
+    let mut hello = Vec::new();
+    HelloAck { capabilities, ..ack() }.encode(1, &mut hello);
+    peer.raw(&hello, &[]);
+    let builder = Client::builder().timeout(PATIENCE).out_of_order(capabilities != 0);
+    let client = builder.over(ours.into_fd()).unwrap();
+    peer.request().unwrap();
+    (client, peer)
+}
+
 /// The same, without the peer's answer to HELLO.
 pub fn against_raw(
     patience: Duration,
@@ -121,10 +150,14 @@ impl Peer {
     }
 
     pub fn greet(&mut self) {
+        self.greet_with(ack());
+    }
+
+    pub fn greet_with(&mut self, ack: HelloAck) {
         let hello = self.request().expect("a HELLO");
         assert_eq!(hello.header.op, Op::Hello as u8);
         let mut bytes = Vec::new();
-        ack().encode(hello.header.id, &mut bytes);
+        ack.encode(hello.header.id, &mut bytes);
         self.raw(&bytes, &[]);
     }
 
@@ -179,6 +212,30 @@ impl Peer {
     }
 }
 
+/// Two copies, and any other.
+pub const A: Request<'static> = get("/a");
+pub const B: Request<'static> = get("/b");
+
+pub const fn get(uri: &'static str) -> Request<'static> {
+    Request::get(uri, Mode::Copy)
+}
+
+/// The bytes of an object that came.
+pub fn bytes(answer: Result<Answer>) -> Vec<u8> {
+    match answer {
+        Ok(Answer::Object(object)) => object.into_bytes().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Queues these, and gives the place of each answer in the order in which they come.
+pub fn ask_all(client: &mut Client, requests: &[Request<'_>]) -> Vec<(usize, Result<Answer>)> {
+    let mut pipeline = client.pipeline().unwrap();
+    let ids: Vec<u64> = requests.iter().map(|asked| pipeline.queue(*asked).unwrap()).collect();
+    let place = |id| ids.iter().position(|known| *known == id).unwrap();
+    pipeline.map(|(id, answer)| (place(id), answer)).collect()
+}
+
 pub fn head(delivery: Delivery, size: u64) -> ObjectHead {
     ObjectHead {
         status: Status::Ok,
@@ -202,6 +259,12 @@ pub fn item(head: ObjectHead) -> Item<'static> {
 pub fn inline(bytes: &[u8]) -> Item<'_> {
     let head = head(Delivery::Inline, bytes.len() as u64);
     Item { head, text: "", inline: bytes }
+}
+
+/// What is answered when the caller has this version.
+pub fn not_modified(version: Version) -> Item<'static> {
+    let status = Status::NotModified;
+    item(ObjectHead { status, version, ..head(Delivery::None, 5) })
 }
 
 pub fn refused(status: Status, text: &str) -> Item<'_> {

@@ -1,6 +1,7 @@
 //! What is known of an object, and what was done with it.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Opaque: two equal versions of a URI have the same content; the version changes
 /// whenever the content may have changed. Nothing else may be read from it.
@@ -10,6 +11,22 @@ pub struct Version(pub u128);
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The text is no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a version is written with 32 hex digits, as it was told")]
+pub struct NoVersion;
+
+impl FromStr for Version {
+    type Err = NoVersion;
+
+    /// Reads what [`Version`]'s `Display` writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, NoVersion> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or(NoVersion)
     }
 }
 
@@ -159,5 +176,21 @@ impl Range {
 impl Default for Range {
     fn default() -> Self {
         Self::ALL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_as_it_is_written() {
+        for version in [0, 7, 1 << 100, u128::MAX].map(Version) {
+            assert_eq!(version.to_string().parse(), Ok(version));
+        }
+        for text in ["", "7", "+0000000000000000000000000000007", &"0".repeat(33), &"g".repeat(32)]
+        {
+            assert_eq!(text.parse::<Version>(), Err(NoVersion), "{text:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use objmapper_client::{Mode, SOCKET_VARIABLE};
+use objmapper_client::{Mode, SOCKET_VARIABLE, Version};
 use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ pub(crate) const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes
+  objmapper get /conf -o conf --unless VERSION   again, if it is not that version any more
   objmapper cat /parts/1 /parts/2 | sort     several objects, one after the other
   objmapper ls -rl /models                   what there is
   objmapper stat /models/a.gguf --json       one line of JSON
@@ -28,7 +29,8 @@ Exit codes:
   2  the command line or a URI makes no sense
   3  the daemon cannot be reached
   4  the daemon failed, was too busy, did not answer in time, or broke the protocol
-  5  the output could not be written, or another fault on this side";
+  5  the output could not be written, or another fault on this side
+  6  the object still is the version of --unless: nothing was written";
 
 /// Asks objmapperd for objects.
 #[derive(Debug, Parser)]
@@ -82,6 +84,10 @@ pub(crate) struct Get {
     /// Only the bytes from A to B, both included and counted from 0; `A-` is up to the end
     #[arg(short, long, value_name = "A-B")]
     pub(crate) range: Option<ByteRange>,
+    /// Not if the object still is this version (as stat prints it): then nothing is written, what
+    /// is at the output stays, and the exit code is 6
+    #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
+    pub(crate) unless: Option<Version>,
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +95,10 @@ pub(crate) struct Cat {
     /// The objects
     #[arg(required = true, value_name = "URI")]
     pub(crate) uris: Vec<String>,
+    /// Not if the object (one only) still is this version, as stat prints it: then nothing is
+    /// written, and the exit code is 6
+    #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
+    pub(crate) unless: Option<Version>,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +157,16 @@ pub(crate) struct Stats {
 }
 
 impl Command {
+    /// What cannot be said of each argument alone.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Cat(cat) if cat.unless.is_some() && cat.uris.len() > 1 => {
+                Err("a version is that of one object: use --unless with one URI".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it goes on for so long that the daemon may be restarted meanwhile.
     pub(crate) fn watches(&self) -> bool {
         matches!(

@@ -14,6 +14,8 @@ const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 const DAEMON: u8 = 4;
 const HERE: u8 = 5;
+/// Nothing was wrong and nothing was written.
+const NOT_MODIFIED: u8 = 6;
 
 /// What a kernel calls the users that a user namespace does not map. user_namespaces(7)
 const OVERFLOW_UID: &str = "uid 65534";
@@ -33,6 +35,12 @@ impl Outcome {
         report(&error);
         self.code = self.code.max(exit_code(&error));
         Ok(())
+    }
+
+    /// Says that the caller has what there is.
+    pub(crate) fn note_not_modified(&mut self, uri: &str) {
+        tell(&format!("not modified: {uri}\n"));
+        self.code = NOT_MODIFIED;
     }
 
     pub(crate) fn code(&self) -> u8 {
@@ -85,8 +93,12 @@ fn report(error: &Error) {
         text.push_str(&hint);
         text.push('\n');
     }
+    tell(&text);
+}
+
+fn tell(text: &str) {
     // If even this cannot be written, the exit code has to do.
-    let _ = stderr.lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Whether to colour what goes there. <https://no-color.org>

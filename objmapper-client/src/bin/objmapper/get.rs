@@ -5,7 +5,7 @@ use crate::fault::Outcome;
 use crate::output::Output;
 use crate::progress::Progress;
 use anyhow::Result;
-use objmapper_client::{Client, Error, Mode, Object, Opened, Status};
+use objmapper_client::{Answer, Client, Error, Mode, Object, Opened, Request, Status};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -18,31 +18,51 @@ const BUFFER: usize = 256 * 1024;
 /// Objects of one request: as many descriptors are open at a time.
 const TOGETHER: usize = 64;
 
-pub(crate) fn get(client: &mut Client, get: &Get) -> Result<()> {
+pub(crate) fn get(client: &mut Client, get: &Get) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
     let range = get.range.unwrap_or(ByteRange::ALL);
     if matches!(get.mode, Mode::Copy | Mode::Splice) {
         let mut output = Output::open(get.output.as_deref())?;
         let mut progress = Progress::new(output.file());
         let mut report = |done, total| progress.at(done, total);
         let transfer = client.transfer(&get.uri).range(range.bounds()).progress(&mut report);
-        match get.mode {
-            Mode::Splice => transfer.splice_to(output.file())?,
-            _ => transfer.copy_to(output.file())?,
+        let moved = match (get.mode, get.unless) {
+            (Mode::Splice, None) => transfer.splice_to(output.file()).map(Some),
+            (Mode::Splice, Some(version)) => transfer.splice_to_unless(version, output.file()),
+            (_, None) => transfer.copy_to(output.file()).map(Some),
+            (_, Some(version)) => transfer.copy_to_unless(version, output.file()),
         };
-        return output.finish();
+        match moved? {
+            Some(_) => output.finish()?,
+            None => outcome.note_not_modified(&get.uri),
+        }
+        return Ok(outcome);
     }
-    let object = client.get_range(&get.uri, get.mode, range.bounds())?;
+    let asked = Request::get(&get.uri, get.mode).range(range.bounds());
+    let answer = client.ask(get.unless.map_or(asked, |version| asked.unless(version)))?;
+    let Answer::Object(object) = answer else {
+        outcome.note_not_modified(&get.uri);
+        return Ok(outcome);
+    };
     let mut output = Output::open(get.output.as_deref())?;
     match object {
         Object::Descriptor(opened) => copy(opened, &get.uri, range, output.file())?,
         Object::Bytes(bytes, _) => output.file().write_all(&bytes).map_err(Error::Output)?,
     }
-    output.finish()
+    output.finish()?;
+    Ok(outcome)
 }
 
 pub(crate) fn cat(client: &mut Client, cat: &Cat) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut output = Output::stdout()?;
+    if let (Some(version), [uri]) = (cat.unless, cat.uris.as_slice()) {
+        match client.open_unless(uri, version)? {
+            Some(opened) => copy(opened, uri, ByteRange::ALL, output.file())?,
+            None => outcome.note_not_modified(uri),
+        }
+        return Ok(outcome);
+    }
     for uris in cat.uris.chunks(TOGETHER) {
         for (uri, opened) in uris.iter().zip(client.open_many(uris)) {
             let copied = match opened {

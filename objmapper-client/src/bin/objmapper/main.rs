@@ -23,7 +23,8 @@ mod stats;
 
 use anyhow::Result;
 use args::{Command, CommandLine};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use objmapper_client::{Client, Reconnect};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +32,9 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    if let Err(wrong) = line.command.check() {
+        CommandLine::command().error(ErrorKind::ArgumentConflict, wrong).exit();
+    }
     let done = run(&line).and_then(|code| {
         io::stdout().flush()?; // what is lost here would be lost in silence
         Ok(code)
@@ -47,7 +51,7 @@ fn run(line: &CommandLine) -> Result<u8> {
     let mut client = connect(line)?;
     let client = &mut client;
     match &line.command {
-        Command::Get(get) => get::get(client, get).map(|()| 0),
+        Command::Get(get) => get::get(client, get).map(|outcome| outcome.code()),
         Command::Cat(cat) => get::cat(client, cat).map(|outcome| outcome.code()),
         Command::Stat(stat) => show::stat(client, stat).map(|outcome| outcome.code()),
         Command::Ls(ls) => list::ls(client, ls).map(|outcome| outcome.code()),

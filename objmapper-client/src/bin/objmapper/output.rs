@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ pub(crate) struct Output {
     file: File,
     /// Written here, and its final name.
     pending: Option<(PathBuf, PathBuf)>,
+    /// Whether what is written replaces what was there: a file's old end goes when all is written,
+    /// so that it stays what it was if nothing is.
+    cut: bool,
 }
 
 impl Output {
@@ -31,21 +34,21 @@ impl Output {
 
     pub(crate) fn stdout() -> Result<Self> {
         let fd = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
-        Ok(Self { file: fd.into(), pending: None })
+        Ok(Self { file: fd.into(), pending: None, cut: false })
     }
 
     fn named(path: &Path) -> Result<Self> {
         let before = fs::symlink_metadata(path).ok();
         if before.as_ref().is_some_and(|there| !there.is_file()) {
-            let file = File::options().write(true).truncate(true).open(path)?;
-            return Ok(Self { file, pending: None });
+            let file = File::options().write(true).open(path)?;
+            return Ok(Self { file, pending: None, cut: true });
         }
         let mut name = OsString::from(".");
         name.push(path.file_name().context("it has no file name")?);
         name.push(format!(".objmapper-{}", std::process::id()));
         let beside = path.with_file_name(name);
         let file = File::options().write(true).create_new(true).open(&beside)?;
-        let output = Self { file, pending: Some((beside, path.to_owned())) };
+        let output = Self { file, pending: Some((beside, path.to_owned())), cut: false };
         if let Some(there) = before {
             output.file.set_permissions(there.permissions())?;
         }
@@ -58,6 +61,10 @@ impl Output {
 
     /// All bytes are written: the file gets its name.
     pub(crate) fn finish(mut self) -> Result<()> {
+        if self.cut && self.file.metadata()?.is_file() {
+            let end = self.file.stream_position()?;
+            self.file.set_len(end)?;
+        }
         if let Some((beside, path)) = self.pending.take() {
             let renamed = fs::rename(&beside, &path);
             if renamed.is_err() {
