@@ -31,7 +31,7 @@ use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::service::{Answer, Service};
-use crate::session::{Agreed, Asked, Order};
+use crate::session::{self, Agreed, Asked, Order};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
 
@@ -264,7 +264,7 @@ impl Attendant {
                 }
                 Ok(Asked::Hello(ack)) => {
                     if c.session.is_out_of_order() {
-                        c.link.prefer_latency();
+                        c.link.prefer_latency(session::SHORT_DATA);
                     }
                     ack.encode(id, c.link.outbox.bytes());
                     Answer::Done

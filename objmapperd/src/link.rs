@@ -52,9 +52,9 @@ impl Link {
 
     /// Keeps what waits in the socket short: a reply overtakes what has not been sent,
     /// and nothing that has. Costs throughput.
-    pub fn prefer_latency(&self) {
-        // Half, since the kernel doubles it: one frame.
-        if let Err(error) = self.socket.shrink_send_buffer(limits::DATA_PAYLOAD / 2) {
+    pub fn prefer_latency(&self, bytes: usize) {
+        // Half, since the kernel doubles it.
+        if let Err(error) = self.socket.shrink_send_buffer(bytes / 2) {
             tracing::debug!(%error, "the send buffer stays as it is");
         }
     }

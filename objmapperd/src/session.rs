@@ -11,6 +11,10 @@ use objmapper_proto::{BadRequest, Frame, Hello, HelloAck, Op, Request, Violation
 /// What this daemon offers beyond the basics.
 const CAPABILITIES: Capabilities = OUT_OF_ORDER;
 
+/// Bytes of a DATA frame where replies may overtake: one waits for the frame that has
+/// begun and for what is in the socket, about as much again.
+pub const SHORT_DATA: usize = 64 * 1024;
+
 /// One connection's protocol state.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
@@ -26,6 +30,8 @@ pub struct Session {
 pub struct Agreed {
     /// Largest reply payload that the client takes, in bytes.
     pub max_payload: usize,
+    /// Bytes of one DATA frame at most.
+    pub max_data: usize,
     /// Descriptors that the client takes in one message.
     pub max_descriptors: usize,
     /// Replies may overtake bodies.
@@ -96,10 +102,13 @@ impl Session {
         if frame.header.flags != 0 {
             return Err(Violation::BadFrame { what: "HELLO", why: "its flags must be 0" });
         }
+        let out_of_order = hello.capabilities & OUT_OF_ORDER != 0;
+        let max_payload = (hello.max_payload as usize).min(limits::REPLY_PAYLOAD);
         self.agreed = Some(Agreed {
-            max_payload: (hello.max_payload as usize).min(limits::REPLY_PAYLOAD),
+            max_payload,
+            max_data: max_payload.min(if out_of_order { SHORT_DATA } else { limits::DATA_PAYLOAD }),
             max_descriptors: usize::from(hello.max_descriptors),
-            out_of_order: hello.capabilities & OUT_OF_ORDER != 0,
+            out_of_order,
         });
         Ok(ack(hello.capabilities & CAPABILITIES))
     }
@@ -158,8 +167,12 @@ mod tests {
         let mut session = Session::default();
         assert_eq!(session.admit(frame(&ping())), Err(Violation::HelloExpected));
         assert_eq!(session.admit(frame(&hello())), Ok(Asked::Hello(ack(0))));
-        let agreed =
-            Agreed { max_payload: limits::REPLY_PAYLOAD, max_descriptors: 7, out_of_order: false };
+        let agreed = Agreed {
+            max_payload: limits::REPLY_PAYLOAD,
+            max_data: limits::DATA_PAYLOAD,
+            max_descriptors: 7,
+            out_of_order: false,
+        };
         let bytes = ping();
         let asked = session.admit(frame(&bytes));
         assert_eq!(asked, Ok(Asked::Request(Request::Ping(b"x"), agreed, Order::default())));

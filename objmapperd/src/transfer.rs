@@ -19,7 +19,7 @@
 use objmapper::{Body, Fill, Miss, MountId, Patience};
 use objmapper_os as os;
 use objmapper_proto::reply::End;
-use objmapper_proto::{Header, Op, Reply, Status, limits};
+use objmapper_proto::{Header, Op, Reply, Status};
 use os::file;
 
 use crate::budget::Permit;
@@ -80,13 +80,13 @@ pub enum Step {
 
 impl Transfer {
     /// The body of the reply with this id; its head is in the outbox already. The
-    /// client takes payloads of `max_payload` bytes. `permit` counts it as long as it lives.
-    pub fn new(body: Body, id: u64, max_payload: usize, permit: Permit) -> Self {
+    /// client takes payloads of `max_data` bytes. `permit` counts it as long as it lives.
+    pub fn new(body: Body, id: u64, max_data: usize, permit: Permit) -> Self {
         let range = body.range();
         Self {
             body,
             id,
-            frame: max_payload.min(limits::DATA_PAYLOAD) as u64,
+            frame: max_data as u64,
             offset: range.offset,
             seen: range.offset,
             piece: Vec::new(),
@@ -257,7 +257,7 @@ impl Transfer {
         if self.unannounced > 0 && self.status == Status::Ok {
             let length = self.unannounced.min(self.frame);
             self.unannounced -= length;
-            // At most DATA_PAYLOAD: fits both types.
+            // At most `limits::DATA_PAYLOAD`: fits both types.
             self.due = usize::try_from(length).unwrap_or(0);
             let header = Header::new(Op::Data, self.id, u32::try_from(length).unwrap_or(0), 0);
             link.outbox.bytes().extend_from_slice(&header.encode());

@@ -85,7 +85,7 @@ impl Service {
     ) -> Result<Placed, Miss> {
         let once = |c: &mut Connection| {
             let delivery = self.house.store.deliver(&mut c.caller, want, self.patience)?;
-            self.place(c, id, delivery, agreed.max_payload, order.urgent)
+            self.place(c, id, delivery, agreed.max_data, order.urgent)
         };
         match once(c) {
             Err(Miss::Refused(Refusal::Changed)) => once(c),
@@ -100,7 +100,7 @@ impl Service {
         c: &mut Connection,
         id: u64,
         d: Delivery,
-        max_payload: usize,
+        max_data: usize,
         urgent: bool,
     ) -> Result<Placed, Miss> {
         let head = |form| head(&d.object, d.range, form, d.reason);
@@ -143,7 +143,7 @@ impl Service {
                     }
                 };
                 out.extend_from_slice(&head(Form::Stream).encode(0, 0));
-                c.bodies.push(Transfer::new(body, id, max_payload, permit), urgent);
+                c.bodies.push(Transfer::new(body, id, max_data, permit), urgent);
                 self.counters.transfers.add(1);
                 Ok(Placed::Body)
             }
