@@ -16,7 +16,6 @@
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
 use std::mem;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use objmapper::{Closer, Patience};
@@ -191,9 +190,8 @@ impl Attendant {
         flush(c).unwrap_or(Turn::Close)
     }
 
-    /// A connection that is over. What its peer has not taken yet counts against
-    /// everybody, and is known by this socket alone: it stays until then, shut down,
-    /// and counts as a connection.
+    /// A connection that is over. What its peer has not taken yet counts against everybody, and
+    /// is known by this socket alone: it stays until then, shut down, as a connection.
     fn linger(&self, c: &mut Connection) -> Turn {
         if let Some(late) = c.deadline.is_late()
             && !c.lingering
@@ -204,7 +202,7 @@ impl Attendant {
             c.link.flush();
         }
         c.deadline.clear();
-        if self.service.house.draining.load(Ordering::Relaxed) || !c.link.owes() {
+        if self.service.house.is_draining() || !c.link.owes() {
             return Turn::Close;
         }
         c.session.closing = true;
@@ -222,7 +220,7 @@ impl Attendant {
         if !c.bodies.is_empty() {
             return Turn::Leave;
         }
-        if !self.service.house.draining.load(Ordering::Relaxed) {
+        if !self.service.house.is_draining() {
             c.expect_more(!(self.input.bytes().is_empty() && c.leftover.is_empty()));
             return Turn::Wait;
         }
@@ -353,6 +351,8 @@ impl Serve for Attendant {
             Turn::Close => self.linger(c),
             turn => turn,
         };
+        // The drain rouses it once: who leaves has to come back for a turn to part.
+        c.drained &= turn != Turn::Leave || !self.service.house.is_draining();
         self.input.leave(&mut c.leftover);
         if c.link.outbox.is_empty() {
             // The larger of the two buffers stays here; the connection keeps none.

@@ -8,7 +8,7 @@ mod objects;
 mod place;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_utils::CachePadded;
 use objmapper::{Patience, Store};
@@ -56,6 +56,11 @@ pub struct Budgets {
 }
 
 impl House {
+    /// Whether it is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Whether this user may ask for the figures.
     pub fn may_have_stats(&self, uid: u32) -> bool {
         self.stats_for == Stats::Any || uid == 0 || uid == peer::own_uid()

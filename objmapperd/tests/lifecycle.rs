@@ -102,6 +102,23 @@ fn what_was_asked_before_the_stop_is_answered() {
 }
 
 #[test]
+fn a_body_that_was_asked_for_behind_another_is_the_last_thing_that_comes() {
+    let mut daemon = Setup::default().argument("--drain-deadline").argument("1h").start();
+    let (mut peer, first, length) = with_a_body_under_way(&daemon);
+    // Read in the turn that the stop gives, when the first is out.
+    let second = peer.request(Request::Get(Get::new(Mode::Splice, Range::ALL, b"/large")));
+    let mut idle = daemon.greeted();
+    daemon.signal("TERM");
+    until_it_drains(&daemon);
+    dismissed_because_it_stops(&mut idle);
+    assert_eq!(peer.body(first, length).1, Status::Ok);
+    assert_eq!(peer.frame().header.id, second);
+    assert_eq!(peer.body(second, length).1, Status::Ok);
+    dismissed_because_it_stops(&mut peer);
+    assert!(daemon.wait().success());
+}
+
+#[test]
 fn who_does_not_read_is_cut_off_at_the_deadline() {
     let mut daemon = Setup::default().argument("--drain-deadline").argument("100ms").start();
     let (peer, ..) = with_a_body_under_way(&daemon);
