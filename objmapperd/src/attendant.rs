@@ -124,8 +124,10 @@ impl Attendant {
                     }
                     reads += 1;
                 }
-                // The bodies have their turn too.
-                Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
+                // The bodies have their turn too, and need no more descriptors.
+                Served::Tired | Served::Stuck(Flushed::Full) if !c.bodies.is_empty() => {
+                    return Turn::Leave;
+                }
                 Served::Tired => return Turn::Again,
                 Served::Cold => return Turn::Leave,
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),

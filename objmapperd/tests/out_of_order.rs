@@ -10,16 +10,21 @@ use objmapper_proto::hello::OUT_OF_ORDER;
 use objmapper_proto::word::flag;
 use objmapper_proto::{Get, GetMany, Hello, Mode, Op, Range, Reply, Request, Status};
 use support::content::content;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, Setup, counter};
 use support::neighbour::Neighbour;
 use support::peer::{Peer, uri_list};
+use support::until;
 
 /// Far more than two sockets hold.
 const LARGE: usize = 16 << 20;
 
 /// A daemon with two large files and a small one, and a peer that agreed on the order.
 fn scene() -> (Daemon, Peer) {
-    let daemon = Daemon::start();
+    scene_with(Setup::default())
+}
+
+fn scene_with(setup: Setup) -> (Daemon, Peer) {
+    let daemon = setup.start();
     daemon.write("a", &content(LARGE, 1));
     daemon.write("b", &content(LARGE, 2));
     daemon.write("small", b"small");
@@ -244,6 +249,33 @@ fn the_parts_of_a_get_many_stay_in_order() {
         }
     }
     assert!(heard.bodies[&body] == content(LARGE, 1));
+}
+
+#[test]
+fn bodies_go_on_while_a_descriptor_has_to_wait() {
+    let limit = "[limits]\ndescriptors_per_uid = 253\n";
+    let (daemon, mut peer) = scene_with(Setup::default().config(limit));
+    let mut hog = daemon.greeted();
+    let small = Request::Get(Get::new(Mode::Fdpass, Range::ALL, b"/small"));
+    // Never read: no more for this user.
+    for _ in 0..253 {
+        hog.request(small);
+    }
+    let mut client = daemon.client();
+    until("the limit is reached", || counter(&mut client, "replies.descriptors") == 253);
+
+    let mut bytes = Vec::new();
+    let body = peer.encode(get(b"/a"), &mut bytes);
+    let file = peer.encode(small, &mut bytes);
+    peer.send(&bytes);
+    let mut heard = Heard::default();
+    heard.until(&mut peer, Op::End, body);
+    assert!(heard.bodies[&body] == content(LARGE, 1));
+    assert!(!heard.frames.contains(&(Op::Object, file)), "it was there to be had");
+    drop(hog);
+    heard.until(&mut peer, Op::Object, file);
+    drop((peer, client));
+    daemon.settles_with(0);
 }
 
 #[test]
