@@ -255,7 +255,7 @@ impl Attendant {
                 *items = items.saturating_sub(1);
             }
             let answer = match c.session.admit(frame) {
-                Ok(Asked::Request(_, agreed, order)) if must_wait(c, agreed, order) => {
+                Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
                     c.waits_for = WaitsFor::Body;
                     return Served::Body;
                 }
@@ -386,11 +386,11 @@ fn parting(c: &Connection) -> Turn {
     if c.bodies.is_empty() { Turn::Close } else { Turn::Leave }
 }
 
-/// Whether a request has to wait for bodies that are under way.
-fn must_wait(c: &Connection, agreed: Agreed, order: Order) -> bool {
-    // In order nothing is read meanwhile; of a GET_MANY one body is under way at a time.
-    let all = !agreed.out_of_order || order.ordered || c.session.many_done > 0;
-    all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
+/// Whether a request has to wait for bodies under way; a further part of a GET_MANY for its own.
+fn must_wait(c: &Connection, id: u64, agreed: Agreed, order: Order) -> bool {
+    let all = !agreed.out_of_order || order.ordered;
+    let own = c.session.many_done > 0 && c.bodies.any_of(id);
+    own || all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
 }
 
 /// How a turn ends when replies cannot leave; `None` if they did.

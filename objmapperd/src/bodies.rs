@@ -33,6 +33,11 @@ impl Bodies {
         self.queue.len()
     }
 
+    /// Whether one of them belongs to the reply with this id.
+    pub fn any_of(&self, id: u64) -> bool {
+        self.queue.iter().any(|body| body.id() == id)
+    }
+
     /// Adds one, between two frames.
     pub fn push(&mut self, body: Transfer, urgent: bool) {
         if urgent {

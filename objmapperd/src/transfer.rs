@@ -99,6 +99,11 @@ impl Transfer {
         }
     }
 
+    /// Whose reply it belongs to.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Bytes of the whole body.
     pub const fn length(&self) -> u64 {
         self.body.range().length

@@ -279,6 +279,25 @@ fn bodies_go_on_while_a_descriptor_has_to_wait() {
 }
 
 #[test]
+fn all_parts_of_a_get_many_overtake_the_bodies_of_others() {
+    let (daemon, mut peer) = scene();
+    let body = peer.request(get(b"/a"));
+    let mut heard = Heard::default();
+    heard.until(&mut peer, Op::Data, body);
+    // More than a turn takes.
+    let list = uri_list(&[b"/small"; 1000]);
+    let many = peer.request(Request::GetMany(GetMany::new(Mode::Fdpass, &list).unwrap()));
+    let ping = peer.request(Request::Ping(b"x"));
+    heard.until(&mut peer, Op::Pong, ping);
+    assert!(heard.frames.iter().filter(|f| **f == (Op::Objects, many)).count() > 1);
+    assert!(!heard.frames.contains(&(Op::End, body)), "it waited for a body of another reply");
+    heard.until(&mut peer, Op::End, body);
+    assert!(heard.bodies[&body] == content(LARGE, 1));
+    drop(peer);
+    daemon.settles_with(0);
+}
+
+#[test]
 fn a_neighbour_does_not_notice() {
     let (daemon, mut peer) = scene();
     let mut neighbour = Neighbour::of(&daemon);
