@@ -283,7 +283,7 @@ impl Attendant {
             match answer {
                 Answer::Body if self.send_in_place(c) => {}
                 Answer::Part if !c.bodies.is_empty() && self.send_in_place(c) => {}
-                Answer::Body if c.session.is_out_of_order() => {}
+                Answer::Body if c.session.is_out_of_order() && c.bodies.is_between_frames() => {}
                 Answer::Body => return Served::Body,
                 Answer::Part if !c.bodies.is_empty() => return Served::Body,
                 Answer::Part => return Served::Tired,

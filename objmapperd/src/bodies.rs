@@ -53,6 +53,11 @@ impl Bodies {
         self.queue.front_mut()
     }
 
+    /// Whether no frame has begun that is not out: something else may be sent.
+    pub fn is_between_frames(&self) -> bool {
+        self.queue.front().is_none_or(Transfer::is_between_frames)
+    }
+
     /// The front has sent a frame: the next of its kind goes on.
     pub fn rotate(&mut self) {
         let kind = if self.urgent > 0 { self.urgent } else { self.queue.len() };

@@ -306,7 +306,7 @@ fn wants_turn(c: &mut Connection) -> bool {
     let may = c.session.is_out_of_order()
         && c.waits_for != WaitsFor::Body
         && !c.session.closing
-        && c.bodies.front().is_none_or(|body| body.is_between_frames());
+        && c.bodies.is_between_frames();
     let waiting = !c.leftover.is_empty() && c.leftover.len() >= c.wanted;
     may && (waiting || !c.drained || c.link.socket.has_input().unwrap_or(true))
 }

@@ -11,6 +11,8 @@ use std::process::Command;
 
 use objmapper_client::{Client, Mode};
 use objmapper_os::file::{Page, page_at};
+use objmapper_proto::hello::OUT_OF_ORDER;
+use objmapper_proto::{Get, Hello, Range, Reply, Request, Status};
 use support::content::Numbers;
 use support::daemon::{Daemon, counter};
 use support::skip;
@@ -31,6 +33,37 @@ fn chill(path: &Path) -> bool {
 
 fn read(client: &mut Client, mode: Mode) -> Vec<u8> {
     client.get("/file", mode).unwrap().into_bytes().unwrap()
+}
+
+#[test]
+fn a_short_body_that_is_cold_stays_whole_where_replies_may_overtake_it() {
+    let daemon = Daemon::start();
+    let content = Numbers::new(7).bytes(30_000);
+    let path = daemon.write("file", &content);
+    let mut peer = daemon.peer();
+    peer.greet_with(Hello { capabilities: OUT_OF_ORDER, ..Hello::default() });
+    // The name is in memory, so that a worker begins the body; it cannot go on.
+    peer.stat(b"/file");
+    if !chill(&path) {
+        return skip("this file system keeps its pages, or dd cannot drop them");
+    }
+    let mut bytes = Vec::new();
+    let get = Get::new(Mode::Splice, Range::ALL, b"/file");
+    let body = peer.encode(Request::Get(get), &mut bytes);
+    let ping = peer.encode(Request::Ping(b"x"), &mut bytes);
+    peer.send(&bytes);
+    let (mut got, mut pongs, mut ended) = (Vec::new(), 0, false);
+    while !ended || pongs == 0 {
+        let frame = peer.frame();
+        match frame.reply() {
+            Reply::Data(piece) => got.extend_from_slice(piece),
+            Reply::End(end) => ended = end.status == Status::Ok && frame.header.id == body,
+            Reply::Pong(_) => pongs += usize::from(frame.header.id == ping),
+            Reply::Object(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(got == content, "nothing cuts in on a frame");
 }
 
 #[test]
