@@ -234,7 +234,7 @@ impl Bench<'_> {
     ) -> Result<Server> {
         let more: Vec<_> = more.iter().map(|word| (*word).to_owned()).collect();
         let arguments = daemon_arguments(&[more, self.args.daemon_arg.clone()].concat(), workers);
-        Server::daemon(&self.program, root(tree)?, &arguments, place)
+        Server::daemon(&self.program, root(tree)?, false, &arguments, place)
     }
 
     fn floor(&self, tree: &Tree, place: Placement) -> Result<Server> {

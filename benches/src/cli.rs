@@ -143,6 +143,10 @@ pub(crate) struct LoadArgs {
     /// Objects in each request (GET_MANY if more than 1)
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
+    /// Ask for descriptors that may be shared; a daemon that is started allows it (the floor knows
+    /// no such thing)
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// Connections that have a burst under way at a time; they take turns [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) active: Option<u32>,

@@ -43,6 +43,8 @@ pub(crate) struct Form {
     pub(crate) mix: Mix,
     pub(crate) pipeline: u32,
     pub(crate) batch: u32,
+    /// Whether descriptors may be shared.
+    pub(crate) shared: bool,
 }
 
 /// One request of a burst.
@@ -164,7 +166,7 @@ impl<'t> Plan<'t> {
         };
         if unit.count == 1 {
             let uri = &self.object(unit.first).uri;
-            let get = Get::new(mode, Range::ALL, uri);
+            let get = Get { shared: self.form.shared, ..Get::new(mode, Range::ALL, uri) };
             Request::Get(get).encode(unit.id, &mut self.bytes);
             return Ok(());
         }
@@ -173,7 +175,8 @@ impl<'t> Plan<'t> {
             GetMany::push_uri(&mut uris, &self.object(unit.first + i).uri);
         }
         ensure!(uris.len() <= limits::REQUEST_PAYLOAD - 8, "the URIs of a batch are too long");
-        Request::GetMany(GetMany::new(mode, &uris)?).encode(unit.id, &mut self.bytes);
+        let many = GetMany::new(mode, &uris)?.sharing(self.form.shared);
+        Request::GetMany(many).encode(unit.id, &mut self.bytes);
         Ok(())
     }
 }
@@ -209,7 +212,7 @@ mod tests {
     #[test]
     fn a_burst_holds_its_requests_and_the_plan_all_objects() {
         let tree = tree(1000);
-        let form = Form { mix: Mix::Only(Job::Fdpass), pipeline: 3, batch: 2 };
+        let form = Form { mix: Mix::Only(Job::Fdpass), pipeline: 3, batch: 2, shared: false };
         let plan = Plan::new(Dialect::Objm, form, &tree).unwrap();
         assert_eq!(plan.len(), 167);
         let (mut bytes, units) = plan.burst(plan.len() + 1);
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn a_burst_that_cannot_be_sent_at_once_is_refused() {
         let tree = tree(10);
-        let form = Form { mix: Mix::Only(Job::Copy), pipeline: 1024, batch: 4096 };
+        let form = Form { mix: Mix::Only(Job::Copy), pipeline: 1024, batch: 4096, shared: false };
         assert!(Plan::new(Dialect::Objm, form, &tree).is_err());
     }
 }

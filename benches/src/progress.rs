@@ -344,7 +344,8 @@ mod tests {
     }
 
     fn plan(tree: &Tree, dialect: Dialect, job: Job) -> Plan<'_> {
-        Plan::new(dialect, Form { mix: Mix::Only(job), pipeline: 2, batch: 1 }, tree).unwrap()
+        Plan::new(dialect, Form { mix: Mix::Only(job), pipeline: 2, batch: 1, shared: false }, tree)
+            .unwrap()
     }
 
     fn head(delivery: Delivery) -> Item<'static> {

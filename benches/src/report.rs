@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) threads: u32,
     pub(crate) pipeline: u32,
     pub(crate) batch: u32,
+    pub(crate) shared: bool,
     pub(crate) files: usize,
     pub(crate) file_size: Option<u64>,
     pub(crate) fdpass_ratio: Option<f64>,
@@ -55,6 +56,7 @@ impl Settings {
         words.extend(self.active.map(|active| format!("{active} at a time")));
         words.extend((self.pipeline > 1).then(|| format!("pipeline {}", self.pipeline)));
         words.extend((self.batch > 1).then(|| format!("batch {}", self.batch)));
+        words.extend(self.shared.then(|| "shared".to_owned()));
         words.extend(self.beside.as_ref().map(|neighbour| format!("beside {neighbour}")));
         let size = self.file_size.map(|bytes| format!("files of {}", ByteSize(bytes)));
         words.extend(size);

@@ -106,7 +106,7 @@ fn target(args: &RunArgs, place: Placement) -> Result<(Option<Server>, Tree)> {
     let program = find_daemon(daemon.as_deref())?;
     let arguments = daemon_arguments(&args.target.daemon_arg, args.target.workers);
     let root = tree.root().context("the tree has no root")?;
-    let server = Server::daemon(&program, root, &arguments, place)?;
+    let server = Server::daemon(&program, root, args.load.shared, &arguments, place)?;
     Ok((Some(server), tree))
 }
 
@@ -150,7 +150,8 @@ fn form(args: &RunArgs) -> Result<Form> {
         RunMode::Mixed => Mix::Fdpass(args.load.fdpass_ratio),
         RunMode::Index => bail!("the index is measured in-process"),
     };
-    Ok(Form { mix, pipeline: args.load.pipeline, batch: args.load.batch })
+    let LoadArgs { pipeline, batch, shared, .. } = args.load;
+    Ok(Form { mix, pipeline, batch, shared })
 }
 
 fn load(args: &LoadArgs, rounds: u32) -> Load {
@@ -178,6 +179,7 @@ fn settings(args: &RunArgs, form: Form, tree: &Tree) -> Settings {
         threads: args.load.threads.min(args.load.conns),
         pipeline: form.pipeline,
         batch: form.batch,
+        shared: form.shared,
         files: tree.objects.len(),
         file_size: own_tree.then(|| args.files.file_size.as_u64()),
         fdpass_ratio,

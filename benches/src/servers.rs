@@ -11,6 +11,7 @@ use objmapper_proto::frame::{self, Split};
 use objmapper_proto::{Hello, HelloAck, Kind, List, Op, Reply, Request, limits};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,10 +54,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a daemon for this tree.
+    /// Starts a daemon for this tree, whose files may be `shared` or not.
     pub(crate) fn daemon(
         program: &Path,
         root: &Path,
+        shared: bool,
         arguments: &[String],
         place: Placement,
     ) -> Result<Self> {
@@ -68,15 +70,23 @@ impl Server {
                 command.env_remove(name);
             }
         }
-        Self::start(command, root, place)
+        if shared {
+            let mut mount = OsString::from("/=");
+            mount.push(root);
+            mount.push(",shared=true");
+            command.arg("--mount").arg(mount);
+        } else {
+            command.arg("--root").arg(root);
+        }
+        Self::start(command, place)
     }
 
     /// Starts the floor for this tree.
     pub(crate) fn floor(root: &Path, place: Placement) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe().context("who am I")?);
         // The floor leaves when this pipe closes, even if nobody is left to kill it.
-        command.arg("floor-server").stdin(Stdio::piped());
-        Self::start(command, root, place)
+        command.arg("floor-server").arg("--root").arg(root).stdin(Stdio::piped());
+        Self::start(command, place)
     }
 
     /// A daemon that runs already.
@@ -86,12 +96,12 @@ impl Server {
         Ok(Self { socket: socket.to_owned(), pid, child: None, _directory: None })
     }
 
-    fn start(mut command: Command, root: &Path, place: Placement) -> Result<Self> {
+    fn start(mut command: Command, place: Placement) -> Result<Self> {
         let directory =
             TempDir::with_prefix("objmapper-bench-").context("cannot make a directory")?;
         let socket = directory.path().join("socket");
         let log = directory.path().join("log");
-        command.arg("--root").arg(root).arg("--socket").arg(&socket);
+        command.arg("--socket").arg(&socket);
         command.stdout(Stdio::null()).stderr(File::create(&log)?);
         let child = place.spawn_server(&mut command)?;
         let pid = i32::try_from(child.id())?;

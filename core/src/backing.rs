@@ -86,6 +86,12 @@ pub trait Backing: Send + Sync + std::fmt::Debug {
     /// after `after`, in the order of their encoded names' bytes. May wait.
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss>;
 
+    /// The directory tree that it is, if it is one: only names of a tree can be watched for
+    /// changes, so only its files can be kept open and shared.
+    fn tree(&self) -> Option<&tree::Tree> {
+        None
+    }
+
     /// For people: what this is.
     fn describe(&self) -> String;
 }

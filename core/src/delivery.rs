@@ -1,6 +1,7 @@
 //! What the core hands over: a descriptor, or a body that is still to be sent.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use objmapper_os::file::{self, CachedRead, Identity, Page};
 use objmapper_os::opened::Opened;
@@ -28,6 +29,8 @@ pub struct Delivery {
 pub enum How {
     /// A descriptor for reading, with an open file description of its own.
     Descriptor(Opened),
+    /// A descriptor for reading whose open file description is given to others as well.
+    Shared(Arc<Opened>),
     /// A body to be sent at once.
     Inline(Body),
     /// A body to be streamed.

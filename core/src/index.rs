@@ -107,6 +107,17 @@ impl<V: Clone> Index<V> {
         Hash(hasher.finish())
     }
 
+    /// The same for a name that means something in one space only: equal names of different
+    /// spaces are hardly ever taken for each other. Whoever must be sure keeps the space with
+    /// the value.
+    #[inline]
+    pub fn hash_in(&self, space: u64, name: &[u8]) -> Hash {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(space);
+        hasher.write(name);
+        Hash(hasher.finish())
+    }
+
     /// What is known of `name`.
     #[inline]
     pub fn find(&self, hash: Hash, name: &[u8]) -> Option<V> {
@@ -128,6 +139,12 @@ impl<V: Clone> Index<V> {
     /// Forgets `name`.
     pub fn remove(&self, hash: Hash, name: &[u8]) -> Option<V> {
         self.cell(hash)?.shard.write().remove(hash.0, name)
+    }
+
+    /// Forgets all of which `keep` is false, given name and value; gives how many. A pass over
+    /// all entries.
+    pub fn retain(&self, mut keep: impl FnMut(&[u8], &V) -> bool) -> usize {
+        self.cells.iter().map(|cell| cell.shard.write().retain(&mut keep)).sum()
     }
 
     /// Forgets everything.
@@ -230,6 +247,23 @@ mod tests {
         let index = Index::new(Bounds { entries: 8, bytes: 1 << 10, shards: 1 });
         put(&index, "/a", 1);
         assert_eq!(find(&index, "/a"), Some(1));
+    }
+
+    #[test]
+    fn what_is_not_retained_is_gone_and_the_rest_stays() {
+        let index = Index::new(Bounds { entries: 100, bytes: 1 << 20, shards: 2 });
+        for n in 0..40 {
+            put(&index, &format!("/{n}"), n);
+        }
+        assert_eq!(index.retain(|name, n| name != b"/7" && n % 2 == 1), 21);
+        assert_eq!(index.counters().entries, 19);
+        assert_eq!(
+            (find(&index, "/6"), find(&index, "/7"), find(&index, "/9")),
+            (None, None, Some(9))
+        );
+        let spaces = [1, 2].map(|space| index.hash_in(space, b"/a"));
+        index.put(spaces[0], b"/a", 1, 0);
+        assert_eq!((index.find(spaces[0], b"/a"), index.find(spaces[1], b"/a")), (Some(1), None));
     }
 
     proptest! {

@@ -39,6 +39,8 @@ pub mod plan;
 
 pub mod backing;
 
+pub mod shared;
+
 pub mod delivery;
 pub mod mount;
 
@@ -57,4 +59,5 @@ pub use objmapper_proto::{Kind, Mode, Range, Reason, Status, Uri, UriBuf, Versio
 pub use plan::Limits;
 pub use refusal::{Miss, Refusal};
 pub use rule::{Rule, Rules, Subject, Verbs};
+pub use shared::Shared;
 pub use store::{Listing, Page, Store, Want};

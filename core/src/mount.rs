@@ -12,6 +12,7 @@ use objmapper_proto::{Uri, UriBuf};
 use std::hash::BuildHasher;
 use thiserror::Error;
 
+use crate::backing::tree::Tree;
 use crate::backing::{Backing, MountId};
 use crate::rule::Rules;
 
@@ -22,6 +23,7 @@ pub struct Mount {
     backing: Arc<dyn Backing>,
     rules: Rules,
     strict: bool,
+    shared: bool,
     id: MountId,
 }
 
@@ -29,7 +31,7 @@ impl Mount {
     /// `backing` answers for `prefix` and what lies below.
     pub fn new(prefix: UriBuf, backing: Arc<dyn Backing>, rules: Rules) -> Self {
         let id = MountId(FixedState::default().hash_one(prefix.as_uri().as_bytes()));
-        Self { prefix, backing, rules, strict: false, id }
+        Self { prefix, backing, rules, strict: false, shared: false, id }
     }
 
     /// Whether bytes are read before they are sent, each piece of one version, rather than
@@ -43,6 +45,17 @@ impl Mount {
     /// Whether bytes are read before they are sent.
     pub const fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// Whether open file descriptions may be shared by those who ask for that.
+    #[must_use]
+    pub fn shared(self, shared: bool) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The tree whose descriptions may be shared, if they may.
+    pub(crate) fn tree_to_share(&self) -> Option<&Tree> {
+        if self.shared { self.backing.tree() } else { None }
     }
 
     /// For accounts.

@@ -55,13 +55,24 @@ impl Object {
 /// a clock that is set back, and a file server that stamps by a clock of its own.
 #[inline]
 fn version(identity: &Identity, now_ns: i64) -> Version {
-    let settled = identity.ctime_ns < now_ns.saturating_sub(tick_of(identity.ctime_ns));
-    let nonce = if settled { 0 } else { never_again() };
+    let nonce = if is_settled(identity, now_ns) { 0 } else { never_again() };
     let low = [identity.dev, identity.ino, identity.size, identity.mtime_ns.cast_unsigned(), nonce]
         .into_iter()
         .fold(0x9e37_79b9_7f4a_7c15, mix);
     let high = identity.ctime_ns.cast_unsigned();
     Version(u128::from(high) << 64 | u128::from(low))
+}
+
+/// Whether every change from `now_ns` on shows: it carries a later time.
+#[inline]
+fn is_settled(identity: &Identity, now_ns: i64) -> bool {
+    identity.ctime_ns < now_ns.saturating_sub(tick_of(identity.ctime_ns))
+}
+
+/// Whether every later change of a file that looks like `identity` shows in its identity,
+/// if it was asked for just now.
+pub(crate) fn changes_show(identity: &Identity) -> bool {
+    is_settled(identity, clock::realtime_coarse_ns())
 }
 
 /// How long after a change, in nanoseconds, another may carry the same time.

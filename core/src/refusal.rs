@@ -30,6 +30,12 @@ pub enum Refusal {
         /// Who asked.
         uid: u32,
     },
+    /// It is for the daemon's user and root.
+    #[error("only root and the daemon's own user may ask this, not uid {uid}")]
+    NotOwner {
+        /// Who asked.
+        uid: u32,
+    },
     /// The file's own permissions say no to the daemon.
     #[error(
         "the file system refuses it to the daemon's user: check owner and mode of the file and its directories"
@@ -75,7 +81,7 @@ impl Refusal {
         match self {
             Self::BadUri(_) | Self::BadName => Status::BadUri,
             Self::NotFound | Self::NotMounted => Status::NotFound,
-            Self::Denied { .. } | Self::Forbidden => Status::Denied,
+            Self::Denied { .. } | Self::NotOwner { .. } | Self::Forbidden => Status::Denied,
             Self::NotRegular | Self::NotDirectory => Status::NotRegular,
             Self::Symlink | Self::Escape => Status::Escape,
             Self::BadRange { .. } => Status::BadRange,

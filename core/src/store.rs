@@ -11,14 +11,18 @@
 //! - only a name that was opened is remembered: a flood of misses adds nothing;
 //! - the index has the normal spelling of a name only; others are normalised first.
 
+mod sharing;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use objmapper_os::file::Identity;
 use objmapper_os::opened::Opened;
 use objmapper_proto::word::uri;
 use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limits};
 
-use crate::backing::{MountId, Name, Names, Patience};
+use crate::backing::tree::Tree;
+use crate::backing::{Found, MountId, Name, Names, Patience};
 use crate::caller::Caller;
 use crate::delivery::{Body, Delivery, How};
 use crate::index::{Bounds, Counters, Index};
@@ -27,6 +31,7 @@ use crate::object::Object;
 use crate::plan::{Limits, plan};
 use crate::refusal::{Miss, Refusal};
 use crate::rule::Verbs;
+use crate::shared::Shared;
 
 /// What is wanted of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,9 @@ pub struct Want<'a> {
     pub descriptors: bool,
     /// Only if it is another version than this.
     pub unless: Option<Version>,
+    /// Whether an open file description will do that others have as well, where the mount
+    /// allows it. See [`Store::observe`].
+    pub shared: bool,
 }
 
 impl Default for Want<'_> {
@@ -54,6 +62,7 @@ impl Default for Want<'_> {
             room: u64::MAX,
             descriptors: true,
             unless: None,
+            shared: false,
         }
     }
 }
@@ -88,6 +97,7 @@ pub struct Store {
     mounts: ArcSwap<Mounts>,
     index: Option<Index<Route>>,
     limits: Limits,
+    shared: Option<Shared>,
 }
 
 impl Store {
@@ -99,12 +109,25 @@ impl Store {
     /// A store with these limits. Without bounds there is no index and every name is
     /// resolved from scratch: for measuring what the index is worth.
     pub fn with_limits(mounts: Mounts, limits: Limits, index: Option<Bounds>) -> Self {
-        Self { mounts: ArcSwap::from_pointee(mounts), index: index.map(Index::new), limits }
+        let (mounts, index) = (ArcSwap::from_pointee(mounts), index.map(Index::new));
+        Self { mounts, index, limits, shared: None }
+    }
+
+    /// With room for open file descriptions that are shared; without, none is.
+    #[must_use]
+    pub fn sharing(self, shared: Option<Shared>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Replaces all mounts at once; requests under way finish with the old ones.
     pub fn swap(&self, mounts: Mounts) {
-        self.mounts.store(Arc::new(mounts));
+        let mounts = Arc::new(mounts);
+        self.mounts.store(mounts.clone());
+        // A request under way may still add one of a tree that has gone; the next swap finds it.
+        if let Some(shared) = &self.shared {
+            let trees = mounts.iter().filter_map(|(_, mount)| mount.tree_to_share());
+            shared.retain_trees(&trees.map(Tree::id).collect::<Vec<_>>());
+        }
     }
 
     /// The mounts as they are now.
@@ -130,14 +153,24 @@ impl Store {
         want: &Want<'_>,
         patience: Patience,
     ) -> Result<Delivery, Miss> {
+        if want.shared
+            && let Some(shared) = &self.shared
+        {
+            return self.deliver_shared(shared, caller, want, patience);
+        }
         let (found, whose) = self.at(caller, want.uri, |mount, path| {
-            let found = mount.backing().open(path, patience.at(mount.id()))?;
-            Ok((found, (mount.id(), mount.is_strict())))
+            Ok((mount.backing().open(path, patience.at(mount.id()))?, whose(mount)))
         })?;
-        let object = Object::of_file(&found.identity);
+        Ok(self.outline(want, &found.identity)?.fill_in(found, whose))
+    }
+
+    /// What is to be delivered of a file that looks like this.
+    #[inline]
+    fn outline(&self, want: &Want<'_>, identity: &Identity) -> Result<Outline, Miss> {
+        let object = Object::of_file(identity);
         if want.unless == Some(object.version) {
             let range = Range { offset: 0, length: 0 };
-            return Ok(Delivery { object, range, reason: Reason::Asked, how: How::NotModified });
+            return Ok(Outline { object, range, form: Form::None, reason: Reason::Asked });
         }
         let range = want
             .range
@@ -145,13 +178,7 @@ impl Store {
             .ok_or(Refusal::BadRange { offset: want.range.offset, size: object.size })?;
         let (form, reason) =
             plan(want.mode, range.length, want.room, want.descriptors, self.limits);
-        let body = |file: Opened| Body::new(file, found.identity, range, whose);
-        let how = match form {
-            Form::Stream => How::Stream(body(found.file)),
-            Form::Inline => How::Inline(body(found.file)),
-            Form::Descriptor | Form::None => How::Descriptor(found.file),
-        };
-        Ok(Delivery { object, range, reason, how })
+        Ok(Outline { object, range, form, reason })
     }
 
     /// Metadata of one object.
@@ -255,6 +282,42 @@ impl Store {
         let route = Route { epoch: mounts.epoch(), mount, tail, path };
         index.put(index.hash(name), name, route, weight);
     }
+}
+
+/// A delivery but for the file.
+struct Outline {
+    object: Object,
+    range: Range,
+    /// None: the caller has that version.
+    form: Form,
+    reason: Reason,
+}
+
+impl Outline {
+    /// The delivery of a file that was opened for it.
+    #[inline]
+    fn fill_in(self, Found { file, identity }: Found, whose: (MountId, bool)) -> Delivery {
+        let Self { object, range, form, reason } = self;
+        let how = match form {
+            Form::Stream => How::Stream(Body::new(file, identity, range, whose)),
+            Form::Inline => How::Inline(Body::new(file, identity, range, whose)),
+            Form::Descriptor => How::Descriptor(file),
+            Form::None => How::NotModified,
+        };
+        Delivery { object, range, reason, how }
+    }
+
+    /// The delivery of a description that others have, too.
+    fn share(self, file: Arc<Opened>) -> Delivery {
+        let Self { object, range, form, reason } = self;
+        let how = if form == Form::None { How::NotModified } else { How::Shared(file) };
+        Delivery { object, range, reason, how }
+    }
+}
+
+/// What a body has to know of its mount.
+fn whose(mount: &Mount) -> (MountId, bool) {
+    (mount.id(), mount.is_strict())
 }
 
 #[inline]

@@ -368,6 +368,7 @@ fn forms_and_what_is_said_about_them() {
             How::Descriptor(_) => "descriptor",
             How::Inline(_) => "inline",
             How::Stream(_) => "stream",
+            How::Shared(_) => "shared",
             How::NotModified => "not modified",
         }
     };

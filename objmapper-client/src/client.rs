@@ -229,6 +229,39 @@ impl Client {
         }
     }
 
+    /// As [`Client::open`], and the descriptor may be one whose open file description others have as
+    /// well: cheaper for the daemon, where its operator allows it. Whether it is, is told by
+    /// [`Metadata::is_shared`]; then anybody who has it can move its position, change its status
+    /// flags and its locks. Read it at offsets only, as [`Opened`] does.
+    ///
+    /// A daemon from before this was offered refuses with `UNSUPPORTED`.
+    pub fn open_shared(&mut self, uri: &str) -> Result<Opened> {
+        let name = name::normal(uri)?;
+        let (mode, range) = (Mode::Fdpass, proto::Range::ALL);
+        let get =
+            proto::Get { shared: true, ..proto::Get::new(mode, range, name.as_uri().as_bytes()) };
+        let wanted = Wanted::object(mode);
+        let read = |link: &mut _, id| answer::object(link, id, wanted, &mut Discard);
+        let arrived = self.connection.exchange(proto::Request::Get(get), read);
+        let arrived = arrived.map_err(|error| error.about(uri))?;
+        let fd = arrived.fd.ok_or(Error::bad("OBJECT", "no descriptor came"))?;
+        Ok(Opened::new(fd, arrived.metadata))
+    }
+
+    /// Makes the daemon close shared open files at or below `prefix`, so that what they lie on can
+    /// be unmounted; gives how many. For root and the user that the daemon runs as.
+    pub fn flush(&mut self, prefix: &str) -> Result<u32> {
+        let name = name::normal(prefix)?;
+        let flush = proto::Request::Flush(name.as_uri().as_bytes());
+        let read = |link: &mut _, id| {
+            answer::plain(link, id, |reply| match reply {
+                Reply::Flushed(count) => Some(Ok(*count)),
+                _ => None,
+            })
+        };
+        self.connection.exchange(flush, read).map_err(|error| error.about(prefix))
+    }
+
     /// All bytes of the object. For large ones prefer [`Client::open`], which copies nothing.
     pub fn read(&mut self, uri: &str) -> Result<Vec<u8>> {
         self.read_range(uri, ..)

@@ -42,7 +42,7 @@ impl Wanted {
         match self {
             Self::Metadata => proto::Request::Stat(name),
             Self::Object { mode, range, unless } => {
-                proto::Request::Get(proto::Get { mode, range, uri: name, unless })
+                proto::Request::Get(proto::Get { unless, ..proto::Get::new(mode, range, name) })
             }
             Self::Pong => proto::Request::Ping(PING),
         }

@@ -266,6 +266,26 @@ fn what_is_not_modified_is_six_and_writes_nothing() {
 }
 
 #[test]
+fn flush_tells_how_many() {
+    let answer = |count| {
+        listening(move |mut peer| {
+            let asked = peer.request().unwrap();
+            assert_eq!(Request::decode(asked.frame()), Ok(Request::Flush(b"/mnt/")));
+            peer.reply(asked.header.id, Reply::Flushed(count), &[]);
+        })
+    };
+    for (count, args, expected) in [
+        (2, &["flush", "/mnt/"][..], "2 shared files closed\n"),
+        (1, &["flush", "/mnt/"], "1 shared file closed\n"),
+        (3, &["flush", "/mnt/", "--json"], "{\"closed\":3,\"prefix\":\"/mnt/\"}\n"),
+    ] {
+        let (_dir, path, peer) = answer(count);
+        assert_eq!(run(&path, args), (0, expected.to_owned(), String::new()));
+        peer.join().unwrap();
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let (_dir, path, peer) = listening(|mut peer| open_all(&mut peer, &vec![b'x'; 1 << 20]));
     let mut child = objmapper(&path, &["cat", "/x"])

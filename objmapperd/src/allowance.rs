@@ -23,6 +23,8 @@ pub struct Allowance {
     pub in_flight: ledger::Limits,
     /// Bodies under way.
     pub bodies: usize,
+    /// Open file descriptions that are kept to be shared.
+    pub shared: usize,
 }
 
 /// A line of the sum: what, its setting or none, and how many descriptors that can take.
@@ -37,11 +39,22 @@ impl Allowance {
         let l = &settings.limits;
         let total = if l.descriptors_in_flight == 0 { nofile / 2 } else { l.descriptors_in_flight };
         let bodies = if l.bodies == 0 { (nofile / 4).min(l.connections).max(1) } else { l.bodies };
+        // They can be had again at the cost of an open, and are the first to do without.
+        let shared = l.shared_descriptors.min(nofile / 4);
+        let is_used = settings.mounts.iter().any(|mount| mount.shared);
+        if is_used && shared < l.shared_descriptors {
+            tracing::info!(
+                "{shared} files are kept to be shared, a quarter of RLIMIT_NOFILE {nofile}, and not \
+                 the {} of limits.shared_descriptors",
+                l.shared_descriptors
+            );
+        }
         let terms = [
             ("our own", "", OWN_DESCRIPTORS + settings.mounts.len()),
             ("connections", "limits.connections", l.connections),
             ("files of bodies under way", "limits.bodies", bodies),
             ("waiting to be sent", "limits.descriptors_in_flight", total),
+            ("kept to be shared", "limits.shared_descriptors", if is_used { shared } else { 0 }),
         ];
         let sum: usize = terms.iter().map(|(.., n)| n).sum();
         for line in table(&terms, sum, nofile).lines() {
@@ -69,7 +82,7 @@ impl Allowance {
             per_user,
             per_connection: l.descriptors_per_connection.max(MAX_PER_MESSAGE),
         };
-        Ok(Self { in_flight, bodies })
+        Ok(Self { in_flight, bodies, shared })
     }
 
     /// The budgets, nothing of them used.

@@ -233,6 +233,7 @@ impl Attendant {
 
     /// Answers the frames that were read.
     fn serve(&mut self, c: &mut Connection, items: &mut usize) -> Served {
+        self.service.begin();
         // Known again only if an unfinished frame is what this ends at.
         c.wanted = 0;
         c.waits_for = WaitsFor::Nothing;

@@ -119,6 +119,8 @@ pub struct MountSpec {
     pub read_only_clone: ReadOnlyClone,
     /// Whether bytes go through a buffer, so that they are of one version.
     pub strict: bool,
+    /// Whether clients who ask for it get open file descriptions that others have as well.
+    pub shared: bool,
     /// Who may do what. Empty: nothing was said, so the daemon's own user and root.
     pub allow: Vec<Rule>,
 }
@@ -184,6 +186,8 @@ pub struct Limits {
     /// Bytes of unfinished requests and unsent replies that are kept for all connections. One
     /// user may have as many as are left.
     pub queued_bytes: usize,
+    /// Open file descriptions that are kept to be shared; 0: nothing is.
+    pub shared_descriptors: usize,
 }
 
 /// How long to wait for a peer; zero is for ever.

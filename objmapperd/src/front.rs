@@ -24,6 +24,9 @@ const SIGNALS: Token = Token(1);
 /// A reload is over.
 const RELOAD: Token = Token(2);
 
+/// Something has changed that is shared: seen by whoever asks, and let go of here if nobody does.
+const CHANGES: Token = Token(3);
+
 /// The main thread's desk.
 pub struct Front<'a> {
     supervisor: &'a Supervisor,
@@ -31,6 +34,7 @@ pub struct Front<'a> {
     watchdog: Option<Watchdog>,
     readiness: Poll,
     reloader: Reloader,
+    house: Arc<House>,
     mounts: usize,
 }
 
@@ -47,10 +51,14 @@ impl<'a> Front<'a> {
         let readiness = Poll::new()?;
         readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
         let waker = Waker::new(readiness.registry(), RELOAD)?;
+        if let Some(shared) = house.store.shared() {
+            readiness.registry().add(shared.changes(), CHANGES, Interest::READABLE)?;
+        }
         let mounts = served.len();
         let reloader = Reloader::new(house.clone(), settings.clone(), served, reread, waker);
         let watchdog = supervisor.watchdog_usec().map(|usec| Watchdog::new(usec, Instant::now()));
-        Ok(Self { supervisor, signals, watchdog, readiness, reloader, mounts })
+        let house = house.clone();
+        Ok(Self { supervisor, signals, watchdog, readiness, reloader, house, mounts })
     }
 
     /// Lets clients in until a signal says that it is enough.
@@ -68,6 +76,9 @@ impl<'a> Front<'a> {
             let watch = self.show_life(pool, transfer);
             let timeout = watch.into_iter().chain(door.next_try()).min();
             self.readiness.wait(&mut events, timeout)?;
+            if events.iter().any(|event| event.token == CHANGES) {
+                self.house.store.observe();
+            }
             // All of them: readiness is told once.
             while let Some(signal) = self.signals.next()? {
                 if signal != Signal::Hangup {

@@ -4,7 +4,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use objmapper::Opened;
 use objmapper_os as os;
 use objmapper_proto::limits;
 use os::errno;
@@ -12,7 +11,7 @@ use os::fds::MAX_PER_MESSAGE;
 use os::socket::Stream;
 
 use crate::ledger::Tab;
-use crate::outbox::Outbox;
+use crate::outbox::{Descriptor, Outbox};
 use crate::seldom;
 
 /// Bytes that may wait before they must be flushed. A socket's default send buffer
@@ -123,10 +122,10 @@ fn judge(error: &os::Error) -> Flushed {
 const _: () = assert!(limits::DESCRIPTORS == MAX_PER_MESSAGE, "the wire and the kernel agree");
 
 /// Lends descriptors as the kernel's interface wants them, without an allocation.
-fn lend<T>(fds: &[Opened], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {
+fn lend<T>(fds: &[Descriptor], send: impl FnOnce(&[BorrowedFd<'_>]) -> T) -> T {
     const FEW: usize = 8;
     fn in_room<const N: usize, T>(
-        fds: &[Opened],
+        fds: &[Descriptor],
         first: BorrowedFd<'_>,
         send: impl FnOnce(&[BorrowedFd<'_>]) -> T,
     ) -> T {

@@ -80,6 +80,9 @@ impl Served {
                     if old.spec.strict != new.spec.strict {
                         tracing::info!(%uri, strict = new.spec.strict, "strictness changed");
                     }
+                    if old.spec.shared != new.spec.shared {
+                        tracing::info!(%uri, shared = new.spec.shared, "sharing changed");
+                    }
                 }
                 _ => tracing::info!(%uri, backing = new.tree.describe(), "mounted"),
             }
@@ -91,7 +94,9 @@ impl Entry {
     fn mount(&self) -> Mount {
         let allow = &self.spec.allow;
         let rules = if allow.is_empty() { Rules::owner_only() } else { Rules::new(allow.clone()) };
-        Mount::new(self.spec.uri.clone(), self.tree.clone(), rules).strict(self.spec.strict)
+        Mount::new(self.spec.uri.clone(), self.tree.clone(), rules)
+            .strict(self.spec.strict)
+            .shared(self.spec.shared)
     }
 }
 

@@ -8,9 +8,30 @@ use objmapper::Opened;
 use objmapper_proto::{Header, Op, Status, limits};
 use std::fmt::Display;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 /// Capacity in bytes that is kept from one turn to the next: an ordinary turn's worth.
 const KEPT: usize = 256 * 1024;
+
+/// A descriptor that goes out: sending it makes another, so that ours is closed, or kept.
+#[derive(Debug)]
+pub enum Descriptor {
+    /// Opened for this reply.
+    Own(Opened),
+    /// Goes out to others as well.
+    Shared(Arc<Opened>),
+}
+
+impl AsFd for Descriptor {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::Shared(fd) => fd.as_fd(),
+        }
+    }
+}
 
 /// Replies that have not left yet.
 #[derive(Debug, Default)]
@@ -19,7 +40,7 @@ pub struct Outbox {
     /// Bytes at the front that have left.
     sent: usize,
     /// Descriptors that belong to what has not left.
-    fds: Vec<Opened>,
+    fds: Vec<Descriptor>,
 }
 
 impl Outbox {
@@ -48,7 +69,7 @@ impl Outbox {
 
     /// Adds a descriptor that belongs to the bytes appended since the last flush.
     #[inline]
-    pub fn push(&mut self, fd: Opened) {
+    pub fn push(&mut self, fd: Descriptor) {
         self.fds.push(fd);
     }
 
@@ -104,7 +125,7 @@ impl Outbox {
 
     /// What has to leave next.
     #[inline]
-    pub fn waiting(&self) -> (&[u8], &[Opened]) {
+    pub fn waiting(&self) -> (&[u8], &[Descriptor]) {
         (self.bytes.get(self.sent..).unwrap_or_default(), &self.fds)
     }
 

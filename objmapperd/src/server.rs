@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::{Mounts, Patience, Store, index, plan};
+use objmapper::{Mounts, Patience, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
@@ -132,7 +132,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     let bounds = (bounds.entries > 0).then_some(bounds);
     let allowance = Allowance::new(settings, nofile)?;
     Ok(Arc::new(House {
-        store: Store::with_limits(mounts, limits, bounds),
+        store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
@@ -141,6 +141,23 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),
     }))
+}
+
+/// Room for descriptions that are shared; none where nothing can be watched.
+fn shared(settings: &Settings, allowance: &Allowance) -> Option<Shared> {
+    let made = (allowance.shared > 0).then(|| Shared::new(allowance.shared))?;
+    let wanted = settings.mounts.iter().any(|mount| mount.shared);
+    match made {
+        Ok(shared) => Some(shared),
+        Err(error) if wanted => {
+            tracing::warn!(%error, "changes cannot be watched: nothing is shared");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "changes cannot be watched; no mount is shared anyway");
+            None
+        }
+    }
 }
 
 /// On one CPU nobody could give it work meanwhile.
@@ -195,10 +212,8 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let mut threads = vec![thread, house.deadlines.start()?];
     let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
     let kept = house.clone();
-    let attendant = move |patience| {
-        let service = Service { house: kept.clone(), patience, counters: kept.metrics.answers() };
-        Attendant::new(service, ways.clone())
-    };
+    let attendant =
+        move |patience| Attendant::new(Service::new(kept.clone(), patience), ways.clone());
     let pool = Pool::start(workers(settings), spin(settings), |_| {
         (attendant(Patience::Never), house.metrics.worker())
     })?;

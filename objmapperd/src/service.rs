@@ -7,6 +7,7 @@ mod many;
 mod objects;
 mod place;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +72,7 @@ impl House {
         let mut out = String::with_capacity(2048);
         self.metrics.write(&mut out);
         let index = self.store.index_counters();
+        let shared = self.store.shared_counters();
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
         let Budgets { connections, bodies, queued } = &self.budgets;
         let helpers = self.helpers.figures();
@@ -92,6 +94,14 @@ impl House {
             ("index.entries", index.entries),
             ("index.bytes", index.bytes),
             ("index.evictions", index.evictions),
+            ("shared.hits", shared.hits),
+            ("shared.misses", shared.misses),
+            ("shared.evictions", shared.evictions),
+            ("shared.invalidations", shared.invalidations),
+            ("shared.overflows", shared.overflows),
+            ("shared.no_watch", shared.no_watch),
+            ("shared.descriptors", shared.descriptors),
+            ("shared.watches", shared.watches),
             ("descriptors.in_flight_at_most", in_flight as u64),
             ("descriptors.limit", limit as u64),
             ("descriptors.waits", refusals),
@@ -113,6 +123,30 @@ pub struct Service {
     pub patience: Patience,
     /// Where this thread counts.
     pub counters: Arc<CachePadded<AnswerCounters>>,
+    /// Whether shared descriptions are current for the requests that were read last.
+    observed: Cell<bool>,
+}
+
+impl Service {
+    /// Answers for this house.
+    pub fn new(house: Arc<House>, patience: Patience) -> Self {
+        let counters = house.metrics.answers();
+        Self { house, patience, counters, observed: Cell::new(false) }
+    }
+
+    /// Other requests have arrived: what changed before may be what they ask about.
+    #[inline]
+    pub fn begin(&self) {
+        self.observed.set(false);
+    }
+
+    /// Makes shared descriptions current, once for the requests that were read together.
+    #[inline]
+    fn observe(&self) {
+        if !self.observed.replace(true) {
+            self.house.store.observe();
+        }
+    }
 }
 
 /// What became of a request.

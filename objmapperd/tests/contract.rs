@@ -98,7 +98,7 @@ impl Door for Embedded {
                 }
                 assert!(body.is_unchanged().unwrap());
             }
-            How::NotModified => panic!("nobody asked"),
+            How::NotModified | How::Shared(_) => panic!("nobody asked"),
         }
         let object = delivery.object;
         Ok(Fetched {

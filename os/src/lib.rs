@@ -46,6 +46,7 @@ pub mod poll;
 pub mod root;
 pub mod service_manager;
 pub mod signal;
+pub mod watch;
 
 pub mod probe;
 

@@ -180,7 +180,8 @@ pub(crate) fn make_mount_read_only(fd: BorrowedFd<'_>) -> Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         attr_clr: 0,
-        propagation: 0,
+        // What is mounted over the original later does not appear here.
+        propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
     let empty: &CStr = c"";

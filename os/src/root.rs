@@ -101,6 +101,12 @@ impl Root {
         self.open_as(name, OFlags::RDONLY | OFlags::DIRECTORY, links, Resolve::MayBlock)
     }
 
+    /// Opens a directory as a place, and follows no links: to watch it, not to read it. ENOTDIR if
+    /// it is none; EAGAIN if cold.
+    pub fn open_dir_place(&self, name: &[u8], resolve: Resolve) -> Result<OwnedFd> {
+        self.open_as(name, OFlags::PATH | OFlags::DIRECTORY, Links::Refuse, resolve)
+    }
+
     /// Opens a place without opening the file: needs no permission on the file itself, cannot be
     /// read, and can be asked for its identity. With [`Links::Refuse`] a last link is ELOOP, with
     /// [`Links::Beneath`] it is followed. May wait.

@@ -36,6 +36,8 @@ pub enum Op {
     Stats = 0x07,
     /// No more requests; drain.
     Close = 0x08,
+    /// Let go of shared open file descriptions below a prefix.
+    Flush = 0x09,
     /// Answers [`Op::Hello`].
     HelloAck = 0x81,
     /// Answers [`Op::Get`] and [`Op::Stat`].
@@ -54,6 +56,8 @@ pub enum Op {
     StatsText = 0x88,
     /// Answers [`Op::Close`].
     CloseAck = 0x89,
+    /// Answers [`Op::Flush`].
+    Flushed = 0x8a,
     /// A request was refused, or (id 0) the connection ends.
     Error = 0x8f,
 }
@@ -75,6 +79,7 @@ impl Op {
             0x06 => Self::Ping,
             0x07 => Self::Stats,
             0x08 => Self::Close,
+            0x09 => Self::Flush,
             0x81 => Self::HelloAck,
             0x82 => Self::Object,
             0x83 => Self::Objects,
@@ -84,6 +89,7 @@ impl Op {
             0x87 => Self::Pong,
             0x88 => Self::StatsText,
             0x89 => Self::CloseAck,
+            0x8a => Self::Flushed,
             0x8f => Self::Error,
             _ => return None,
         })

@@ -114,6 +114,8 @@ pub enum Reply<'a> {
     Stats(&'a str),
     /// Answers CLOSE: so many replies are still to come.
     CloseAck(u32),
+    /// Answers FLUSH: so many open file descriptions were let go of.
+    Flushed(u32),
     /// A refusal.
     Error(ErrorReply<'a>),
 }
@@ -142,6 +144,10 @@ impl<'a> Reply<'a> {
                 let n = p.try_into().map(u32::from_le_bytes);
                 n.map(Self::CloseAck).map_err(|_| bad("CLOSE_ACK"))
             }
+            Some(Op::Flushed) => {
+                let n = p.try_into().map(u32::from_le_bytes);
+                n.map(Self::Flushed).map_err(|_| bad("FLUSHED"))
+            }
             Some(Op::Error) => ErrorReply::decode(p).map(Self::Error).ok_or(bad("ERROR")),
             _ => Err(Violation::BadFrame { what: "reply", why: "the op is no reply of version 1" }),
         }
@@ -162,6 +168,7 @@ impl<'a> Reply<'a> {
             Self::Pong(bytes) => plain(Op::Pong, id, bytes, out),
             Self::Stats(lines) => plain(Op::StatsText, id, lines.as_bytes(), out),
             Self::CloseAck(n) => plain(Op::CloseAck, id, &n.to_le_bytes(), out),
+            Self::Flushed(n) => plain(Op::Flushed, id, &n.to_le_bytes(), out),
             Self::Error(error) => error.encode(id, out),
         }
     }

@@ -25,6 +25,8 @@ pub struct Get<'a> {
     pub uri: &'a [u8],
     /// Not if it is still this version: then the answer is `NOT_MODIFIED`.
     pub unless: Option<Version>,
+    /// A descriptor may be one that others share.
+    pub shared: bool,
 }
 
 /// `GET_MANY`: many objects in one request, a status for each.
@@ -32,6 +34,8 @@ pub struct Get<'a> {
 pub struct GetMany<'a> {
     /// How they are wanted.
     pub mode: Mode,
+    /// Descriptors may be ones that others share.
+    pub shared: bool,
     count: u16,
     uris: &'a [u8],
 }
@@ -64,6 +68,8 @@ pub enum Request<'a> {
     Stats,
     /// No more requests.
     Close,
+    /// Let go of shared open file descriptions at or below this name.
+    Flush(&'a [u8]),
 }
 
 /// A sound frame with a request that makes no sense.
@@ -99,15 +105,20 @@ impl<'a> Request<'a> {
     pub fn decode(frame: Frame<'a>) -> Result<Self, BadRequest> {
         let Header { op, flags, .. } = frame.header;
         let op_known = Op::from_u8(op);
-        let allowed = if op_known == Some(Op::Get) { flag::IF_NONE_MATCH } else { 0 };
+        let allowed = match op_known {
+            Some(Op::Get) => flag::IF_NONE_MATCH | flag::SHARED,
+            Some(Op::GetMany) => flag::SHARED,
+            _ => 0,
+        };
         if flags & !allowed != 0 {
             return Err(BadRequest::Flags(flags & !allowed));
         }
         let p = frame.payload;
         match op_known {
             Some(Op::Get) => Get::decode(p, flags).map(Self::Get),
-            Some(Op::GetMany) => GetMany::decode(p).map(Self::GetMany),
+            Some(Op::GetMany) => GetMany::decode(p, flags).map(Self::GetMany),
             Some(Op::Stat) => Ok(Self::Stat(p)),
+            Some(Op::Flush) => Ok(Self::Flush(p)),
             Some(Op::List) => List::decode(p).map(Self::List),
             Some(Op::Ping) if p.len() > limits::PING => {
                 Err(BadRequest::Form("PING", "it carries at most 1024 bytes"))
@@ -142,6 +153,7 @@ impl<'a> Request<'a> {
             Self::Ping(bytes) => plain(Op::Ping, id, bytes, out),
             Self::Stats => plain(Op::Stats, id, &[], out),
             Self::Close => plain(Op::Close, id, &[], out),
+            Self::Flush(prefix) => plain(Op::Flush, id, prefix, out),
         }
     }
 }
@@ -163,7 +175,7 @@ impl<'a> Get<'a> {
 
     /// A GET without conditions.
     pub const fn new(mode: Mode, range: Range, uri: &'a [u8]) -> Self {
-        Self { mode, range, uri, unless: None }
+        Self { mode, range, uri, unless: None, shared: false }
     }
 
     #[inline]
@@ -194,14 +206,16 @@ impl<'a> Get<'a> {
         let Some(mode) = Mode::from_u8(mode) else {
             return Some(Err(BadRequest::NoSuchMode(mode)));
         };
-        Some(Ok(Self { mode, range, uri, unless }))
+        let shared = flags & flag::SHARED != 0;
+        Some(Ok(Self { mode, range, uri, unless, shared }))
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
         let uri = clipped(self.uri);
         let version = if self.unless.is_some() { Self::VERSION } else { 0 };
         let length = (Self::FIXED + version) as u32 + len32(uri);
-        let flags = if self.unless.is_some() { flag::IF_NONE_MATCH } else { 0 };
+        let flags = if self.unless.is_some() { flag::IF_NONE_MATCH } else { 0 }
+            | if self.shared { flag::SHARED } else { 0 };
         let header = Header { flags, ..Header::new(Op::Get, id, length, 0) };
         out.extend_from_slice(&header.encode());
         out.extend_from_slice(&[self.mode as u8, 0]);
@@ -233,7 +247,14 @@ impl<'a> GetMany<'a> {
             }
             count += 1;
         }
-        if count == 0 { Err(Self::FORM) } else { Ok(Self { mode, count, uris }) }
+        if count == 0 { Err(Self::FORM) } else { Ok(Self { mode, shared: false, count, uris }) }
+    }
+
+    /// The same; `shared` says whether descriptors may be ones that others share.
+    #[must_use]
+    pub const fn sharing(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
     }
 
     /// Appends one URI to a list that [`GetMany::new`] takes.
@@ -257,7 +278,7 @@ impl<'a> GetMany<'a> {
         })
     }
 
-    fn decode(payload: &'a [u8]) -> Result<Self, BadRequest> {
+    fn decode(payload: &'a [u8], flags: u8) -> Result<Self, BadRequest> {
         let mut r = Reader::new(payload);
         let fixed = (|| {
             let mode = r.u8()?;
@@ -268,12 +289,15 @@ impl<'a> GetMany<'a> {
         })();
         let (mode, count) = fixed.ok_or(Self::FORM)?;
         let mode = Mode::from_u8(mode).ok_or(BadRequest::NoSuchMode(mode))?;
-        let many = Self::new(mode, r.rest())?;
+        let shared = flags & flag::SHARED != 0;
+        let many = Self::new(mode, r.rest())?.sharing(shared);
         if many.count == count { Ok(many) } else { Err(Self::FORM) }
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(&Header::new(Op::GetMany, id, 8 + len32(self.uris), 0).encode());
+        let flags = if self.shared { flag::SHARED } else { 0 };
+        let header = Header { flags, ..Header::new(Op::GetMany, id, 8 + len32(self.uris), 0) };
+        out.extend_from_slice(&header.encode());
         out.extend_from_slice(&[self.mode as u8, 0]);
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&[0; 4]);

@@ -183,6 +183,7 @@ fn requests_for_one_object() {
     agree("get_fdpass", &[(2, Ask(Request::Get(GET)))]);
     let unless = Some(file(GIB8).version);
     agree("get_if_none_match", &[(2, Ask(Request::Get(Get { unless, ..GET })))]);
+    agree("get_shared", &[(2, Ask(Request::Get(Get { shared: true, ..GET })))]);
     agree("get_auto", &[(3, get(Mode::Auto, 0, u64::MAX, b"kv:users/42"))]);
     agree("get_copy_range", &[(4, get(Mode::Copy, 4096, 1024, b"/a%20b%FF"))]);
     agree("get_splice", &[(u64::MAX, get(Mode::Splice, 1, Range::TO_END, MODEL))]);
@@ -197,6 +198,12 @@ fn requests_for_many() {
     }
     let many = GetMany::new(Mode::Fdpass, &uris).unwrap();
     agree("get_many", &[(5, Ask(Request::GetMany(many)))]);
+    let mut uris = Vec::new();
+    for uri in [&b"/a"[..], b"/c"] {
+        GetMany::push_uri(&mut uris, uri);
+    }
+    let shared = GetMany::new(Mode::Fdpass, &uris).unwrap().sharing(true);
+    agree("get_many_shared", &[(5, Ask(Request::GetMany(shared)))]);
     let first = List { limit: 2, prefix: b"/models", cursor: b"" };
     let next = List { limit: 4096, prefix: b"/models/", cursor: b"a.gguf" };
     agree("list_first", &[(7, Ask(Request::List(first)))]);
@@ -208,6 +215,7 @@ fn other_requests() {
     agree("ping", &[(9, Ask(Request::Ping(b"\0\xffhi")))]);
     agree("ping_empty", &[(10, Ask(Request::Ping(b"")))]);
     agree("stats", &[(11, Ask(Request::Stats))]);
+    agree("flush", &[(13, Ask(Request::Flush(b"/models")))]);
     agree("close", &[(12, Ask(Request::Close))]);
     let pipeline =
         [(1, Greeting(Hello::default())), (2, Ask(Request::Get(GET))), (3, Ask(Request::Close))];
@@ -303,6 +311,7 @@ fn listings() {
 fn other_replies() {
     agree("pong", &[(9, Answer(Reply::Pong(b"\0\xffhi"), 0))]);
     agree("stats_text", &[(11, Answer(Reply::Stats("requests 12\nreplies 11\n"), 0))]);
+    agree("flushed", &[(13, Answer(Reply::Flushed(2), 0))]);
     agree("close_ack", &[(12, Answer(Reply::CloseAck(0), 0))]);
     agree("error_not_found", &[(2, error(Status::NotFound, 0, "no object of that name"))]);
     let busy = "too many descriptors on their way: 900 of 900";

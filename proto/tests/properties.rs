@@ -18,13 +18,14 @@ use proptest::sample::{Index, select};
 enum Owned {
     Hello(Hello),
     Ack(HelloAck),
-    Get(Mode, Range, Vec<u8>, Option<Version>),
-    GetMany(Mode, Vec<Vec<u8>>),
+    Get(Mode, Range, Vec<u8>, Option<Version>, bool),
+    GetMany(Mode, Vec<Vec<u8>>, bool),
     Stat(Vec<u8>),
     List(u32, Vec<u8>, Vec<u8>),
     Ping(Vec<u8>),
     Stats,
     Close,
+    Flush(Vec<u8>),
     Object(OwnedItem),
     Objects(u32, bool, Vec<OwnedItem>),
     Data(Vec<u8>),
@@ -33,6 +34,7 @@ enum Owned {
     Pong(Vec<u8>),
     StatsText(String),
     CloseAck(u32),
+    Flushed(u32),
     Error(Status, u32, String),
 }
 
@@ -62,8 +64,14 @@ impl Owned {
         let Ok(Split::Whole(frame, took)) = frame::split(bytes, limits::REPLY_PAYLOAD) else {
             panic!("no whole frame: {self:?}")
         };
-        let conditional = matches!(self, Self::Get(.., Some(_)));
-        let flags = if conditional { flag::IF_NONE_MATCH } else { 0 };
+        let flags = match self {
+            Self::Get(.., unless, shared) => {
+                let conditional = if unless.is_some() { flag::IF_NONE_MATCH } else { 0 };
+                conditional | if *shared { flag::SHARED } else { 0 }
+            }
+            Self::GetMany(.., true) => flag::SHARED,
+            _ => 0,
+        };
         assert_eq!((took, frame.header.id, frame.header.flags), (bytes.len(), id, flags));
         let mut room = Vec::new();
         match self {
@@ -78,14 +86,15 @@ impl Owned {
 
     fn request<'a>(&'a self, room: &'a mut Vec<u8>) -> Option<Request<'a>> {
         Some(match self {
-            Self::Get(mode, range, uri, unless) => {
-                Request::Get(Get { unless: *unless, ..Get::new(*mode, *range, uri) })
+            Self::Get(mode, range, uri, unless, shared) => {
+                let (unless, shared) = (*unless, *shared);
+                Request::Get(Get { unless, shared, ..Get::new(*mode, *range, uri) })
             }
-            Self::GetMany(mode, uris) => {
+            Self::GetMany(mode, uris, shared) => {
                 for uri in uris {
                     GetMany::push_uri(room, uri);
                 }
-                let many = GetMany::new(*mode, room).unwrap();
+                let many = GetMany::new(*mode, room).unwrap().sharing(*shared);
                 assert!(many.uris().eq(uris.iter().map(Vec::as_slice)));
                 assert_eq!(many.count(), uris.len());
                 Request::GetMany(many)
@@ -97,6 +106,7 @@ impl Owned {
             Self::Ping(bytes) => Request::Ping(bytes),
             Self::Stats => Request::Stats,
             Self::Close => Request::Close,
+            Self::Flush(prefix) => Request::Flush(prefix),
             _ => return None,
         })
     }
@@ -137,6 +147,7 @@ impl Owned {
             Self::Pong(bytes) => Reply::Pong(bytes),
             Self::StatsText(lines) => Reply::Stats(lines),
             Self::CloseAck(n) => Reply::CloseAck(*n),
+            Self::Flushed(n) => Reply::Flushed(*n),
             Self::Error(status, retry_after_ms, text) => {
                 Reply::Error(ErrorReply { status: *status, retry_after_ms: *retry_after_ms, text })
             }
@@ -213,14 +224,16 @@ prop_compose! {
 fn request() -> impl Strategy<Value = Owned> {
     prop_oneof![
         hello().prop_map(Owned::Hello),
-        (mode(), range(), bytes(300), proptest::option::of(any::<u128>()))
-            .prop_map(|(m, r, uri, v)| Owned::Get(m, r, uri, v.map(Version))),
-        (mode(), vec(bytes(40), 1..20)).prop_map(|(m, uris)| Owned::GetMany(m, uris)),
+        (mode(), range(), bytes(300), proptest::option::of(any::<u128>()), any::<bool>())
+            .prop_map(|(m, r, uri, v, s)| Owned::Get(m, r, uri, v.map(Version), s)),
+        (mode(), vec(bytes(40), 1..20), any::<bool>())
+            .prop_map(|(m, uris, s)| Owned::GetMany(m, uris, s)),
         bytes(300).prop_map(Owned::Stat),
         (1_u32..=4096, bytes(100), bytes(1024)).prop_map(|(n, p, c)| Owned::List(n, p, c)),
         bytes(1024).prop_map(Owned::Ping),
         Just(Owned::Stats),
         Just(Owned::Close),
+        bytes(300).prop_map(Owned::Flush),
     ]
 }
 
@@ -237,6 +250,7 @@ fn reply() -> impl Strategy<Value = Owned> {
         bytes(300).prop_map(Owned::Pong),
         any::<String>().prop_map(Owned::StatsText),
         any::<u32>().prop_map(Owned::CloseAck),
+        any::<u32>().prop_map(Owned::Flushed),
         (status(), any::<u32>(), any::<String>()).prop_map(|(s, n, t)| Owned::Error(s, n, t)),
     ]
 }

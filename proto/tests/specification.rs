@@ -60,6 +60,7 @@ fn name(op: Op) -> &'static str {
         Op::Ping => "PING",
         Op::Stats => "STATS",
         Op::Close => "CLOSE",
+        Op::Flush => "FLUSH",
         Op::HelloAck => "HELLO_ACK",
         Op::Object => "OBJECT",
         Op::Objects => "OBJECTS",
@@ -69,6 +70,7 @@ fn name(op: Op) -> &'static str {
         Op::Pong => "PONG",
         Op::StatsText => "STATS_TEXT",
         Op::CloseAck => "CLOSE_ACK",
+        Op::Flushed => "FLUSHED",
         Op::Error => "ERROR",
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn shape(files: u32, size: u64) -> Shape {
 }
 
 pub(super) fn single(job: Job) -> Form {
-    Form { mix: Mix::Only(job), pipeline: 1, batch: 1 }
+    Form { mix: Mix::Only(job), pipeline: 1, batch: 1, shared: false }
 }
 
 pub(super) fn p50(round: &Round) -> f64 {

@@ -13,6 +13,7 @@ use std::collections::BinaryHeap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use objmapper_os as os;
 use os::errno;
@@ -39,6 +40,7 @@ pub enum ReadOnly {
 /// A directory tree.
 #[derive(Debug)]
 pub struct Tree {
+    id: u64,
     root: Root,
     links: Links,
     path: PathBuf,
@@ -66,7 +68,7 @@ impl Tree {
         let dev = file::identity(root.as_fd())?.dev;
         let hangs = file::may_hang(root.as_fd())?;
         let (path, closer) = (path.to_owned(), Arc::new(OnTheSpot));
-        Ok(Self { root, links, path, read_only, dev, hangs, closer })
+        Ok(Self { id: next_id(), root, links, path, read_only, dev, hangs, closer })
     }
 
     /// Leaves files whose close may wait for ever to `closer`.
@@ -89,6 +91,44 @@ impl Tree {
             file::identity(root.as_fd()).map(|identity| (identity.dev, identity.ino))
         };
         Ok(place(&Root::open(&self.path)?)? == place(&self.root)?)
+    }
+
+    /// Another for every tree that this process opens.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What everything is beneath of.
+    pub(crate) const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// As [`Backing::open`], and through no symlink: refused even if the tree follows them.
+    pub(crate) fn open_unlinked(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
+        self.open_as(path, Links::Refuse, patience)
+    }
+
+    #[inline]
+    fn open_as(&self, path: &[u8], links: Links, patience: Patience) -> Result<Found, Miss> {
+        let resolve = match patience {
+            // What RESOLVE_CACHED does not cover is the open itself.
+            Patience::Never if self.hangs => return Err(Miss::WouldBlock),
+            Patience::Never => Resolve::CachedHere,
+            _ => Resolve::MayBlock,
+        };
+        let file =
+            self.root.open_file(path, links, resolve).map_err(|e| self.judge(path, e, patience))?;
+        let identity = file::identity(file.as_fd())?;
+        if identity.is_regular() {
+            let file = if patience != Patience::Never && self.hangs(file.as_fd(), &identity)? {
+                Opened::may_hang(file, self.closer.clone())
+            } else {
+                Opened::prompt(file)
+            };
+            Ok(Found { file, identity })
+        } else {
+            Err(Refusal::NotRegular.into())
+        }
     }
 
     /// How its descriptors are guarded.
@@ -147,27 +187,11 @@ impl Tree {
 impl Backing for Tree {
     #[inline]
     fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
-        let resolve = match patience {
-            // What RESOLVE_CACHED does not cover is the open itself.
-            Patience::Never if self.hangs => return Err(Miss::WouldBlock),
-            Patience::Never => Resolve::CachedHere,
-            _ => Resolve::MayBlock,
-        };
-        let file = self
-            .root
-            .open_file(path, self.links, resolve)
-            .map_err(|e| self.judge(path, e, patience))?;
-        let identity = file::identity(file.as_fd())?;
-        if identity.is_regular() {
-            let file = if patience != Patience::Never && self.hangs(file.as_fd(), &identity)? {
-                Opened::may_hang(file, self.closer.clone())
-            } else {
-                Opened::prompt(file)
-            };
-            Ok(Found { file, identity })
-        } else {
-            Err(Refusal::NotRegular.into())
-        }
+        self.open_as(path, self.links, patience)
+    }
+
+    fn tree(&self) -> Option<&Tree> {
+        Some(self)
     }
 
     fn stat(&self, path: &[u8], patience: Patience) -> Result<Identity, Miss> {
@@ -211,6 +235,11 @@ impl Backing for Tree {
         };
         format!("{} (symlinks {links}, {guard}{asks})", self.path.display())
     }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a failed open means to whoever asked.

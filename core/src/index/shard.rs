@@ -116,6 +116,17 @@ impl<V: Clone> Shard<V> {
         self.take(at).map(|slot| slot.value)
     }
 
+    pub(super) fn retain(&mut self, keep: &mut impl FnMut(&[u8], &V) -> bool) -> usize {
+        let mut goes = |slot: &Slot<V>| !keep(&slot.name, &slot.value);
+        let before = self.len();
+        for at in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            if self.slot(at).is_some_and(&mut goes) {
+                self.take(at);
+            }
+        }
+        before - self.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.table.clear();
         self.slots.clear();

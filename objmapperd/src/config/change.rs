@@ -28,7 +28,7 @@ impl Settings {
         compare!(names, Limits, "limits.", limits, new.limits,
             connections connections_per_uid descriptors_in_flight descriptors_per_uid
             descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
-            queued_bytes);
+            queued_bytes shared_descriptors);
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
         compare!(names, Log, "log.", log, new.log, filter format);
         names

@@ -61,6 +61,7 @@ pub struct Mount {
     pub symlinks: Option<Given>,
     pub read_only_clone: Option<Given>,
     pub strict: Option<Given>,
+    pub shared: Option<Given>,
     pub allow: Vec<Given>,
 }
 
@@ -114,7 +115,7 @@ section! {
     /// `[limits]`
     pub Limits: connections connections_per_uid descriptors_in_flight descriptors_per_uid
         descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
-        queued_bytes
+        queued_bytes shared_descriptors
 }
 
 section! {
@@ -129,7 +130,7 @@ section! {
 
 section! {
     /// What of a mount is no list.
-    MountScalars: uri dir symlinks read_only_clone strict
+    MountScalars: uri dir symlinks read_only_clone strict shared
 }
 
 /// All keys that stand outside of a table.
@@ -246,9 +247,11 @@ impl Reader<'_> {
                 ("allow", DeValue::Array(rules)) => {
                     allow = rules.iter().filter_map(|rule| self.scalar(rule)).collect();
                 }
-                ("strict", DeValue::Boolean(on)) => {
+                (name @ ("strict" | "shared"), DeValue::Boolean(on)) => {
                     let origin = Origin::File(value.span().start);
-                    scalars.strict = Some(Given::text(on.to_string(), &origin));
+                    if let Some(slot) = scalars.slot(name) {
+                        *slot = Some(Given::text(on.to_string(), &origin));
+                    }
                 }
                 ("allow", _) => self.misfit(value.span().start, "must be a list of texts in [ ]"),
                 (name, _) => {
@@ -266,8 +269,8 @@ impl Reader<'_> {
                 self.misfit(offset, &format!("missing key `{name}`"));
             }
         }
-        let MountScalars { uri, dir, symlinks, read_only_clone, strict } = scalars;
-        Some(Mount { uri: uri?, dir: dir?, symlinks, read_only_clone, strict, allow })
+        let MountScalars { uri, dir, symlinks, read_only_clone, strict, shared } = scalars;
+        Some(Mount { uri: uri?, dir: dir?, symlinks, read_only_clone, strict, shared, allow })
     }
 }
 

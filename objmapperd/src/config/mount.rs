@@ -53,13 +53,21 @@ pub(super) fn mounts(sheet: &mut Sheet<'_>, raw: Raw) -> Vec<MountSpec> {
 /// A mount of which nothing is known but its directory.
 fn bare(dir: Given) -> Mount {
     let uri = dir.clone();
-    Mount { uri, dir, symlinks: None, read_only_clone: None, strict: None, allow: Vec::new() }
+    Mount {
+        uri,
+        dir,
+        symlinks: None,
+        read_only_clone: None,
+        strict: None,
+        shared: None,
+        allow: Vec::new(),
+    }
 }
 
 /// Reads `URI=DIR[,KEY=VALUE]...`, the keys being those of the file.
 fn parse(word: &Given) -> Result<Mount, String> {
     const FORM: &str = "must be URI=DIR, such as /models=/srv/models; options may follow: \
-                        ,symlinks=beneath ,read_only_clone=off ,strict=true ,allow=group:video";
+                        ,symlinks=beneath ,read_only_clone=off ,strict=true ,shared=true ,allow=group:video";
     let Scalar::Text(text) = &word.scalar else { return Err(FORM.to_owned()) };
     let within = Origin::Within(Box::new(word.origin.clone()));
     let piece = |bytes: &[u8]| Given::text(OsStr::from_bytes(bytes), &within);
@@ -75,6 +83,7 @@ fn parse(word: &Given) -> Result<Mount, String> {
             Some((b"symlinks", value)) => mount.symlinks = Some(piece(value)),
             Some((b"read_only_clone", value)) => mount.read_only_clone = Some(piece(value)),
             Some((b"strict", value)) => mount.strict = Some(piece(value)),
+            Some((b"shared", value)) => mount.shared = Some(piece(value)),
             Some((b"allow", value)) => mount.allow.push(piece(value)),
             _ => return Err(format!("{FORM}; {:?} is none", String::from_utf8_lossy(part))),
         }
@@ -120,8 +129,9 @@ fn fill_in(sheet: &mut Sheet<'_>, uri: UriBuf, mount: &Mount) -> Option<MountSpe
     let read_only_clone =
         sheet.take("read_only_clone", clone, ReadOnlyClone::Auto, &READ_ONLY_CLONE);
     let strict = sheet.take("strict", &mount.strict, false, &Switch);
+    let shared = sheet.take("shared", &mount.shared, false, &Switch);
     let allow = allow(sheet, &mount.allow);
-    Some(MountSpec { uri, dir, symlinks, read_only_clone, strict, allow })
+    Some(MountSpec { uri, dir, symlinks, read_only_clone, strict, shared, allow })
 }
 
 fn allow(sheet: &mut Sheet<'_>, given: &[Given]) -> Vec<Rule> {

@@ -129,6 +129,9 @@ fn limits(sheet: &mut Sheet<'_>, raw: &file::Limits) -> Limits {
         // At least a few requests of the largest size.
         queued_bytes:
             sheet.take("queued_bytes", &raw.queued_bytes, 64 * MIB, &Bytes(MIB..=1024 * GIB)),
+        // Not tuned.
+        shared_descriptors:
+            sheet.take("shared_descriptors", &raw.shared_descriptors, 1024, &Number(0..=MIB)),
     }
 }
 

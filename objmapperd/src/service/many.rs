@@ -31,6 +31,9 @@ impl Service {
         let total = many.count();
         let most = ENOUGH.min(agreed.max_payload / 2);
         let room = most.saturating_sub(ITEM + Objects::FIXED) as u64;
+        if many.shared {
+            self.observe();
+        }
         let mut part = Part::begin(c, id);
         for uri in many.uris().skip(c.session.many_done as usize) {
             let mut claimed = claim(c, agreed, many.mode);
@@ -49,7 +52,8 @@ impl Service {
             *items -= 1;
             let descriptors = claimed == Claim::Descriptor;
             let (mode, range) = (many.mode, Range::ALL);
-            let want = Want { uri, mode, range, room, descriptors, unless: None };
+            let shared = many.shared;
+            let want = Want { uri, mode, range, room, descriptors, unless: None, shared };
             let answer = self.item(c, &mut part, &want, (agreed, order));
             if answer == Answer::Cold {
                 part.end(c, total);

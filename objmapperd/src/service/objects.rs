@@ -51,6 +51,10 @@ impl Service {
                 let stats = self.house.stats();
                 self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
             }
+            Request::Flush(prefix) => {
+                *items = 0;
+                self.flush(connection, id, prefix)
+            }
             Request::Close => {
                 connection.session.closing = true;
                 let remaining = u32::try_from(connection.bodies.len()).unwrap_or(u32::MAX);
@@ -88,7 +92,11 @@ impl Service {
             room: (agreed.max_payload - ITEM) as u64,
             descriptors: claim == Claim::Descriptor,
             unless: get.unless,
+            shared: get.shared,
         };
+        if get.shared {
+            self.observe();
+        }
         let at = c.link.outbox.bytes().len();
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
         let answer = match self.deliver(c, id, &want, (agreed, order)) {
@@ -140,6 +148,19 @@ impl Service {
         };
         self.counters.refusal(status);
         Some((status, if status.may_retry() { RETRY_MS } else { 0 }))
+    }
+
+    fn flush(&self, c: &mut Connection, id: u64, prefix: &[u8]) -> Answer {
+        match self.house.store.flush(&c.caller, prefix) {
+            Ok(flushed) => {
+                let flushed = u32::try_from(flushed).unwrap_or(u32::MAX);
+                self.reply(c, id, Reply::Flushed(flushed))
+            }
+            Err(miss) => {
+                self.counters.other.add(1);
+                self.miss(c, id, prefix, &miss)
+            }
+        }
     }
 
     fn stat(&self, c: &mut Connection, id: u64, uri: &[u8]) -> Answer {

@@ -10,7 +10,7 @@ use super::{Answer, Service};
 use crate::budget::Over;
 use crate::connection::Connection;
 use crate::link::Flushed;
-use crate::outbox::Outbox;
+use crate::outbox::{Descriptor, Outbox};
 use crate::session::{Agreed, Order};
 use crate::transfer::Transfer;
 
@@ -108,7 +108,15 @@ impl Service {
         match d.how {
             How::Descriptor(fd) => {
                 out.extend_from_slice(&head(Form::Descriptor).encode(0, 0));
-                c.link.outbox.push(fd);
+                c.link.outbox.push(Descriptor::Own(fd));
+                self.counters.descriptors.add(1);
+                Ok(Placed::Descriptor)
+            }
+            How::Shared(fd) => {
+                let head = head(Form::Descriptor);
+                let flags = head.flags | ObjectHead::SHARED;
+                out.extend_from_slice(&ObjectHead { flags, ..head }.encode(0, 0));
+                c.link.outbox.push(Descriptor::Shared(fd));
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }

@@ -11,7 +11,7 @@ pub const ORDERED: u8 = 1;
 /// [`crate::hello::OUT_OF_ORDER`] only.
 pub const PRIORITY: u8 = 2;
 
-/// Kept for shared open file descriptions.
+/// GET and `GET_MANY`: a descriptor whose open file description others have as well will do.
 pub const SHARED: u8 = 4;
 
 /// GET only: the payload carries a version, and the object is not sent if it still has it.

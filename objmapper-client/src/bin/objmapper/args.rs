@@ -20,6 +20,7 @@ Examples:
   objmapper stat /models/a.gguf --json       one line of JSON
   objmapper ping -c 1000                     how long a round trip takes
   objmapper stats --watch 2                  what the daemon is doing
+  objmapper flush /mnt/disk1                 close what it keeps open there, to unmount
 
 A URI is an absolute path (/a/b) or has a scheme (kv:a); a space in it is written %20.
 
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Show the daemon's counters
     Stats(Stats),
+    /// Close files below a prefix that the daemon keeps open to share them
+    Flush(Flush),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write one for each command to a directory
@@ -174,6 +177,17 @@ impl Command {
             Self::Ping(Ping { watch: Some(_), .. }) | Self::Stats(Stats { watch: Some(_), .. })
         )
     }
+}
+
+/// Descriptors that clients have stay open; the next who asks to share opens anew. For root and the
+/// user that the daemon runs as.
+#[derive(Debug, Args)]
+pub(crate) struct Flush {
+    /// The prefix, and all below
+    pub(crate) prefix: String,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

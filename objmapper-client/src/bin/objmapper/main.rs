@@ -14,6 +14,7 @@ mod progress;
 mod args;
 mod watch;
 
+mod flush;
 mod get;
 mod list;
 mod manual;
@@ -57,6 +58,7 @@ fn run(line: &CommandLine) -> Result<u8> {
         Command::Ls(ls) => list::ls(client, ls).map(|outcome| outcome.code()),
         Command::Ping(ping) => ping::ping(client, ping).map(|()| 0),
         Command::Stats(stats) => stats::stats(client, stats).map(|()| 0),
+        Command::Flush(flush) => flush::flush(client, flush).map(|()| 0),
         Command::Completions(_) | Command::Man(_) => Ok(0),
     }
 }

@@ -1,0 +1,19 @@
+//! `flush`: the daemon lets go of files that it keeps open.
+
+use crate::args::Flush;
+use anyhow::Result;
+use objmapper_client::Client;
+use serde_json::json;
+use std::io::{self, Write};
+
+pub(crate) fn flush(client: &mut Client, flush: &Flush) -> Result<()> {
+    let closed = client.flush(&flush.prefix)?;
+    let mut out = io::stdout().lock();
+    if flush.json {
+        writeln!(out, "{}", json!({ "prefix": flush.prefix, "closed": closed }))?;
+    } else {
+        let files = if closed == 1 { "file" } else { "files" };
+        writeln!(out, "{closed} shared {files} closed")?;
+    }
+    Ok(())
+}
