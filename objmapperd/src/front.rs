@@ -87,7 +87,7 @@ impl<'a> Front<'a> {
                 }
                 self.reload();
             }
-            if let Some((outcome, again)) = self.reloader.finished() {
+            while let Some((outcome, again)) = self.reloader.finished() {
                 if let Ok(mounts) = outcome {
                     self.mounts = mounts;
                 }
