@@ -18,6 +18,10 @@ use parking_lot::Mutex;
 /// Files of all queues that wait to be closed, those included that are being closed.
 static WAITING: AtomicU64 = AtomicU64::new(0);
 
+/// Files of one queue that may wait: with so many, nothing more is opened that would join
+/// them. A mount whose closes hang so holds this many descriptors and no more. Not tuned.
+pub const MOST: usize = 256;
+
 /// How many files wait to be closed.
 pub fn waiting() -> u64 {
     WAITING.load(Ordering::Relaxed)
@@ -45,6 +49,10 @@ enum Last {
 impl Closer for CloseQueue {
     fn close(&self, file: OwnedFd) {
         self.push(Last::File(file));
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.lock().files.len() < MOST
     }
 }
 

@@ -48,7 +48,8 @@ struct Inbox {
     letters: Mutex<Letters>,
     waker: Waker,
     /// Goes up when a poll begins and when it ends: odd during one. One writer.
-    polls: AtomicU64,
+    /// Odd while the thread polls; moves with each poll and each step.
+    marks: AtomicU64,
 }
 
 #[derive(Default)]
@@ -65,7 +66,7 @@ impl Path {
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let shared = Arc::new(Inbox { letters: Mutex::default(), waker, polls: AtomicU64::new(0) });
+        let shared = Arc::new(Inbox { letters: Mutex::default(), waker, marks: AtomicU64::new(0) });
         let streamer = Streamer {
             shared: shared.clone(),
             poll,
@@ -90,11 +91,11 @@ impl Path {
         }
     }
 
-    /// How often the thread has begun or ended a poll, and whether it is in one now; if
+    /// How often the thread has done a step or a poll, and whether it is in one now; if
     /// it does neither it is stuck.
     pub fn progress(&self) -> (u64, bool) {
-        let polls = self.shared.polls.load(Ordering::Relaxed);
-        (polls, polls % 2 == 1)
+        let marks = self.shared.marks.load(Ordering::Relaxed);
+        (marks, marks % 2 == 1)
     }
 
     /// Stops the thread; bodies that are not out are cut off.
@@ -111,8 +112,8 @@ impl Path {
 }
 
 impl Inbox {
-    fn mark(&self) {
-        self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    fn mark(&self, n: u64) {
+        self.marks.store(self.marks.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 }
 
@@ -141,6 +142,7 @@ impl Streamer {
             for _ in 0..self.running.len() {
                 if let Some(token) = self.running.pop_front() {
                     self.step(token);
+                    self.shared.mark(2);
                 }
             }
             let timeout = match (self.running.is_empty(), self.full.is_empty()) {
@@ -148,11 +150,11 @@ impl Streamer {
                 (true, false) => Some(FULL),
                 (true, true) => None,
             };
-            self.shared.mark();
+            self.shared.mark(1);
             if let Err(error) = self.poll.wait(&mut events, timeout) {
                 tracing::error!(%error, "the transfer path cannot poll");
             }
-            self.shared.mark();
+            self.shared.mark(1);
             for event in events.iter().filter(|event| event.token != WAKE) {
                 self.queue(event.token.0);
             }

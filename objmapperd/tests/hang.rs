@@ -151,6 +151,29 @@ fn a_read_that_hangs_stops_its_own_body_alone() {
 }
 
 #[test]
+fn closes_that_hang_are_not_collected_without_end() {
+    let Some(hanging) = start() else { return };
+    let mut peer = hanging.daemon.greeted();
+    // Kept: closing one here would hang this test.
+    let mut answers = Vec::new();
+    let refused = loop {
+        assert!(answers.len() < 400, "a limit is met");
+        let answer = peer.get(Mode::Fdpass, b"/hung/hang-flush", Range::ALL);
+        if answer.status() != Status::Ok {
+            break answer;
+        }
+        answers.push(answer);
+    };
+    assert_eq!(refused.status(), Status::Busy);
+    assert!(refused.text.contains("wait to be closed"), "{}", refused.text);
+    assert!(answers.len() > 200, "{}", answers.len());
+    hanging.others_go_on();
+    hanging.release();
+    hanging.until_counter("helpers.closing", |closing| closing == 0);
+    assert_eq!(peer.get(Mode::Fdpass, b"/hung/hang-flush", Range::ALL).status(), Status::Ok);
+}
+
+#[test]
 fn a_close_that_hangs_stops_nobody() {
     let Some(hanging) = start() else { return };
     let (mut peer, id) = hanging.ask(Mode::Fdpass, "/hung/hang-flush");

@@ -12,6 +12,11 @@ use std::sync::Arc;
 pub trait Closer: Debug + Send + Sync {
     /// Closes it, by and by.
     fn close(&self, fd: OwnedFd);
+
+    /// Whether it can take more: else nothing should be opened that it would have to close.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// Closes at once, on the spot: for programs whose threads may wait.

@@ -116,6 +116,12 @@ impl Tree {
             Patience::Never => Resolve::CachedHere,
             _ => Resolve::MayBlock,
         };
+        // Only for errands: what a worker opens is closed by it.
+        if patience != Patience::Never && !self.closer.has_room() {
+            let what =
+                "256 files of this mount wait to be closed, and its file system does not answer";
+            return Err(Refusal::Busy { what }.into());
+        }
         let file =
             self.root.open_file(path, links, resolve).map_err(|e| self.judge(path, e, patience))?;
         let identity = file::identity(file.as_fd())?;
