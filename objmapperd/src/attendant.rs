@@ -36,7 +36,7 @@ use crate::transfer_path::Path;
 
 /// Objects that one turn may open. Small enough for others' latency (some 100 us of
 /// work), large enough that a pipeline of usual depth is one turn.
-const ITEMS: usize = 128;
+const ITEMS: usize = 72;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;

@@ -75,7 +75,7 @@ fn pool(sheet: &mut Sheet<'_>, raw: &file::Pool) -> Pool {
     Pool {
         workers: sheet.take("workers", &raw.workers, 0, &Number(0..=1024)),
         helpers: sheet.take("helpers", &raw.helpers, 4, &Number(1..=1024)), // not tuned
-        // A ping-pong over two CPUs takes 30 us instead of 50, for a tenth more CPU; longer is
+        // A ping-pong over two CPUs takes 30 us instead of 50, for about the same CPU; longer is
         // no better. (`objmapper-bench --daemon-arg=--spin=..`)
         spin: sheet.take(
             "spin",

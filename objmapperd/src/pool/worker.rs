@@ -192,6 +192,8 @@ impl<S: Serve> Worker<S> {
             if Instant::now() >= end {
                 break false;
             }
+            // To whom this CPU is worth more, if there is anybody: the peer, perhaps.
+            std::thread::yield_now();
         };
         self.shared.spinning.store(false, Ordering::Release);
         self.queue_ready();
@@ -306,6 +308,9 @@ impl<S: Serve> Worker<S> {
             }
             Turn::Again => {
                 task.requeue(connection);
+                // That was a long turn: who became ready meanwhile goes first.
+                self.wait(Some(Duration::ZERO));
+                self.queue_ready();
                 self.deque.push(task);
             }
             Turn::Blocked => {
