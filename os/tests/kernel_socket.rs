@@ -105,19 +105,19 @@ fn a_path_that_is_another_socket_by_now_is_left_alone() {
 #[test]
 fn of_two_that_start_at_the_same_time_one_wins() {
     let _balance = Balance::new();
-    for round in 0..50 {
+    for round in 0..200 {
         let directory = directory();
         let path = directory.path().join("s");
         if round % 2 == 0 {
             dead_socket(&path);
         }
-        let barrier = std::sync::Barrier::new(4);
+        let barrier = std::sync::Barrier::new(8);
         let started: Vec<_> = std::thread::scope(|scope| {
             let start = || {
                 barrier.wait();
                 listen(&path)
             };
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let winners = started.iter().filter(|listener| listener.is_ok()).count();
@@ -128,6 +128,19 @@ fn of_two_that_start_at_the_same_time_one_wins() {
         Stream::connect(&path, None).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn who_holds_the_directorys_lock_stops_nobody() {
+    let _balance = Balance::new();
+    let directory = directory();
+    let lock = std::fs::File::open(directory.path()).unwrap();
+    lock.lock().unwrap();
+    let path = directory.path().join("s");
+    dead_socket(&path);
+    let listener = listen(&path).unwrap();
+    Stream::connect(&path, None).unwrap();
+    drop(listener);
 }
 
 #[test]

@@ -12,13 +12,19 @@
 use super::address;
 use crate::errno;
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How often the lock of a directory is tried, and the time between: half a second in all,
+/// where taking a path takes less than one of them.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// How a listener's path shall look and how many may wait at it.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +69,7 @@ pub(super) fn bind(path: &Path, options: BindOptions) -> Result<(OwnedFd, Option
         return Ok((socket, None));
     }
     let place = Place::open(path).map_err(told)?;
+    let _turn = place.take_turn();
     let stale = place.stale_socket().map_err(told)?;
     let temporary = place.bind_beside(&socket).map_err(told)?;
     let inode = temporary.dress(options).and_then(|inode| {
@@ -105,6 +112,23 @@ impl<'a> Place<'a> {
         let directory =
             rustix::fs::open(parent, flags, Mode::empty()).map_err(Error::on("open"))?;
         Ok(Self { path, directory, name })
+    }
+
+    /// Lets one process at a time look and publish: of three that exchange a stale socket and
+    /// back, the name could end with a loser. Advisory, on the directory, until dropped. flock(2)
+    ///
+    /// Whoever may read the directory could hold the lock, and then it is done without: the
+    /// exchange is right for two.
+    fn take_turn(&self) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.directory, ".", flags, Mode::empty()).ok()?;
+        for _ in 0..LOCK_TRIES {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                taken => return taken.is_ok().then_some(lock),
+            }
+        }
+        None
     }
 
     /// The socket that is there, held so that its inode number is not used again; `None` if the
