@@ -6,41 +6,20 @@
 // A test that panics has failed, and one that is skipped says so.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod common;
+
+use common::{PROGRAM, assert_empty, bench, daemon_is_there};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_objmapper-bench");
-
-/// A short run whose temporary files go into `room`.
-fn bench(room: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(["--duration", "60ms", "--rounds", "2", "--warmup", "5ms", "--json"]);
-    command.args(arguments).env("TMPDIR", room).env_remove("OBJMAPPERD");
-    command
-}
-
 fn figures(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{text}");
     serde_json::from_str(&text).unwrap()
-}
-
-fn assert_empty(room: &TempDir) {
-    let left: Vec<_> = std::fs::read_dir(room.path()).unwrap().collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
-}
-
-/// Whether there is a daemon to be measured.
-fn daemon_is_there() -> bool {
-    let there = Path::new(PROGRAM).with_file_name("objmapperd").exists();
-    if !there {
-        println!("skipped: objmapperd is not built");
-    }
-    there
 }
 
 /// Every kind of load, asked of one server.

@@ -34,8 +34,8 @@ use crate::session::{self, Agreed, Asked, Order};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
 
-/// Objects that one turn may open. Small enough for others' latency (some 100 us of
-/// work), large enough that a pipeline of usual depth is one turn.
+/// Objects that one turn may open. Small enough for others' latency (some 400 us of
+/// opening), large enough that a pipeline of usual depth is one turn.
 const ITEMS: usize = 72;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.

@@ -14,8 +14,10 @@ use objmapper_proto::frame::{self, Split};
 use objmapper_proto::{Get, Hello, Op, Range, Request, limits};
 use support::content::content;
 use support::daemon::{Daemon, counter};
+use support::held::Held;
 use support::neighbour::Neighbour;
-use support::until;
+use support::peer::Peer;
+use support::{skip, until};
 
 /// Far more than there are workers.
 const CONNECTIONS: usize = 100;
@@ -171,4 +173,46 @@ fn idle_workers_take_over_from_busy_ones() {
         counter(&mut watcher, "pool.steals") > before
     });
     idle.iter_mut().for_each(support::peer::Peer::ping);
+}
+
+#[test]
+fn a_worker_that_is_held_back_is_relieved() {
+    let daemon = Daemon::start();
+    daemon.write("x", b"x");
+    let mut peers: Vec<Peer> = (0..6).map(|_| daemon.greeted()).collect();
+    let get = Get::new(Mode::Copy, Range::ALL, b"/x");
+    let Some(held) = Held::back(&daemon, "worker-0", 50) else {
+        return skip("strace is needed to hold a thread back");
+    };
+    // One of these it opens itself, and is held back; the others are done by its neighbour. Until
+    // it is caught: the neighbour may have been quicker with all of them.
+    let caught = loop {
+        let ids: Vec<u64> = peers.iter_mut().map(|p| p.request(Request::Get(get))).collect();
+        let mut open: Vec<usize> = (0..peers.len()).collect();
+        until("all but one are answered", || {
+            open.retain(|&n| !peers[n].stream.has_input().unwrap());
+            open.len() <= 1
+        });
+        // Those that came are read; the last one may have been on its way.
+        let last = open.first().copied();
+        for n in (0..peers.len()).filter(|n| Some(*n) != last) {
+            assert_eq!(peers[n].object(ids[n]).bytes, b"x");
+        }
+        let mut witness = daemon.client();
+        let reliefs = counter(&mut witness, "pool.reliefs");
+        match last {
+            Some(n) if !peers[n].stream.has_input().unwrap() => break (n, ids[n], reliefs),
+            Some(n) => assert_eq!(peers[n].object(ids[n]).bytes, b"x"),
+            None => {}
+        }
+    };
+    let (stuck, id, before) = caught;
+    // What becomes ready now at the one that is held is in its epoll instance and nowhere else.
+    for n in (0..peers.len()).filter(|&n| n != stuck) {
+        peers[n].ping();
+    }
+    assert!(counter(&mut daemon.client(), "pool.reliefs") > before);
+    assert!(!peers[stuck].stream.has_input().unwrap(), "it was held back all the while");
+    drop(held);
+    assert_eq!(peers[stuck].object(id).bytes, b"x");
 }

@@ -23,11 +23,8 @@ const LARGE: usize = 24 << 20;
 fn with_a_body_under_way(daemon: &Daemon) -> (Peer, u64, u64) {
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
-    let id = peer.request(Request::Get(get));
-    let frame = peer.frame();
-    let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };
-    (peer, id, item.head.range.length)
+    let (id, length) = peer.begin_body(b"/large");
+    (peer, id, length)
 }
 
 /// Nobody can connect any more: the drain has begun.

@@ -7,14 +7,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::{Child, Command};
 
 use objmapper_os::clock;
-use objmapper_proto::{Get, Mode, Range, Reply, Request, Status};
+use objmapper_proto::{Get, Mode, Range, Request, Status};
 use support::content::content;
-use support::daemon::{Daemon, Place, Setup};
-use support::{PATIENCE, skip, until, wait_for};
+use support::daemon::{Place, Setup};
+use support::held::Held;
+use support::{PATIENCE, skip, until};
 
 /// Larger than any socket's buffer.
 const LARGE: usize = 24 << 20;
@@ -99,13 +98,10 @@ fn ready_reloading_ready_stopping() {
     // Said when the drain begins, not when it is over.
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
-    let id = peer.request(Request::Get(get));
-    let frame = peer.frame();
-    let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };
+    let (id, length) = peer.begin_body(b"/large");
     daemon.signal("TERM");
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=Draining");
-    assert_eq!(peer.body(id, item.head.range.length).1, Status::Ok);
+    assert_eq!(peer.body(id, length).1, Status::Ok);
     drop(peer);
     assert!(daemon.wait().success());
 }
@@ -125,10 +121,7 @@ fn who_wants_signs_of_life_gets_them() {
     }
     daemon.write("large", &content(LARGE, 1));
     let mut peer = daemon.greeted();
-    let get = Get::new(Mode::Copy, Range::ALL, b"/large");
-    let id = peer.request(Request::Get(get));
-    let head = peer.frame();
-    let Reply::Object(item) = head.reply() else { panic!("{head:?}") };
+    let (id, length) = peer.begin_body(b"/large");
     for _ in 0..3 {
         assert_eq!(manager.hears(), "WATCHDOG=1");
     }
@@ -138,7 +131,7 @@ fn who_wants_signs_of_life_gets_them() {
     for _ in 0..3 {
         assert_eq!(manager.hears(), "WATCHDOG=1");
     }
-    assert_eq!(peer.body(id, item.head.range.length).1, Status::Ok);
+    assert_eq!(peer.body(id, length).1, Status::Ok);
     drop(peer);
     assert!(daemon.wait().success());
 }
@@ -163,26 +156,6 @@ fn signs_of_life_that_another_process_owes_are_not_sent() {
     assert!(daemon.wait().success());
 }
 
-/// Holds back every openat2 of the thread with this name for a while, with strace(1).
-fn hold_back(daemon: &Daemon, thread: &str) -> Option<Child> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-    let named = |dir: &Path| fs::read_to_string(dir.join("comm")).unwrap().trim() == thread;
-    let task = tasks.map(|task| task.unwrap().path()).find(|dir| named(dir)).unwrap();
-    let log = daemon.outside("strace");
-    let mut strace = Command::new("strace")
-        .args(["-p", task.file_name().unwrap().to_str().unwrap(), "-e", "trace=openat2"])
-        .args(["-e", "inject=openat2:delay_enter=3s:when=1"])
-        .stderr(fs::File::create(&log).unwrap())
-        .spawn()
-        .ok()?;
-    let attached = wait_for("strace is attached, or not", || {
-        let said = fs::read_to_string(&log).unwrap();
-        let ended = strace.try_wait().unwrap().is_some();
-        (ended || said.contains("attached")).then_some(!ended)
-    });
-    attached.then_some(strace)
-}
-
 #[test]
 fn a_worker_that_is_stuck_keeps_it_silent() {
     let place = Place::new();
@@ -193,7 +166,7 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
         .variable("WATCHDOG_USEC", "200000")
         .start_in(place);
     daemon.write("x", b"after all");
-    let Some(mut strace) = hold_back(&daemon, "worker-0") else {
+    let Some(held) = Held::back(&daemon, "worker-0", 3) else {
         return skip("strace is needed to hold a thread back");
     };
     let mut peer = daemon.greeted();
@@ -202,8 +175,7 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
     let stuck = "ERROR stuck; the service manager gets no sign of life threads=worker-0";
     until("it is noticed", || daemon.log().contains(stuck));
     assert_eq!(peer.object(id).bytes, b"after all");
-    strace.kill().unwrap();
-    strace.wait().unwrap();
+    drop(held);
     // Read what was said so far; what comes then was said after.
     manager.forget();
     assert_eq!(manager.hears(), "WATCHDOG=1");

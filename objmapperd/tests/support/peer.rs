@@ -329,6 +329,16 @@ impl Peer {
         self.object(id)
     }
 
+    /// Asks for the bytes of something large and reads no more than the head: the id of the
+    /// request, and how long the body is.
+    #[track_caller]
+    pub fn begin_body(&mut self, uri: &[u8]) -> (u64, u64) {
+        let id = self.request(Request::Get(Get::new(Mode::Copy, Range::ALL, uri)));
+        let frame = self.frame();
+        let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };
+        (id, item.head.range.length)
+    }
+
     #[track_caller]
     pub fn stat(&mut self, uri: &[u8]) -> Answer {
         let id = self.request(Request::Stat(uri));
