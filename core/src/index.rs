@@ -19,13 +19,13 @@
 //! - the hash is keyed per process and never leaves it.
 
 mod shard;
+pub(crate) mod sharded;
+pub(crate) mod table;
 
-use std::hash::{BuildHasher, Hasher};
-
-use crossbeam_utils::CachePadded;
-use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 use shard::Shard;
+pub use sharded::Hash;
+use sharded::{Hashing, Sharded};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How large an index may become, and how it is cut.
@@ -72,14 +72,9 @@ struct Cell<V> {
 /// that no lock is held while it is used.
 #[derive(Debug)]
 pub struct Index<V> {
-    cells: Box<[CachePadded<Cell<V>>]>,
-    hasher: RandomState,
-    shift: u32,
+    cells: Sharded<Cell<V>>,
+    hashing: Hashing,
 }
-
-/// A name's hash in one index; valid there only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hash(u64);
 
 impl<V: Clone> Index<V> {
     /// Empty.
@@ -87,24 +82,18 @@ impl<V: Clone> Index<V> {
         let shards = bounds.shards.clamp(1, 1 << 16).next_power_of_two();
         let entries = bounds.entries / shards;
         let bytes = bounds.bytes / shards;
-        let cell = || Cell {
+        let cell = |_| Cell {
             shard: RwLock::new(Shard::new(entries, bytes)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         };
-        Self {
-            cells: (0..shards).map(|_| CachePadded::new(cell())).collect(),
-            hasher: RandomState::default(),
-            shift: 64 - shards.trailing_zeros(),
-        }
+        Self { cells: Sharded::new(shards, cell), hashing: Hashing::default() }
     }
 
     /// The name's hash, to be used for both looking up and adding.
     #[inline]
     pub fn hash(&self, name: &[u8]) -> Hash {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(name);
-        Hash(hasher.finish())
+        self.hashing.of(name)
     }
 
     /// The same for a name that means something in one space only: equal names of different
@@ -112,16 +101,13 @@ impl<V: Clone> Index<V> {
     /// the value.
     #[inline]
     pub fn hash_in(&self, space: u64, name: &[u8]) -> Hash {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(space);
-        hasher.write(name);
-        Hash(hasher.finish())
+        self.hashing.of_in(space, name)
     }
 
     /// What is known of `name`.
     #[inline]
     pub fn find(&self, hash: Hash, name: &[u8]) -> Option<V> {
-        let cell = self.cell(hash)?;
+        let cell = self.cells.of(hash)?;
         let found = cell.shard.read().find(hash.0, name);
         let counter = if found.is_some() { &cell.hits } else { &cell.misses };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -131,14 +117,14 @@ impl<V: Clone> Index<V> {
     /// Adds or replaces what is known of `name`, making room if need be. `weight`
     /// is what the value takes beside the name and its slot, in bytes.
     pub fn put(&self, hash: Hash, name: &[u8], value: V, weight: usize) {
-        if let Some(cell) = self.cell(hash) {
+        if let Some(cell) = self.cells.of(hash) {
             cell.shard.write().put(hash.0, name, value, weight);
         }
     }
 
     /// Forgets `name`.
     pub fn remove(&self, hash: Hash, name: &[u8]) -> Option<V> {
-        self.cell(hash)?.shard.write().remove(hash.0, name)
+        self.cells.of(hash)?.shard.write().remove(hash.0, name)
     }
 
     /// Forgets all of which `keep` is false, given name and value; gives how many. A pass over
@@ -149,7 +135,7 @@ impl<V: Clone> Index<V> {
 
     /// Forgets everything.
     pub fn clear(&self) {
-        for cell in &self.cells {
+        for cell in self.cells.iter() {
             cell.shard.write().clear();
         }
     }
@@ -166,14 +152,6 @@ impl<V: Clone> Index<V> {
                 evictions: sum.evictions + shard.evictions(),
             }
         })
-    }
-
-    #[inline]
-    fn cell(&self, hash: Hash) -> Option<&Cell<V>> {
-        // The table keeps the top seven bits in its tags, and the lowest choose a slot: the
-        // shard is chosen by those between. A shift of 64 (one shard) answers 0.
-        let at = (hash.0 << 7).checked_shr(self.shift).unwrap_or(0);
-        self.cells.get(usize::try_from(at).ok()?).map(|cell| &**cell)
     }
 }
 

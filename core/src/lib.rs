@@ -34,6 +34,9 @@ pub mod rule;
 pub mod caller;
 
 pub mod index;
+
+pub mod kv;
+
 pub mod object;
 pub mod plan;
 

@@ -1,6 +1,6 @@
 //! What time it is: cheaply for stamps and expiry, exactly for durations.
 //!
-//! All three are answered from memory that the kernel maps into every process, without a system
+//! All are answered from memory that the kernel maps into every process, without a system
 //! call. See clock_gettime(2). Nothing here sleeps.
 
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
@@ -11,6 +11,11 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// ([`coarse_resolution_ns`] ago at most). The clock that file times are taken from; it may jump.
 pub fn realtime_coarse_ns() -> i64 {
     nanoseconds(clock_gettime(ClockId::RealtimeCoarse))
+}
+
+/// Wall-clock time in milliseconds since 1970, exact; for what was given a moment to end at.
+pub fn realtime_ms() -> i64 {
+    nanoseconds(clock_gettime(ClockId::Realtime)) / 1_000_000
 }
 
 /// How far apart two readings of [`realtime_coarse_ns`] may be and still be equal, in nanoseconds

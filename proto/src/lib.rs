@@ -24,6 +24,8 @@ pub mod hello;
 pub mod reply;
 pub mod request;
 
+pub mod resp;
+
 pub use frame::{Frame, Header, Op, Violation};
 pub use hello::{Hello, HelloAck};
 pub use reply::{Entries, Entry, ErrorReply, Item, ObjectHead, Objects, Reply};

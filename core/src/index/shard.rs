@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use hashbrown::HashTable;
+use super::table::{Named, Table};
 
 /// Marks stop counting here: how often something was asked for matters less than that it was.
 const HOT: u8 = 3;
@@ -23,6 +23,12 @@ struct Slot<V> {
     main: bool,
 }
 
+impl<V> Named for Slot<V> {
+    fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
 /// What a slot takes beside its name and value: its place in table, slab and queue.
 const fn overhead<V>() -> usize {
     size_of::<Option<Slot<V>>>() + 2 * size_of::<u32>() + size_of::<u64>()
@@ -30,9 +36,7 @@ const fn overhead<V>() -> usize {
 
 #[derive(Debug)]
 pub(super) struct Shard<V> {
-    table: HashTable<u32>,
-    slots: Vec<Option<Slot<V>>>,
-    free: Vec<u32>,
+    table: Table<Slot<V>>,
     small: VecDeque<u32>,
     main: VecDeque<u32>,
     ghosts: Box<[u32]>,
@@ -46,9 +50,7 @@ impl<V: Clone> Shard<V> {
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
         let max_entries = max_entries.clamp(1, u32::MAX as usize);
         Self {
-            table: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            table: Table::default(),
             small: VecDeque::new(),
             main: VecDeque::new(),
             ghosts: vec![0; max_entries.next_power_of_two()].into_boxed_slice(),
@@ -64,8 +66,8 @@ impl<V: Clone> Shard<V> {
     }
 
     #[cfg(test)]
-    pub(super) fn slots(&self) -> usize {
-        self.slots.len()
+    pub(super) fn slots(&self) -> u32 {
+        self.table.slots()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -78,8 +80,7 @@ impl<V: Clone> Shard<V> {
 
     #[inline]
     pub(super) fn find(&self, hash: u64, name: &[u8]) -> Option<V> {
-        let at = self.locate(hash, name)?;
-        let slot = self.slot(at)?;
+        let slot = self.table.get(self.table.locate(hash, name)?)?;
         let marks = slot.marks.load(Ordering::Relaxed);
         if marks < HOT {
             slot.marks.store(marks + 1, Ordering::Relaxed);
@@ -93,7 +94,7 @@ impl<V: Clone> Shard<V> {
             self.remove(hash, name);
             return;
         }
-        if let Some(at) = self.locate(hash, name) {
+        if let Some(at) = self.table.locate(hash, name) {
             self.replace(at, value, weight);
         } else {
             self.make_room(1, weight);
@@ -111,7 +112,7 @@ impl<V: Clone> Shard<V> {
     }
 
     pub(super) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<V> {
-        let at = self.locate(hash, name)?;
+        let at = self.table.locate(hash, name)?;
         // Its queue keeps a stale number until that number's turn comes, or `tidy`.
         self.take(at).map(|slot| slot.value)
     }
@@ -119,8 +120,8 @@ impl<V: Clone> Shard<V> {
     pub(super) fn retain(&mut self, keep: &mut impl FnMut(&[u8], &V) -> bool) -> usize {
         let mut goes = |slot: &Slot<V>| !keep(&slot.name, &slot.value);
         let before = self.len();
-        for at in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
-            if self.slot(at).is_some_and(&mut goes) {
+        for at in 0..self.table.slots() {
+            if self.table.get(at).is_some_and(&mut goes) {
                 self.take(at);
             }
         }
@@ -129,27 +130,13 @@ impl<V: Clone> Shard<V> {
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
-        self.slots.clear();
-        self.free.clear();
         self.small.clear();
         self.main.clear();
         self.bytes = 0;
     }
 
-    #[inline]
-    fn slot(&self, at: u32) -> Option<&Slot<V>> {
-        self.slots.get(at as usize)?.as_ref()
-    }
-
-    #[inline]
-    fn locate(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        let same =
-            |&at: &u32| self.slot(at).is_some_and(|slot| slot.hash == hash && *slot.name == *name);
-        self.table.find(hash, same).copied()
-    }
-
     fn replace(&mut self, at: u32, value: V, weight: usize) {
-        if let Some(Some(slot)) = self.slots.get_mut(at as usize) {
+        if let Some(slot) = self.table.get_mut(at) {
             self.bytes = self.bytes + weight - slot.weight;
             slot.value = value;
             slot.weight = weight;
@@ -159,29 +146,17 @@ impl<V: Clone> Shard<V> {
     fn add(&mut self, slot: Slot<V>) {
         self.tidy();
         self.bytes += slot.weight;
-        let (hash, main) = (slot.hash, slot.main);
-        let at = if let Some(at) = self.free.pop() {
-            if let Some(place) = self.slots.get_mut(at as usize) {
-                *place = Some(slot);
-            }
-            at
-        } else {
-            self.slots.push(Some(slot));
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        };
-        let slots = &self.slots;
-        self.table.insert_unique(hash, at, |&at| hash_of(slots, at));
+        let main = slot.main;
+        let at = self.table.insert(slot.hash, slot, |slot| slot.hash);
         if main { &mut self.main } else { &mut self.small }.push_back(at);
     }
 
     /// Takes a slot out of table and slab. Its number becomes free only when it has
     /// left its queue too (see [`Shard::evict`]), so that no queue names a slot twice.
     fn take(&mut self, at: u32) -> Option<Slot<V>> {
-        let slot = self.slots.get_mut(at as usize)?.take()?;
+        let hash = self.table.get(at)?.hash;
+        let slot = self.table.take(hash, at)?;
         self.bytes -= slot.weight;
-        if let Ok(entry) = self.table.find_entry(slot.hash, |&other| other == at) {
-            entry.remove();
-        }
         Some(slot)
     }
 
@@ -192,9 +167,9 @@ impl<V: Clone> Shard<V> {
         }
         for queue in [&mut self.small, &mut self.main] {
             queue.retain(|&at| {
-                let alive = matches!(self.slots.get(at as usize), Some(Some(_)));
+                let alive = self.table.get(at).is_some();
                 if !alive {
-                    self.free.push(at);
+                    self.table.release(at);
                 }
                 alive
             });
@@ -217,8 +192,8 @@ impl<V: Clone> Shard<V> {
         let from_small = self.small.len() >= small_share || self.main.is_empty();
         let queue = if from_small { &mut self.small } else { &mut self.main };
         let Some(at) = queue.pop_front() else { return false };
-        match self.slots.get_mut(at as usize) {
-            Some(Some(slot)) if slot.marks.load(Ordering::Relaxed) > 0 => {
+        match self.table.get_mut(at) {
+            Some(slot) if slot.marks.load(Ordering::Relaxed) > 0 => {
                 // Asked for since: to main, or once more round it with a mark less.
                 *slot.marks.get_mut() -= 1;
                 slot.main = true;
@@ -231,7 +206,7 @@ impl<V: Clone> Shard<V> {
                         self.remember(slot.hash);
                     }
                 }
-                self.free.push(at);
+                self.table.release(at);
             }
         }
         true
@@ -254,8 +229,4 @@ impl<V: Clone> Shard<V> {
         let at = hash as usize & (self.ghosts.len() - 1);
         self.ghosts.get_mut(at).map(|place| (place, (hash >> 24) as u32 | 1))
     }
-}
-
-fn hash_of<V>(slots: &[Option<Slot<V>>], at: u32) -> u64 {
-    slots.get(at as usize).and_then(Option::as_ref).map_or(0, |slot| slot.hash)
 }

@@ -1,0 +1,50 @@
+//! Why a verb of the keyspace did nothing.
+
+use objmapper_os as os;
+use thiserror::Error;
+
+/// A closed list; whoever answers clients matches it exhaustively.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The value is no integer of 64 bits.
+    #[error("the value is not an integer, or out of the range of 64 bits")]
+    NotInteger,
+    /// The sum is none.
+    #[error("the increment would leave the range of 64 bits")]
+    Overflow,
+    /// The value is no number.
+    #[error("the value is not a number")]
+    NotNumber,
+    /// The sum is none.
+    #[error("the increment would give NaN or infinity")]
+    NotFinite,
+    /// It would be longer than a value may be.
+    #[error("a value may have {limit} bytes (keyspace value limit)")]
+    TooLong {
+        /// In bytes.
+        limit: u64,
+    },
+    /// The key is not there.
+    #[error("no such key")]
+    NoKey,
+    /// The moment to end at does not fit.
+    #[error("the expiry is out of range")]
+    BadExpiry,
+    /// No room, and nothing that may be evicted.
+    #[error("the keyspace is full: {used} bytes used, {limit} allowed (maxmemory)")]
+    Full {
+        /// Bytes.
+        used: u64,
+        /// Bytes.
+        limit: u64,
+    },
+    /// The journal cannot be written: nothing is changed any more.
+    #[error("the journal cannot be written, writes are refused until restart: {why}")]
+    Journal {
+        /// What failed.
+        why: String,
+    },
+    /// The kernel failed.
+    #[error("{0}")]
+    Io(#[from] os::Error),
+}

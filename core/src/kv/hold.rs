@@ -1,0 +1,481 @@
+//! A hold: the locks of some keys' shards, and what is done to the keys meanwhile.
+//!
+//! What must stay true:
+//! - a verb touches only keys whose shard is held; others are as if they were not there;
+//! - whatever is changed is told to the journal in the same hold, also what goes by itself: so
+//!   replaying needs no clock;
+//! - a key whose time is up is removed by whoever meets it, and never seen.
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+
+use super::evict;
+use super::keyspace::{Key, Keyspace, LONGEST};
+use super::ops;
+use super::shard::{Fresh, Shard, Watch};
+use super::value::{Large, Value};
+use super::{Content, Expiry, Fault, Totals};
+use crate::index::table::Named;
+
+/// One lock, held.
+#[derive(Debug)]
+pub(super) struct Part<'k> {
+    number: u32,
+    shard: MutexGuard<'k, Shard>,
+    before: Weight,
+    changed: bool,
+}
+
+/// What is counted outside of the shard as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Weight {
+    bytes: usize,
+    volatile: usize,
+    sealed: usize,
+}
+
+impl Weight {
+    #[inline]
+    fn of(shard: &Shard) -> Self {
+        Self { bytes: shard.bytes(), volatile: shard.volatile(), sealed: shard.sealed() }
+    }
+}
+
+impl<'k> Part<'k> {
+    #[inline]
+    pub(super) fn new(number: u32, shard: MutexGuard<'k, Shard>) -> Self {
+        let before = Weight::of(&shard);
+        Self { number, shard, before, changed: false }
+    }
+
+    #[inline]
+    fn db(&self) -> u8 {
+        u8::try_from(self.number >> 16).unwrap_or(0)
+    }
+}
+
+/// See above. Dropping it finishes it.
+#[derive(Debug)]
+pub struct Hold<'k> {
+    keyspace: &'k Keyspace,
+    now: i64,
+    parts: SmallVec<[Part<'k>; 1]>,
+    /// For the journal.
+    log: Vec<u8>,
+    finished: bool,
+}
+
+/// Where a key is: which of the parts, which slot.
+type Place = (usize, u32);
+
+impl<'k> Hold<'k> {
+    #[inline]
+    pub(super) fn new(keyspace: &'k Keyspace, now: i64, parts: SmallVec<[Part<'k>; 1]>) -> Self {
+        Self { keyspace, now, parts, log: Vec::new(), finished: false }
+    }
+
+    /// The moment that all of it happens at, in milliseconds since 1970.
+    pub const fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Whose keys.
+    pub const fn keyspace(&self) -> &'k Keyspace {
+        self.keyspace
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn get(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        let found = self.find(key);
+        let part = self.part(key.part)?;
+        let shard = &mut self.parts.get_mut(part)?.shard;
+        let Some((_, at)) = found else {
+            shard.misses += 1;
+            return None;
+        };
+        shard.hits += 1;
+        if let Some(policy) = self.keyspace.memory.tracking()
+            && let Some(record) = shard.record_mut(at)
+        {
+            record.set_access(evict::touched(policy, record.access(), self.now));
+        }
+        shard.value(at)
+    }
+
+    /// The same, but not as a use of it.
+    pub fn peek(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        let (part, at) = self.find(key)?;
+        self.parts.get(part)?.shard.value(at)
+    }
+
+    /// Whether the key is there.
+    #[inline]
+    pub fn has(&mut self, key: &Key<'_>) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Keeps a value under a key, in place of what was there.
+    pub fn set(
+        &mut self,
+        key: &Key<'_>,
+        content: Content<'_>,
+        expiry: Expiry,
+    ) -> Result<(), Fault> {
+        let found = self.find(key);
+        let Some(part) = self.part(key.part) else { return Ok(()) };
+        let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) else { return Ok(()) };
+        let at = found.map(|(_, at)| at);
+        let old = at.and_then(|at| shard.record(at));
+        let expiry = match expiry {
+            Expiry::Never => None,
+            Expiry::At(when) => Some(when),
+            Expiry::Kept => old.and_then(super::record::Record::expiry),
+        };
+        let access = evict::created(self.keyspace.memory.tracking(), self.now);
+        if self.keyspace.journal.is_some() {
+            let bytes = content.bytes()?;
+            ops::set(&mut self.log, part_db(key), key.name, &bytes, expiry);
+        }
+        let fresh = match content {
+            Content::Bytes(bytes) => Fresh::Bytes(bytes),
+            Content::Heap(bytes) => Fresh::Large(Large::Heap(bytes.to_vec())),
+            Content::Sealed(sealed, _) => Fresh::Large(Large::Sealed(sealed)),
+        };
+        shard.put((key.hash, key.name, at), fresh, expiry, access);
+        shard.changed(key.name);
+        *changed = true;
+        Ok(())
+    }
+
+    /// Removes a key; whether it was there.
+    pub fn remove(&mut self, key: &Key<'_>) -> bool {
+        let Some(place) = self.find(key) else { return false };
+        self.remove_at(key, place);
+        true
+    }
+
+    /// When the key ends, if it does: `None` if it is not there.
+    pub fn expiry(&mut self, key: &Key<'_>) -> Option<Option<i64>> {
+        let (part, at) = self.find(key)?;
+        Some(self.parts.get(part)?.shard.record(at)?.expiry())
+    }
+
+    /// Sets when the key ends; whether it is there. A moment that has passed removes it.
+    pub fn set_expiry(&mut self, key: &Key<'_>, expiry: Option<i64>) -> bool {
+        let Some(place) = self.find(key) else { return false };
+        if expiry.is_some_and(|when| when <= self.now) {
+            self.remove_at(key, place);
+            return true;
+        }
+        if self.keyspace.journal.is_some() {
+            ops::expire(&mut self.log, part_db(key), key.name, expiry);
+        }
+        if let Some(Part { shard, changed, .. }) = self.parts.get_mut(place.0) {
+            shard.set_expiry(place.1, expiry);
+            shard.changed(key.name);
+            *changed = true;
+        }
+        true
+    }
+
+    /// Writes bytes into the value from `offset` on, zeros where there is nothing before; the
+    /// expiry stays. Gives the length that the value has then.
+    pub fn write_at(&mut self, key: &Key<'_>, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
+        let end = offset.checked_add(bytes.len() as u64).filter(|&end| end <= LONGEST);
+        let end = end.ok_or(Fault::TooLong { limit: LONGEST })?;
+        let found = self.find(key);
+        let Some(part) = self.part(key.part) else { return Ok(0) };
+        let inline = self.keyspace.options().inline;
+        let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) else { return Ok(0) };
+        let at = found.map(|(_, at)| at);
+        let old = at.and_then(|at| shard.value(at));
+        let before = old.map_or(0, |value| value.len());
+        let length = end.max(before);
+        let (from, to) = (to_usize(offset), to_usize(end));
+        let grown = |mut whole: Vec<u8>| {
+            if whole.len() < to {
+                whole.resize(to, 0);
+            }
+            if let Some(place) = whole.get_mut(from..to) {
+                place.copy_from_slice(bytes);
+            }
+            whole
+        };
+        match old {
+            Some(Value::Bytes(_)) if at.is_some_and(|at| shard.is_large(at)) => {
+                let grow = |large: &mut Large| {
+                    if let Large::Heap(whole) = large {
+                        *whole = grown(std::mem::take(whole));
+                    }
+                };
+                at.is_some_and(|at| shard.change_large(at, grow));
+            }
+            _ => {
+                let whole = match old {
+                    Some(value) => grown(value.bytes()?.into_owned()),
+                    None => grown(Vec::new()),
+                };
+                let record = at.and_then(|at| shard.record(at));
+                let expiry = record.and_then(super::record::Record::expiry);
+                let access = record.map_or_else(
+                    || evict::created(self.keyspace.memory.tracking(), self.now),
+                    super::record::Record::access,
+                );
+                let fresh = if whole.len() <= inline {
+                    Fresh::Bytes(&whole)
+                } else {
+                    Fresh::Large(Large::Heap(whole))
+                };
+                shard.put((key.hash, key.name, at), fresh, expiry, access);
+            }
+        }
+        shard.changed(key.name);
+        *changed = true;
+        if self.keyspace.journal.is_some() {
+            ops::write(&mut self.log, part_db(key), key.name, offset, bytes);
+        }
+        Ok(length)
+    }
+
+    /// Removes all keys of a database whose locks are all held; gives how many there were.
+    pub fn clear(&mut self, db: u8) -> usize {
+        let mut gone = 0;
+        for part in self.parts.iter_mut().filter(|part| part.db() == db) {
+            gone += part.shard.clear();
+            part.changed = true;
+        }
+        if gone > 0 && self.keyspace.journal.is_some() {
+            ops::clear(&mut self.log, db);
+        }
+        gone
+    }
+
+    /// Marks `watch` when the key changes from now on, or goes.
+    pub fn watch(&mut self, key: &Key<'_>, watch: &Watch) {
+        self.find(key);
+        if let Some(part) = self.part(key.part).and_then(|part| self.parts.get_mut(part)) {
+            part.shard.watch(key.name, watch);
+        }
+    }
+
+    /// No longer.
+    pub fn unwatch(&mut self, key: &Key<'_>, watch: &Watch) {
+        if let Some(part) = self.part(key.part).and_then(|part| self.parts.get_mut(part)) {
+            part.shard.unwatch(key.name, watch);
+        }
+    }
+
+    /// What eviction knows of a key: 24 bits.
+    pub fn access(&mut self, key: &Key<'_>) -> Option<u32> {
+        let (part, at) = self.find(key)?;
+        Some(self.parts.get(part)?.shard.record(at)?.access())
+    }
+
+    /// Bytes that a key takes with its value.
+    pub fn footprint(&mut self, key: &Key<'_>) -> Option<usize> {
+        let (part, at) = self.find(key)?;
+        self.parts.get(part)?.shard.footprint(at)
+    }
+
+    /// Lets `each` see the keys and values of one shard, from slot `from` on, up to `count`
+    /// slots; gives how many slots those were, and the one to go on at if there are more.
+    pub fn pass(
+        &mut self,
+        (db, shard): (u8, usize),
+        from: u32,
+        count: u32,
+        mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
+    ) -> (u32, Option<u32>) {
+        let number = super::keyspace::part_number(db, shard);
+        let slots =
+            |hold: &Self, part| hold.parts.get(part).map_or(0, |p: &Part<'_>| p.shard.slots());
+        let Some(part) = self.part(number) else { return (0, None) };
+        let end = from.saturating_add(count).min(slots(self, part));
+        for at in from..end {
+            let Some(Part { shard, .. }) = self.parts.get(part) else { break };
+            let Some(record) = shard.record(at) else { continue };
+            if record.expiry().is_some_and(|when| when <= self.now) {
+                self.expire_at((part, at));
+            } else if let Some(value) = shard.value(at) {
+                each(record.name(), value, record.expiry());
+            }
+        }
+        (end.saturating_sub(from), (end < slots(self, part)).then_some(end))
+    }
+
+    /// A key of one shard, any.
+    pub fn random(&mut self, (db, shard): (u8, usize), luck: u64) -> Option<Box<[u8]>> {
+        let part = self.part(super::keyspace::part_number(db, shard))?;
+        let slots = self.parts.get(part)?.shard.slots();
+        let start = u32::try_from(luck % u64::from(slots.max(1))).unwrap_or(0);
+        for step in 0..slots {
+            let at = (start + step) % slots;
+            let record = self.parts.get(part)?.shard.record(at);
+            match record.map(|record| record.expiry().is_some_and(|when| when <= self.now)) {
+                Some(true) => self.expire_at((part, at)),
+                Some(false) => return record.map(|record| record.name().into()),
+                None => {}
+            }
+        }
+        None
+    }
+
+    pub(super) fn add_to(&self, sum: &mut Totals) {
+        for Part { shard, .. } in &self.parts {
+            sum.hits += shard.hits;
+            sum.misses += shard.misses;
+            sum.expired += shard.expired;
+            sum.evicted += shard.evicted;
+            sum.keys += shard.len() as u64;
+            sum.volatile += shard.volatile() as u64;
+            sum.sealed += shard.sealed() as u64;
+        }
+    }
+
+    pub(super) fn reset_counters(&mut self) {
+        for Part { shard, .. } in &mut self.parts {
+            (shard.hits, shard.misses, shard.expired, shard.evicted) = (0, 0, 0, 0);
+        }
+    }
+
+    /// Removes keys whose time is up, at most `most`; gives how many.
+    pub fn expire(&mut self, most: usize) -> usize {
+        let mut gone = 0;
+        for part in 0..self.parts.len() {
+            while gone < most {
+                let Some(at) = self.parts.get_mut(part).and_then(|p| p.shard.due(self.now)) else {
+                    break;
+                };
+                self.expire_at((part, at));
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// Evicts one of some keys that are looked at; whether there was one.
+    pub(super) fn evict(&mut self, policy: evict::Policy, seed: u64) -> bool {
+        let Some((part, at)) = self
+            .parts
+            .first()
+            .and_then(|part| Some((0, evict::choose(&part.shard, policy, seed, self.now)?)))
+        else {
+            return false;
+        };
+        self.drop_at((part, at));
+        if let Some(part) = self.parts.get_mut(part) {
+            part.shard.evicted += 1;
+        }
+        true
+    }
+
+    /// Ends it: the journal has what was changed, and the locks are free. Gives the journal's
+    /// position up to which it must be durable before anybody is told what was seen or done.
+    #[inline]
+    pub fn finish(mut self) -> u64 {
+        self.commit()
+    }
+
+    #[inline]
+    fn commit(&mut self) -> u64 {
+        self.finished = true;
+        if !self.log.is_empty()
+            && let Some(journal) = &self.keyspace.journal
+        {
+            let position = journal.append(&self.log);
+            for part in self.parts.iter_mut().filter(|part| part.changed) {
+                part.shard.position = position;
+            }
+        }
+        let mut position = 0;
+        for part in &mut self.parts {
+            position = position.max(part.shard.position);
+            let now = Weight::of(&part.shard);
+            if now != part.before {
+                let diff = |a: usize, b: usize| a.cast_signed() as i64 - b.cast_signed() as i64;
+                self.keyspace.memory.add(diff(now.bytes, part.before.bytes));
+                let volatile = diff(now.volatile, part.before.volatile);
+                let sealed = diff(now.sealed, part.before.sealed);
+                self.keyspace.count(part.number, volatile, sealed);
+            }
+        }
+        position
+    }
+
+    /// Which of the parts it belongs to.
+    #[inline]
+    fn part(&self, number: u32) -> Option<usize> {
+        match &*self.parts {
+            [only] => (only.number == number).then_some(0),
+            parts => parts.binary_search_by_key(&number, |part| part.number).ok(),
+        }
+    }
+
+    #[inline]
+    fn find(&mut self, key: &Key<'_>) -> Option<Place> {
+        let part = self.part(key.part)?;
+        let shard = &self.parts.get(part)?.shard;
+        let at = shard.locate(key.hash, key.name)?;
+        let expiry = shard.record(at)?.expiry();
+        if expiry.is_some_and(|when| when <= self.now) {
+            self.expire_at((part, at));
+            return None;
+        }
+        Some((part, at))
+    }
+
+    fn remove_at(&mut self, key: &Key<'_>, (part, at): Place) {
+        if self.keyspace.journal.is_some() {
+            ops::remove(&mut self.log, part_db(key), key.name);
+        }
+        if let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) {
+            shard.remove(key.hash, at);
+            shard.changed(key.name);
+            *changed = true;
+        }
+    }
+
+    #[cold]
+    fn expire_at(&mut self, place: Place) {
+        self.drop_at(place);
+        if let Some(part) = self.parts.get_mut(place.0) {
+            part.shard.expired += 1;
+        }
+    }
+
+    /// Removes what a slot holds, whatever its name.
+    fn drop_at(&mut self, (part, at): Place) {
+        let journal = self.keyspace.journal.is_some();
+        let Some(part) = self.parts.get_mut(part) else { return };
+        let db = part.db();
+        let Some(name) = part.shard.record(at).map(|record| Box::<[u8]>::from(record.name()))
+        else {
+            return;
+        };
+        if journal {
+            ops::remove(&mut self.log, db, &name);
+        }
+        let hash = part.shard.hash(&name);
+        part.shard.remove(hash, at);
+        part.shard.changed(&name);
+        part.changed = true;
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.commit();
+        }
+    }
+}
+
+#[inline]
+fn part_db(key: &Key<'_>) -> u8 {
+    u8::try_from(key.part >> 16).unwrap_or(0)
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

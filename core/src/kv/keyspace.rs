@@ -1,0 +1,265 @@
+//! The keyspace: sixteen databases of keys, each cut into shards with a lock of its own.
+//!
+//! ```text
+//!  keys ─▶ hold: the locks of their shards, in ascending order
+//!            │ verbs, in program order ─▶ shards, and what the journal is told
+//!            ▼
+//!         finish: one record for the journal, numbered while the locks are held
+//! ```
+//!
+//! What must stay true:
+//! - locks are taken in ascending order of their numbers, all before the first verb: no cycle of
+//!   waiting, and nobody sees a part of what is done under one hold;
+//! - the journal's order of what happened to a key is the order in which it happened.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use objmapper_os::clock;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::evict::{Memory, Policy};
+use super::hold::{Hold, Part};
+use super::journal::Journal;
+use super::shard::Shard;
+use super::value::Sealed;
+use super::{Content, Fault};
+use crate::index::Hash;
+use crate::index::sharded::{Hashing, Sharded};
+
+/// Databases.
+pub const DATABASES: u8 = 16;
+
+/// The longest value in bytes, and the longest key.
+pub const LONGEST: u64 = 512 << 20;
+
+/// How a keyspace is cut and what it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Shards of a database; rounded up to a power of two.
+    pub shards: usize,
+    /// Bytes that a value may have to lie beside its key; a longer one lies in sealed memory.
+    pub inline: usize,
+    /// Values that may lie in sealed memory, each with a descriptor; more lie in our own.
+    pub sealed: usize,
+    /// Bytes in all; 0 for no limit.
+    pub max_memory: u64,
+    /// What goes when there is no room.
+    pub policy: Policy,
+}
+
+impl Default for Options {
+    /// 64 shards: as with the index, more gain nothing with few threads. Inline up to 32 KiB.
+    fn default() -> Self {
+        Self {
+            shards: 64,
+            inline: 32 * 1024,
+            sealed: 1024,
+            max_memory: 0,
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// A key of one database, hashed.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) hash: Hash,
+    /// Which lock.
+    pub(super) part: u32,
+}
+
+impl Key<'_> {
+    /// Its bytes.
+    pub const fn name(&self) -> &[u8] {
+        self.name
+    }
+}
+
+#[derive(Debug)]
+struct Database {
+    shards: Sharded<Mutex<Shard>>,
+    /// Keys with an expiry, over all shards.
+    volatile: AtomicI64,
+}
+
+/// See above. Shared by any number of threads.
+#[derive(Debug)]
+pub struct Keyspace {
+    databases: [OnceLock<Database>; DATABASES as usize],
+    hashing: Hashing,
+    pub(super) options: Options,
+    pub(super) memory: Memory,
+    pub(super) journal: Option<Journal>,
+    sealed: AtomicI64,
+}
+
+impl Keyspace {
+    /// Empty, in memory only.
+    pub fn in_memory(options: Options) -> Self {
+        Self {
+            databases: Default::default(),
+            hashing: Hashing::default(),
+            memory: Memory::new(options.max_memory, options.policy),
+            options,
+            journal: None,
+            sealed: AtomicI64::new(0),
+        }
+    }
+
+    /// A key of database `db`, which is below [`DATABASES`] (else it is taken modulo that).
+    #[inline]
+    pub fn key<'a>(&self, db: u8, name: &'a [u8]) -> Key<'a> {
+        let db = db % DATABASES;
+        let hash = self.hashing.of(name);
+        let number = self.database(db).shards.number(hash);
+        Key { name, hash, part: part_number(db, number) }
+    }
+
+    /// Takes the lock of one key's shard.
+    #[inline]
+    pub fn hold(&self, key: &Key<'_>, now: i64) -> Hold<'_> {
+        let mut parts = SmallVec::new();
+        parts.extend(self.lock(key.part));
+        Hold::new(self, now, parts)
+    }
+
+    /// Takes the locks of all these keys' shards.
+    pub fn hold_keys(&self, keys: &[Key<'_>], now: i64) -> Hold<'_> {
+        let numbers: SmallVec<[u32; 16]> = keys.iter().map(|key| key.part).collect();
+        self.hold_parts(numbers, now)
+    }
+
+    /// Takes the locks of these keys' shards, and all locks of some databases.
+    pub fn hold_also(&self, keys: &[Key<'_>], databases: &[u8], now: i64) -> Hold<'_> {
+        let whole = databases.iter().flat_map(|&db| {
+            let db = db % DATABASES;
+            (0..self.database(db).shards.len()).map(move |shard| part_number(db, shard))
+        });
+        self.hold_parts(keys.iter().map(|key| key.part).chain(whole).collect(), now)
+    }
+
+    /// The databases that were ever used.
+    pub fn databases(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..DATABASES)
+            .filter(|&db| self.databases.get(usize::from(db)).is_some_and(|d| d.get().is_some()))
+    }
+
+    /// Keys of a database and how many have an expiry; each shard exact, the sum not of one moment.
+    pub fn size(&self, db: u8) -> (usize, usize) {
+        let Some(database) = self.databases.get(usize::from(db)).and_then(OnceLock::get) else {
+            return (0, 0);
+        };
+        database.shards.iter().fold((0, 0), |(keys, volatile), shard| {
+            let shard = shard.lock();
+            (keys + shard.len(), volatile + shard.volatile())
+        })
+    }
+
+    /// Shards of a database.
+    pub fn shards(&self) -> usize {
+        self.database(0).shards.len()
+    }
+
+    /// What the memory is like.
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// How it was made.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Prepares a value to be kept, before any lock is taken: a long one goes into sealed memory.
+    #[inline]
+    pub fn content<'a>(&self, bytes: &'a [u8]) -> Result<Content<'a>, Fault> {
+        if bytes.len() <= self.options.inline {
+            return Ok(Content::Bytes(bytes));
+        }
+        self.long(bytes)
+    }
+
+    #[cold]
+    fn long<'a>(&self, bytes: &'a [u8]) -> Result<Content<'a>, Fault> {
+        if bytes.len() as u64 > LONGEST {
+            return Err(Fault::TooLong { limit: LONGEST });
+        }
+        let few = i64::try_from(self.options.sealed).unwrap_or(i64::MAX);
+        if self.sealed.load(Ordering::Relaxed) >= few {
+            return Ok(Content::Heap(bytes));
+        }
+        match Sealed::new(bytes) {
+            Ok(sealed) => Ok(Content::Sealed(sealed.into(), Some(bytes))),
+            // Out of descriptors: it can be kept all the same.
+            Err(error) if error.is_resource() => Ok(Content::Heap(bytes)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes one lock alone.
+    #[inline]
+    pub(super) fn lock(&self, number: u32) -> Option<Part<'_>> {
+        let (db, shard) = (number >> 16, number & 0xffff);
+        let database = self.databases.get(db as usize)?.get()?;
+        let shard: MutexGuard<'_, Shard> = database.shards.part(shard as usize)?.lock();
+        Some(Part::new(number, shard))
+    }
+
+    /// Takes the lock of one shard.
+    pub fn hold_part(&self, db: u8, shard: usize, now: i64) -> Hold<'_> {
+        let mut parts = SmallVec::new();
+        parts.extend(self.lock(part_number(db % DATABASES, shard)));
+        Hold::new(self, now, parts)
+    }
+
+    fn hold_parts(&self, mut numbers: SmallVec<[u32; 16]>, now: i64) -> Hold<'_> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let parts = numbers.into_iter().filter_map(|number| self.lock(number)).collect();
+        Hold::new(self, now, parts)
+    }
+
+    /// Counts how many more records with an expiry, and values in sealed memory, there are.
+    pub(super) fn count(&self, number: u32, volatile: i64, sealed: i64) {
+        if volatile != 0
+            && let Some(database) =
+                self.databases.get(number as usize >> 16).and_then(OnceLock::get)
+        {
+            database.volatile.fetch_add(volatile, Ordering::Relaxed);
+        }
+        if sealed != 0 {
+            self.sealed.fetch_add(sealed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any key has an expiry.
+    pub fn has_volatile(&self) -> bool {
+        let any = |d: &Database| d.volatile.load(Ordering::Relaxed) > 0;
+        self.databases.iter().filter_map(OnceLock::get).any(any)
+    }
+
+    /// The wall clock, by which keys end: milliseconds since 1970.
+    #[inline]
+    pub fn now() -> i64 {
+        clock::realtime_ms()
+    }
+
+    #[inline]
+    fn database(&self, db: u8) -> &Database {
+        static NOWHERE: OnceLock<Database> = OnceLock::new();
+        self.databases.get(usize::from(db)).unwrap_or(&NOWHERE).get_or_init(|| {
+            let shard = |_| Mutex::new(Shard::new(self.hashing.clone()));
+            let shards = Sharded::new(self.options.shards.min(1 << 12), shard);
+            Database { shards, volatile: AtomicI64::new(0) }
+        })
+    }
+}
+
+#[inline]
+pub(super) fn part_number(db: u8, shard: usize) -> u32 {
+    // At most 2^12 shards.
+    u32::from(db) << 16 | u32::try_from(shard).unwrap_or(0)
+}

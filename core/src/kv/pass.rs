@@ -1,0 +1,187 @@
+//! Passes over a database, shard by shard, and what is done to all keys now and then.
+//!
+//! What must stay true:
+//! - a pass holds one shard at a time, so it is no picture of one moment; but what was there all
+//!   the time is seen, once, since entries stay in their slots;
+//! - a cursor is where to go on: 0 to begin with, and again when all has been seen.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Totals;
+use super::evict::Pressure;
+use super::fault::Fault;
+use super::hold::Hold;
+use super::keyspace::{DATABASES, Keyspace};
+use super::value::Value;
+
+/// Keys of one shard that may be removed in one hold because their time is up. Not tuned.
+const EXPIRED_AT_ONCE: usize = 64;
+
+/// Keys that are evicted at most to make room for one write; the next one goes on.
+const EVICTED_AT_ONCE: usize = 4096;
+
+impl Keyspace {
+    /// Lets `each` see keys with their values and ends, some `count` slots from `cursor` on; gives
+    /// the cursor to go on at, 0 at the end.
+    pub fn scan(
+        &self,
+        db: u8,
+        cursor: u64,
+        count: u32,
+        now: i64,
+        mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
+    ) -> u64 {
+        self.walk(cursor, count, |at, left| {
+            let mut hold = self.hold_part(db, at.0, now);
+            hold.pass((db, at.0), at.1, left, &mut each)
+        })
+    }
+
+    /// The same under a hold of the whole database.
+    pub fn scan_held(
+        &self,
+        hold: &mut Hold<'_>,
+        db: u8,
+        cursor: u64,
+        count: u32,
+        mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
+    ) -> u64 {
+        self.walk(cursor, count, |at, left| hold.pass((db, at.0), at.1, left, &mut each))
+    }
+
+    /// Goes from shard to shard. A cursor is the shard below and the slot above, plus one.
+    fn walk(
+        &self,
+        cursor: u64,
+        count: u32,
+        mut pass: impl FnMut((usize, u32), u32) -> (u32, Option<u32>),
+    ) -> u64 {
+        let shards = self.shards() as u64;
+        let bits = shards.trailing_zeros();
+        let cursor = cursor.saturating_sub(1);
+        let mut shard = cursor & (shards - 1);
+        let Ok(mut slot) = u32::try_from(cursor >> bits) else { return 0 };
+        let mut left = count.max(1);
+        loop {
+            let (seen, next) = pass((usize::try_from(shard).unwrap_or(0), slot), left);
+            if let Some(next) = next {
+                return (u64::from(next) << bits | shard) + 1;
+            }
+            (shard, slot) = (shard + 1, 0);
+            if shard == shards {
+                return 0;
+            }
+            left = left.saturating_sub(seen);
+            if left == 0 {
+                return shard + 1;
+            }
+        }
+    }
+
+    /// A key of the database, any.
+    pub fn random(&self, db: u8, now: i64) -> Option<Box<[u8]>> {
+        let shards = self.shards();
+        let start = usize::try_from(chance() % shards as u64).unwrap_or(0);
+        (0..shards).find_map(|step| {
+            let shard = (start + step) % shards;
+            self.hold_part(db, shard, now).random((db, shard), chance())
+        })
+    }
+
+    /// Sums over everything; each shard exact, the sum not of one moment.
+    pub fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        for db in self.databases() {
+            for shard in 0..self.shards() {
+                self.hold_part(db, shard, 0).add_to(&mut sum);
+            }
+        }
+        sum
+    }
+
+    /// Sets the counters of [`Self::totals`] to zero.
+    pub fn reset_counters(&self) {
+        for db in self.databases() {
+            for shard in 0..self.shards() {
+                self.hold_part(db, shard, 0).reset_counters();
+            }
+        }
+    }
+
+    /// Makes room for a write, if there is too little, by the policy; [`Fault::Full`] if it cannot.
+    #[inline]
+    pub fn make_room(&self, now: i64) -> Result<(), Fault> {
+        if !self.memory.is_over() {
+            return Ok(());
+        }
+        self.evict_until(self.memory.limit(), now)
+    }
+
+    #[cold]
+    fn evict_until(&self, target: u64, now: i64) -> Result<(), Fault> {
+        let policy = self.memory.policy();
+        let databases: Vec<u8> = self.databases().collect();
+        let parts = databases.len() * self.shards();
+        let (mut gone, mut in_vain) = (0, 0);
+        while self.memory.used() > target && gone < EVICTED_AT_ONCE {
+            let luck = chance();
+            let at = usize::try_from(luck % parts.max(1) as u64).unwrap_or(0);
+            // In vain by chance: then one after the other, so that none is missed.
+            let at = if in_vain < 16 { at } else { in_vain % parts.max(1) };
+            let db = databases.get(at / self.shards()).copied().unwrap_or(0);
+            let mut hold = self.hold_part(db, at % self.shards(), now);
+            if hold.evict(policy, luck) {
+                (gone, in_vain) = (gone + 1, 0);
+            } else {
+                in_vain += 1;
+                if in_vain > parts + 16 {
+                    let (used, limit) = (self.memory.used(), self.memory.limit());
+                    return Err(Fault::Full { used, limit });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what time brings: removes keys whose time is up, and makes room ahead of need. To be
+    /// called some ten times a second while [`Self::has_volatile`] or there is pressure; each call
+    /// does a bounded amount. Gives whether there is more to do at once.
+    pub fn tick(&self, now: i64) -> bool {
+        let pressure = self.memory.pressure();
+        let rounds = if pressure >= Pressure::Medium { 4 } else { 1 };
+        let mut more = false;
+        if self.has_volatile() {
+            for db in self.databases() {
+                for shard in 0..self.shards() {
+                    let mut gone = EXPIRED_AT_ONCE;
+                    for _ in 0..rounds {
+                        gone = self.hold_part(db, shard, now).expire(EXPIRED_AT_ONCE);
+                        if gone < EXPIRED_AT_ONCE {
+                            break;
+                        }
+                    }
+                    more |= gone == EXPIRED_AT_ONCE;
+                }
+            }
+        }
+        if pressure >= Pressure::High {
+            // To where pressure is high no longer; if nothing may go, writers are told.
+            let _ = self.evict_until(self.memory.limit() / 100 * 84, now);
+        }
+        more
+    }
+
+    /// Removes all keys of these databases in one hold; gives how many there were.
+    pub fn clear(&self, databases: &[u8], now: i64) -> (usize, u64) {
+        let mut hold = self.hold_also(&[], databases, now);
+        let gone = databases.iter().map(|&db| hold.clear(db % DATABASES)).sum();
+        (gone, hold.finish())
+    }
+}
+
+/// Numbers that look like chance.
+fn chance() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    super::evict::mixed(n ^ objmapper_os::clock::monotonic_ns())
+}

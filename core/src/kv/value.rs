@@ -1,0 +1,129 @@
+//! Values: bytes beside their key, bytes of their own, or sealed memory that can be handed out.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use objmapper_os as os;
+use os::file::CachedRead;
+
+/// What a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stored<'a> {
+    /// The value's bytes.
+    Bytes(&'a [u8]),
+    /// The number of a value that is too large to lie beside its key.
+    Large(u32),
+}
+
+/// A value that is not packed with its key.
+#[derive(Debug, Clone)]
+pub(super) enum Large {
+    /// In memory of our own, since it grew by pieces: the next piece is cheap.
+    Heap(Vec<u8>),
+    /// In sealed memory.
+    Sealed(Arc<Sealed>),
+}
+
+impl Large {
+    /// Bytes that it takes.
+    pub(super) fn footprint(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.capacity(),
+            Self::Sealed(sealed) => usize::try_from(sealed.size).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Bytes that nobody can change any more, in a memfd.
+#[derive(Debug)]
+pub struct Sealed {
+    file: OwnedFd,
+    size: u64,
+}
+
+impl Sealed {
+    /// A memfd with these bytes, sealed. ENOMEM, EMFILE, ENFILE.
+    pub fn new(bytes: &[u8]) -> os::Result<Self> {
+        let file = os::memory::sealed("objmapper-value", bytes)?;
+        Ok(Self { file, size: bytes.len() as u64 })
+    }
+
+    /// Its size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends `length` bytes from `offset` on to `out`, as far as there are any.
+    pub fn read_into(&self, out: &mut Vec<u8>, offset: u64, length: u64) -> os::Result<()> {
+        let end = offset.saturating_add(length).min(self.size);
+        let mut at = offset;
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(usize::MAX);
+            match os::file::read_at_append(self.file.as_fd(), out, want, at, false)? {
+                CachedRead::Bytes(n) if n > 0 => at += n as u64,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Sealed {
+    /// For reading; whoever it is given to shares its position.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A value as it is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Its bytes.
+    Bytes(&'a [u8]),
+    /// Sealed memory.
+    Sealed(&'a Arc<Sealed>),
+}
+
+impl<'a> Value<'a> {
+    /// Its length in bytes.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Sealed(sealed) => sealed.size,
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends `length` bytes from `offset` on to `out`, as far as there are any.
+    #[inline]
+    pub fn read_into(&self, out: &mut Vec<u8>, offset: u64, length: u64) -> os::Result<()> {
+        match self {
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                let rest = bytes.get(from..).unwrap_or_default();
+                out.extend_from_slice(rest.get(..length.min(rest.len())).unwrap_or_default());
+                Ok(())
+            }
+            Self::Sealed(sealed) => sealed.read_into(out, offset, length),
+        }
+    }
+
+    /// All of its bytes: borrowed, or read.
+    pub fn bytes(&self) -> os::Result<Cow<'a, [u8]>> {
+        match self {
+            Self::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::Sealed(sealed) => {
+                let mut out = Vec::new();
+                sealed.read_into(&mut out, 0, sealed.size)?;
+                Ok(Cow::Owned(out))
+            }
+        }
+    }
+}
