@@ -15,6 +15,8 @@
 //!
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
+mod keys;
+
 use std::mem;
 use std::time::Duration;
 
@@ -200,7 +202,7 @@ impl Attendant {
             && c.link.outbox.is_empty()
         {
             tracing::debug!(uid = c.caller.uid(), %late, "closing a connection");
-            c.link.outbox.refuse(0, Status::Busy, 0, &late);
+            c.tell(Status::Busy, &late);
             c.link.flush();
         }
         c.deadline.clear();
@@ -226,7 +228,7 @@ impl Attendant {
             c.expect_more(!(self.input.bytes().is_empty() && c.leftover.is_empty()));
             return Turn::Wait;
         }
-        c.link.outbox.refuse(0, Status::Stopping, 0, &"the daemon is stopping: connect again");
+        c.tell(Status::Stopping, &"the daemon is stopping: connect again");
         c.link.flush();
         Turn::Close
     }
@@ -237,6 +239,9 @@ impl Attendant {
         // Known again only if an unfinished frame is what this ends at.
         c.wanted = 0;
         c.waits_for = WaitsFor::Nothing;
+        if c.keys.is_some() {
+            return self.serve_keys(c);
+        }
         loop {
             if *items == 0 {
                 return Served::Tired;
@@ -323,7 +328,7 @@ impl Attendant {
     fn violated(&self, c: &mut Connection, violation: &Violation) -> Served {
         tracing::debug!(uid = c.caller.uid(), %violation, "a peer broke the protocol");
         self.service.counters.violations.add(1);
-        c.link.outbox.refuse(0, violation.status(), 0, violation);
+        c.tell(violation.status(), violation);
         c.session.closing = true;
         c.bodies.clear();
         Served::Over

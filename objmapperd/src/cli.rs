@@ -80,6 +80,21 @@ struct Flags {
     #[arg(help_heading = "Where clients connect")]
     socket_group: Option<OsString>,
 
+    /// Path, or @name, where Redis clients connect to the keyspace [default: there is none]
+    #[arg(long, value_name = "PATH", env = "OBJMAPPERD_KV_SOCKET", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_socket: Option<OsString>,
+
+    /// Bytes that keys and values may take; 0 for any number [default: 0]
+    #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_KV_MAXMEMORY", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_maxmemory: Option<OsString>,
+
+    /// What goes when there is no room: noeviction, allkeys-lru, ... [default: noeviction]
+    #[arg(long, value_name = "POLICY", env = "OBJMAPPERD_KV_EVICTION", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_eviction: Option<OsString>,
+
     /// Connections at the same time [default: 16384]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_MAX_CONNECTIONS", hide_env = true)]
     #[arg(help_heading = "Where clients connect")]
@@ -203,6 +218,9 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.listen.path, "socket", flags.socket);
     put(&mut raw.listen.mode, "socket_mode", flags.socket_mode);
     put(&mut raw.listen.group, "socket_group", flags.socket_group);
+    put(&mut raw.kv.socket, "kv_socket", flags.kv_socket);
+    put(&mut raw.kv.max_memory, "kv_maxmemory", flags.kv_maxmemory);
+    put(&mut raw.kv.eviction, "kv_eviction", flags.kv_eviction);
     put(&mut raw.limits.connections, "max_connections", flags.max_connections);
     put(&mut raw.pool.workers, "pool_size", flags.pool_size);
     put(&mut raw.pool.helpers, "helpers", flags.helpers);

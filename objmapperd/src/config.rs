@@ -36,6 +36,7 @@ mod resolve;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use objmapper::kv::Policy;
 use objmapper::{Links, Rule};
 use objmapper_proto::UriBuf;
 
@@ -76,6 +77,8 @@ pub struct Settings {
     /// How long connections may finish what is under way after the first SIGTERM; then they are
     /// closed. Zero closes them at once.
     pub drain_deadline: Duration,
+    /// The keyspace.
+    pub kv: Kv,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -201,6 +204,19 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For it to read something of what was sent.
     pub send: Duration,
+}
+
+/// The keyspace, and where Redis clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kv {
+    /// An absolute path, or `@` and an abstract name; `None`: there is no keyspace.
+    pub socket: Option<PathBuf>,
+    /// Permission bits of the path: who may write may connect.
+    pub mode: u32,
+    /// Bytes that keys and values may take; 0: as many as there are.
+    pub max_memory: u64,
+    /// What goes when there is no room.
+    pub eviction: Policy,
 }
 
 /// What is logged, and how.

@@ -4,9 +4,12 @@
 //! while it is ready, a helper or the transfer path holds it meanwhile. An idle one
 //! has no buffers: those belong to whoever serves it.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use objmapper::{Caller, MountId};
+use objmapper_proto::Status;
+use objmapper_proto::resp::Encoder;
 
 use crate::bodies::Bodies;
 use crate::budget::Permit;
@@ -14,6 +17,7 @@ use crate::closers::{CloseQueue, ClosedElsewhere};
 use crate::deadline::{Deadline, Expected};
 use crate::link::Link;
 use crate::session::Session;
+use crate::session::keys::Keys;
 
 /// What keeps a request from being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +38,8 @@ pub struct Connection {
     pub link: Link,
     /// Where the protocol is.
     pub session: Session,
+    /// Where the other protocol is, if it is RESP that is spoken.
+    pub keys: Option<Box<Keys>>,
     /// Who it is.
     pub caller: Caller,
     /// Bytes that were read and not served yet: mostly none.
@@ -74,6 +80,7 @@ impl Connection {
         Self {
             link,
             session: Session::default(),
+            keys: None,
             caller,
             leftover: Vec::new(),
             wanted: 0,
@@ -87,6 +94,23 @@ impl Connection {
             queued,
             _open: open,
             guard,
+        }
+    }
+
+    /// The same, speaking RESP.
+    #[must_use]
+    pub fn speaking(self, keys: Option<Box<Keys>>) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Tells the peer why it is being parted with.
+    pub fn tell(&mut self, status: Status, text: &dyn Display) {
+        let outbox = &mut self.link.outbox;
+        match &self.keys {
+            Some(keys) => {
+                Encoder::new(outbox.bytes(), keys.talk.three).error(format_args!("ERR {text}"));
+            }
+            None => outbox.refuse(0, status, 0, text),
         }
     }
 
@@ -123,7 +147,7 @@ impl Connection {
     /// part of a request is here.
     #[inline]
     pub fn expect_more(&mut self, begun: bool) {
-        let expected = if !self.session.is_greeted() {
+        let expected = if self.keys.is_none() && !self.session.is_greeted() {
             Expected::Hello
         } else if begun {
             Expected::Request

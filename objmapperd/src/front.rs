@@ -64,17 +64,21 @@ impl<'a> Front<'a> {
     /// Lets clients in until a signal says that it is enough.
     pub fn accept_until_told(
         &mut self,
-        door: &mut Door,
+        doors: &mut [Door],
         pool: &mut Pool<Connection>,
         transfer: &Path,
     ) -> os::Result<()> {
-        self.readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
+        for door in &*doors {
+            self.readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
+        }
         self.supervisor.ready(self.mounts, None);
         let mut events = Events::with_capacity(8);
         loop {
-            door.accept(|connection| pool.admit(connection));
+            for door in &mut *doors {
+                door.accept(|connection| pool.admit(connection));
+            }
             let watch = self.show_life(pool, transfer);
-            let timeout = watch.into_iter().chain(door.next_try()).min();
+            let timeout = watch.into_iter().chain(doors.iter().filter_map(Door::next_try)).min();
             self.readiness.wait(&mut events, timeout)?;
             if events.iter().any(|event| event.token == CHANGES) {
                 self.house.store.observe();

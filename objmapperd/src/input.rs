@@ -4,6 +4,7 @@
 //! connection. How much is read at once depends on how much the connection's user has left
 //! over already.
 
+use std::mem;
 use std::os::fd::OwnedFd;
 
 use objmapper_os::fds::{FdQueue, MAX_PER_MESSAGE};
@@ -17,6 +18,9 @@ const READ: usize = 64 * 1024;
 /// The same while the user has so much queued that it should not be more: whole requests
 /// of usual length are served all the same. Not tuned.
 const LITTLE: usize = 4 * 1024;
+
+/// Bytes of the buffer: an unfinished frame, and a read behind it.
+const SIZE: usize = READ + limits::HEADER + limits::REQUEST_PAYLOAD;
 
 /// The read buffer: bytes from `start` to `end` are read and not served.
 #[derive(Debug)]
@@ -50,9 +54,8 @@ impl Default for Input {
     /// Empty.
     fn default() -> Self {
         // Zeroed pages that no large request touches cost nothing.
-        let size = READ + limits::HEADER + limits::REQUEST_PAYLOAD;
         let fds = FdQueue::with_capacity(MAX_PER_MESSAGE);
-        Self { buffer: vec![0; size], start: 0, end: 0, fds }
+        Self { buffer: vec![0; SIZE], start: 0, end: 0, fds }
     }
 }
 
@@ -86,8 +89,13 @@ impl Input {
         if let Some(place) = self.buffer.get_mut(..leftover.len()) {
             place.copy_from_slice(leftover);
             self.end = leftover.len();
+            leftover.clear();
+        } else {
+            // Longer than any frame of ours: a large value. It becomes the buffer.
+            self.end = leftover.len();
+            self.buffer = mem::take(leftover);
+            self.buffer.resize(self.end + READ, 0);
         }
-        leftover.clear();
     }
 
     /// Leaves what was not served with the connection, in no more memory than that.
@@ -101,6 +109,9 @@ impl Input {
             leftover.extend_from_slice(rest);
         }
         self.clear();
+        if self.buffer.len() != SIZE {
+            self.buffer = vec![0; SIZE];
+        }
     }
 
     /// Reads behind what there is.

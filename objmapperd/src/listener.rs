@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use objmapper::Caller;
 use objmapper_os as os;
 use objmapper_proto::Status;
+use objmapper_proto::resp::Encoder;
 use os::limits::ReserveFd;
 use os::peer::Peer;
 use os::socket::{self, Listener, Stream};
@@ -42,11 +43,21 @@ pub struct Door {
     house: Arc<House>,
     closing: CloseQueue,
     send_buffer: usize,
+    speech: Speech,
     paused_until: Option<Instant>,
     more: bool,
     /// Whether clients may have descriptors in their connections' queues: all of them where the
     /// kernel cannot refuse them, else those that had connected before it was told to.
     wary: Wary,
+}
+
+/// What is spoken behind a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// OBJM: objects.
+    Objects,
+    /// RESP: keys.
+    Keys,
 }
 
 /// Which connections may bring descriptors.
@@ -61,7 +72,12 @@ enum Wary {
 impl Door {
     /// A door on `listener`, which refuses descriptors if the kernel can. `send_buffer` is
     /// what the kernel keeps for a client that does not read, in bytes; 0 leaves its default.
-    pub fn new(listener: Listener, house: &Arc<House>, send_buffer: usize) -> os::Result<Self> {
+    pub fn new(
+        listener: Listener,
+        house: &Arc<House>,
+        send_buffer: usize,
+        speech: Speech,
+    ) -> os::Result<Self> {
         let refuses = socket::refuse_descriptors(listener.as_fd())?;
         Ok(Self {
             listener,
@@ -69,6 +85,7 @@ impl Door {
             house: house.clone(),
             closing: CloseQueue::default(),
             send_buffer,
+            speech,
             paused_until: None,
             more: false,
             wary: if refuses { Wary::First } else { Wary::All },
@@ -124,10 +141,10 @@ impl Door {
 
     fn pause(&mut self, error: &os::Error) {
         seldom!(WARN, %error, pause = ?PAUSE, "cannot accept; turning one client away and pausing");
-        let listener = &self.listener;
+        let (listener, speech) = (&self.listener, self.speech);
         let turned_away = self.reserve.release_and(|| match listener.accept() {
             Ok(stream) => {
-                turn_away(&stream, &"the daemon is out of descriptors: try again");
+                turn_away(&stream, speech, &"the daemon is out of descriptors: try again");
                 1
             }
             Err(_) => 0,
@@ -149,7 +166,7 @@ impl Door {
         let open = match house.budgets.connections.take(peer.uid) {
             Ok(open) => open,
             Err(over) => {
-                turn_away(&stream, &over);
+                turn_away(&stream, self.speech, &over);
                 house.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
@@ -166,7 +183,10 @@ impl Door {
         let deadline = house.deadlines.of(peer.uid, socket.clone());
         let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
         let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
-        Some(Box::new(Connection::new(link, caller, deadline, [open, queued], guard)))
+        let keys = (self.speech == Speech::Keys).then(Box::default);
+        Some(Box::new(
+            Connection::new(link, caller, deadline, [open, queued], guard).speaking(keys),
+        ))
     }
 
     /// For a connection that may bring descriptors.
@@ -182,8 +202,11 @@ impl Door {
 }
 
 /// Tells a client why it is not admitted. A fresh socket has room for that.
-fn turn_away(stream: &Stream, text: &dyn std::fmt::Display) {
+fn turn_away(stream: &Stream, speech: Speech, text: &dyn std::fmt::Display) {
     let mut outbox = Outbox::default();
-    outbox.refuse(0, Status::Busy, RETRY_MS, text);
+    match speech {
+        Speech::Objects => outbox.refuse(0, Status::Busy, RETRY_MS, text),
+        Speech::Keys => Encoder::new(outbox.bytes(), false).error(format_args!("ERR {text}")),
+    }
     let _ = stream.send(outbox.bytes(), &[], false);
 }

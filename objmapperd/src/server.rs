@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use objmapper::kv::{self, Keyspace};
 use objmapper::{Mounts, Patience, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
@@ -23,17 +24,18 @@ use os::socket::{self, BindOptions, Listener};
 
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
-use crate::config::{Loaded, Settings};
+use crate::config::{Listen, Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
 use crate::front::Front;
 use crate::helpers::Helpers;
 use crate::ledger::Ledger;
-use crate::listener::Door;
+use crate::listener::{Door, Speech};
 use crate::metrics::Metrics;
 use crate::mounts::Served;
 use crate::pool::Pool;
 use crate::reload::Reread;
+use crate::service::keys::Desk;
 use crate::service::{House, Service};
 use crate::supervisor::Supervisor;
 use crate::transfer_path::Path;
@@ -75,18 +77,23 @@ pub fn run(
     let house = house(settings, nofile, mounts)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
-    let mut door = Door::new(listener, &house, settings.limits.send_buffer)?;
+    let (socket, send_buffer) = (described(&listener), settings.limits.send_buffer);
+    let mut doors = vec![Door::new(listener, &house, send_buffer, Speech::Objects)?];
+    if let Some(listener) = kv_listener(settings)? {
+        tracing::info!(socket = %described(&listener), "keys");
+        doors.push(Door::new(listener, &house, send_buffer, Speech::Keys)?);
+    }
     tracing::info!(
-        socket = %door.listener().path().map_or("inherited".into(), |p| p.display().to_string()),
+        %socket,
         mounts = served.len(),
         "ready"
     );
     let reread = checked(reread, nofile);
     let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
-    front.accept_until_told(&mut door, &mut running.pool, &running.transfer)?;
+    front.accept_until_told(&mut doors, &mut running.pool, &running.transfer)?;
 
     supervisor.stopping();
-    drop(door);
+    drop(doors);
     if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }
@@ -133,6 +140,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     let allowance = Allowance::new(settings, nofile)?;
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
+        desk: Desk { keyspace: keyspace(settings).into() },
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
@@ -141,6 +149,13 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),
     }))
+}
+
+fn keyspace(settings: &Settings) -> Keyspace {
+    let kv = &settings.kv;
+    let options =
+        kv::Options { max_memory: kv.max_memory, policy: kv.eviction, ..Default::default() };
+    Keyspace::in_memory(options)
 }
 
 /// Room for descriptions that are shared; none where nothing can be watched.
@@ -203,6 +218,19 @@ fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::R
     // As early as can be; the door asks again whether the kernel can.
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
+}
+
+/// The socket for Redis clients, if there is to be one.
+fn kv_listener(settings: &Settings) -> anyhow::Result<Option<Listener>> {
+    let Some(path) = &settings.kv.socket else { return Ok(None) };
+    let Listen { owner, group, backlog, .. } = settings.listen;
+    let options = BindOptions { mode: settings.kv.mode, owner, group, backlog };
+    let told = || format!("cannot listen at {} (kv.socket)", path.display());
+    Listener::bind(path, options).with_context(told).map(Some)
+}
+
+fn described(listener: &Listener) -> String {
+    listener.path().map_or("inherited".into(), |path| path.display().to_string())
 }
 
 fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {

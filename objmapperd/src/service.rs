@@ -3,6 +3,7 @@
 //! Not here: reading, sending, scheduling. A service is given a request that was
 //! decoded and puts its reply into the connection's outbox.
 
+pub mod keys;
 mod many;
 mod objects;
 mod place;
@@ -23,12 +24,15 @@ use crate::helpers::Helpers;
 use crate::ledger::Ledger;
 use crate::link::Flushed;
 use crate::metrics::{self, AnswerCounters, Metrics};
+use keys::Desk;
 
 /// What all services share.
 #[derive(Debug)]
 pub struct House {
     /// Names to objects.
     pub store: Store,
+    /// Who answers those that speak RESP.
+    pub desk: Desk,
     /// Descriptors in flight.
     pub ledger: Arc<Ledger>,
     /// What else can be used up.
@@ -132,6 +136,12 @@ impl Service {
     pub fn new(house: Arc<House>, patience: Patience) -> Self {
         let counters = house.metrics.answers();
         Self { house, patience, counters, observed: Cell::new(false) }
+    }
+
+    /// Who answers those that speak RESP.
+    #[inline]
+    pub fn desk(&self) -> &Desk {
+        &self.house.desk
     }
 
     /// Other requests have arrived: what changed before may be what they ask about.

@@ -3,6 +3,8 @@
 //! No socket, no clock, no I/O: a session is given frames and says what they ask, or
 //! that the peer broke the protocol.
 
+pub mod keys;
+
 use objmapper_proto::frame::{self, Split};
 use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
 use objmapper_proto::word::flag;

@@ -209,7 +209,9 @@ impl<'k> Hold<'k> {
                         *whole = grown(std::mem::take(whole));
                     }
                 };
-                at.is_some_and(|at| shard.change_large(at, grow));
+                if let Some(at) = at {
+                    shard.change_large(at, grow);
+                }
             }
             _ => {
                 let whole = match old {

@@ -1,6 +1,6 @@
 //! What of new settings takes effect only at the next start: everything but the mounts.
 
-use super::{Delivery, Limits, Listen, Log, Pool, Settings, Timeouts};
+use super::{Delivery, Kv, Limits, Listen, Log, Pool, Settings, Timeouts};
 
 /// Adds the names of fields that differ. It takes every field of a struct to be named: one that
 /// is forgotten does not compile.
@@ -17,7 +17,7 @@ impl Settings {
     /// The names of all settings that differ from those in `new`, mounts aside.
     pub fn changes_for_a_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        let Self { mounts: _, listen, pool, delivery, limits, timeouts, drain_deadline, log } =
+        let Self { mounts: _, listen, pool, delivery, limits, timeouts, drain_deadline, kv, log } =
             self;
         if *drain_deadline != new.drain_deadline {
             names.push("drain_deadline");
@@ -30,6 +30,7 @@ impl Settings {
             descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
             queued_bytes shared_descriptors);
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
+        compare!(names, Kv, "kv.", kv, new.kv, socket mode max_memory eviction);
         compare!(names, Log, "log.", log, new.log, filter format);
         names
     }

@@ -42,6 +42,8 @@ pub struct Raw {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[kv]`
+    pub kv: Kv,
     /// `[log]`
     pub log: Log,
     /// What the file says that has no place here.
@@ -124,6 +126,11 @@ section! {
 }
 
 section! {
+    /// `[kv]`
+    pub Kv: socket mode max_memory eviction
+}
+
+section! {
     /// `[log]`
     pub Log: filter format
 }
@@ -135,7 +142,7 @@ section! {
 
 /// All keys that stand outside of a table.
 const TOP: &[&str] =
-    &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "timeouts", "log"];
+    &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "timeouts", "kv", "log"];
 
 impl Raw {
     /// What the file says.
@@ -157,6 +164,7 @@ impl Raw {
                 "delivery" => reader.section(&value, &mut raw.delivery),
                 "limits" => reader.section(&value, &mut raw.limits),
                 "timeouts" => reader.section(&value, &mut raw.timeouts),
+                "kv" => reader.section(&value, &mut raw.kv),
                 "log" => reader.section(&value, &mut raw.log),
                 unknown => reader.unknown(key.span().start, unknown, TOP),
             }

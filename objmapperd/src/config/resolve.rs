@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use objmapper::index::Bounds;
+use objmapper::kv::Policy;
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
@@ -16,7 +17,9 @@ use super::sheet::{Problems, Sheet};
 use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
-use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts};
+use super::{
+    Delivery, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts,
+};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -31,6 +34,17 @@ const LOG_FORMAT: Word<LogFormat> = Word(&[
     ("auto", LogFormat::Auto),
     ("plain", LogFormat::Plain),
     ("journal", LogFormat::Journal),
+]);
+
+const EVICTION: Word<Policy> = Word(&[
+    ("noeviction", Policy::NoEviction),
+    ("allkeys-lru", Policy::AllKeysLru),
+    ("allkeys-lfu", Policy::AllKeysLfu),
+    ("allkeys-random", Policy::AllKeysRandom),
+    ("volatile-lru", Policy::VolatileLru),
+    ("volatile-lfu", Policy::VolatileLfu),
+    ("volatile-random", Policy::VolatileRandom),
+    ("volatile-ttl", Policy::VolatileTtl),
 ]);
 
 const STATS: Word<Stats> = Word(&[("any", Stats::Any), ("owner", Stats::Owner)]);
@@ -49,11 +63,12 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let delivery = delivery(&mut sheet, &raw.delivery);
     let limits = limits(&mut sheet, &raw.limits);
     let timeouts = timeouts(&mut sheet, &raw.timeouts);
+    let kv = kv(&mut sheet, &raw.kv);
     let log = log(&mut sheet, &raw.log);
     let mounts = mounts(&mut sheet, raw);
     let effective = sheet.finish()?;
     let settings =
-        Settings { mounts, listen, pool, delivery, limits, timeouts, drain_deadline, log };
+        Settings { mounts, listen, pool, delivery, limits, timeouts, drain_deadline, kv, log };
     Ok(Loaded { settings, effective, warnings: Vec::new() })
 }
 
@@ -144,6 +159,16 @@ fn timeouts(sheet: &mut Sheet<'_>, raw: &file::Timeouts) -> Timeouts {
         request: sheet.take("request", &raw.request, seconds(30), &UpTo(DAY)),
         idle: sheet.take("idle", &raw.idle, Duration::ZERO, &UpTo(DAY)),
         send: sheet.take("send", &raw.send, seconds(60), &UpTo(DAY)),
+    }
+}
+
+fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv) -> Kv {
+    sheet.section("kv");
+    Kv {
+        socket: sheet.take_if_given("socket", &raw.socket, &SocketName),
+        mode: sheet.take("mode", &raw.mode, 0o660, &Permissions),
+        max_memory: sheet.take("max_memory", &raw.max_memory, 0, &Bytes(0..=1 << 50)),
+        eviction: sheet.take("eviction", &raw.eviction, Policy::default(), &EVICTION),
     }
 }
 

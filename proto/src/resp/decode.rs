@@ -270,6 +270,11 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
+    /// The arguments that lie there.
+    pub const fn new(bytes: &'a [u8], ranges: &'a [Range<usize>]) -> Self {
+        Self { bytes, ranges }
+    }
+
     /// How many there are.
     #[inline]
     pub const fn len(&self) -> usize {

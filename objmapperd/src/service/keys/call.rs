@@ -1,0 +1,119 @@
+//! One command being answered, and why one is not.
+
+use std::fmt;
+
+use objmapper::Caller;
+use objmapper::kv::{self, Fault, Hold};
+use objmapper_proto::resp::{Args, Encoder};
+
+use super::{Desk, Names};
+use crate::session::keys::Talk;
+
+/// What a command has to work with. Its keys' locks are held.
+pub(super) struct Call<'a, 'k> {
+    /// What was said, the command's name included.
+    pub(super) args: Args<'a>,
+    /// Its keys, in the order of the arguments.
+    pub(super) keys: Names<'a>,
+    /// Where the reply goes.
+    pub(super) out: Encoder<'a>,
+    /// Whose connection.
+    pub(super) talk: &'a mut Talk,
+    /// Who it is.
+    pub(super) caller: &'a Caller,
+    /// Who answers.
+    pub(super) desk: &'k Desk,
+    /// The locks.
+    pub(super) hold: Hold<'k>,
+    /// It is one of a transaction: all locks are held, and no other may be taken.
+    pub(super) in_exec: bool,
+}
+
+/// What became of it.
+pub(super) type Answer = Result<(), Oops>;
+
+/// Why a command is not done, in the words that clients know.
+#[derive(Debug)]
+pub(super) enum Oops {
+    /// There is no such command.
+    Unknown(String),
+    /// It takes another number of arguments.
+    Arity(&'static str),
+    /// Who are you?
+    NoAuth,
+    /// Arguments that do not fit together.
+    Syntax,
+    /// The keyspace says no.
+    Fault(Fault),
+    /// Anything else, its class in front.
+    Text(&'static str),
+    /// The same with something in it.
+    Told(String),
+}
+
+impl Oops {
+    /// For a name that is not in the table.
+    #[cold]
+    pub(super) fn unknown(args: Args<'_>) -> Self {
+        let shown =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..128).unwrap_or(bytes)).into_owned();
+        let mut text =
+            format!("ERR unknown command '{}', with args beginning with: ", shown(args.at(0)));
+        for arg in args.from(1).iter() {
+            if text.len() > 128 {
+                break;
+            }
+            text.push('\'');
+            text.push_str(&shown(arg));
+            text.push_str("' ");
+        }
+        Self::Unknown(text)
+    }
+}
+
+impl From<Fault> for Oops {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl fmt::Display for Oops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Unknown(text) | Self::Told(text) => text,
+            Self::Arity(name) => {
+                return write!(f, "ERR wrong number of arguments for '{name}' command");
+            }
+            Self::NoAuth => "NOAUTH Authentication required.",
+            Self::Syntax => "ERR syntax error",
+            Self::Text(text) => text,
+            Self::Fault(fault) => return say(fault, f),
+        };
+        f.write_str(text)
+    }
+}
+
+fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(match fault {
+        Fault::NotInteger => "ERR value is not an integer or out of range",
+        Fault::Overflow => "ERR increment or decrement would overflow",
+        Fault::NotNumber => "ERR value is not a valid float",
+        Fault::NotFinite => "ERR increment would produce NaN or Infinity",
+        Fault::TooLong { .. } => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        Fault::NoKey => "ERR no such key",
+        Fault::Full { .. } => "OOM command not allowed when used memory > 'maxmemory'.",
+        Fault::BadExpiry => "ERR invalid expire time",
+        Fault::Journal { why } => {
+            return write!(
+                f,
+                "MISCONF the journal cannot be written, so nothing is changed: {why}"
+            );
+        }
+        Fault::Io(error) => return write!(f, "ERR {error}"),
+    })
+}
+
+/// An integer argument.
+pub(super) fn integer(arg: &[u8]) -> Result<i64, Oops> {
+    kv::integer(arg).ok_or(Oops::Fault(Fault::NotInteger))
+}

@@ -1,0 +1,161 @@
+//! All commands: name, number of arguments, what holds for it, where its keys are, and who does it.
+
+use std::sync::LazyLock;
+
+use objmapper::kv::Keyspace;
+use objmapper_proto::resp::Args;
+
+use super::Names;
+use super::call::{Answer, Call};
+use super::{connection, general, strings};
+
+/// What holds for a command, as clients know it from COMMAND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flags(u16);
+
+#[allow(missing_docs)]
+impl Flags {
+    pub(super) const NONE: Self = Self(0);
+    /// Changes nothing.
+    pub(super) const READS: Self = Self(1);
+    /// Changes keys.
+    pub(super) const WRITES: Self = Self(2);
+    /// May need room.
+    pub(super) const GROWS: Self = Self(4);
+    /// Takes the same time whatever there is.
+    pub(super) const FAST: Self = Self(8);
+    /// For those who have not said who they are, too.
+    pub(super) const NO_AUTH: Self = Self(16);
+    /// Done at once, also after MULTI.
+    pub(super) const NOT_QUEUED: Self = Self(32);
+    /// For who runs it, rather than for programs.
+    pub(super) const ADMIN: Self = Self(64);
+    /// Takes all locks of its database.
+    pub(super) const WHOLE: Self = Self(128);
+
+    pub(super) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// One row.
+pub(super) struct Command {
+    pub(super) name: &'static str,
+    /// Arguments, the name included; negative: at least so many.
+    pub(super) arity: i8,
+    pub(super) flags: Flags,
+    /// First key, last key (negative: from the end), and how far apart they are; zeros: no keys.
+    pub(super) place: (i8, i8, i8),
+    pub(super) run: for<'a, 'k, 'c> fn(&'c mut Call<'a, 'k>) -> Answer,
+}
+
+impl Command {
+    /// Whether it takes so many arguments.
+    #[inline]
+    pub(super) fn takes(&self, count: usize) -> bool {
+        let wanted = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 { count >= wanted } else { count == wanted }
+    }
+
+    /// Its keys among the arguments.
+    #[inline]
+    pub(super) fn keys<'a>(&self, keyspace: &Keyspace, db: u8, args: Args<'a>) -> Names<'a> {
+        let mut names = Names::new();
+        match self.place {
+            (0, ..) => {}
+            (1, 1, _) => names.push(keyspace.key(db, args.at(1))),
+            (first, last, step) => {
+                let first = usize::from(first.unsigned_abs());
+                let back = usize::from(last.unsigned_abs());
+                let end = if last < 0 { (args.len() + 1).saturating_sub(back) } else { back + 1 };
+                let step = usize::from(step.unsigned_abs()).max(1);
+                let at = (first..end.min(args.len())).step_by(step);
+                names.extend(at.map(|at| keyspace.key(db, args.at(at))));
+            }
+        }
+        names
+    }
+}
+
+/// Where no keys are.
+const NOWHERE: (i8, i8, i8) = (0, 0, 0);
+/// Where one key is.
+const ONE: (i8, i8, i8) = (1, 1, 1);
+/// Where all arguments are keys.
+const ALL: (i8, i8, i8) = (1, -1, 1);
+
+const READS: Flags = Flags::READS;
+const READS_FAST: Flags = Flags::READS.and(Flags::FAST);
+const WRITES: Flags = Flags::WRITES;
+const WRITES_FAST: Flags = Flags::WRITES.and(Flags::FAST);
+const GROWS: Flags = Flags::WRITES.and(Flags::GROWS);
+const GROWS_FAST: Flags = GROWS.and(Flags::FAST);
+
+macro_rules! commands {
+    ($($name:literal $arity:literal $flags:expr, $place:expr, $run:path;)*) => {
+        &[$(Command { name: $name, arity: $arity, flags: $flags, place: $place, run: $run }),*]
+    };
+}
+
+/// In the order of their names.
+pub(super) static COMMANDS: &[Command] = commands! {
+    "del" -2 WRITES, ALL, general::del;
+    "echo" 2 Flags::FAST, NOWHERE, connection::echo;
+    "exists" -2 READS_FAST, ALL, general::exists;
+    "get" 2 READS_FAST, ONE, strings::get;
+    "incr" 2 GROWS_FAST, ONE, strings::incr;
+    "ping" -1 Flags::FAST, NOWHERE, connection::ping;
+    "quit" -1 Flags::FAST.and(Flags::NO_AUTH).and(Flags::NOT_QUEUED), NOWHERE, connection::quit;
+    "select" 2 Flags::FAST, NOWHERE, connection::select;
+    "set" -3 GROWS, ONE, strings::set;
+};
+
+/// The longest name.
+const LONGEST: usize = 24;
+
+/// The row of a name, in any case.
+#[inline]
+pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
+    // Where the names begin that begin with a letter.
+    static STARTS: LazyLock<[u8; 27]> = LazyLock::new(|| {
+        let mut starts = [0; 27];
+        for (letter, start) in starts.iter_mut().enumerate() {
+            let before =
+                |c: &&Command| c.name.bytes().next().is_some_and(|b| usize::from(b) < 97 + letter);
+            *start = u8::try_from(COMMANDS.iter().filter(before).count()).unwrap_or(u8::MAX);
+        }
+        starts
+    });
+    if name.len() > LONGEST {
+        return None;
+    }
+    let letter = usize::from(name.first()?.to_ascii_lowercase().checked_sub(b'a')?);
+    let (from, to) = (*STARTS.get(letter)?, *STARTS.get(letter + 1)?);
+    COMMANDS
+        .get(usize::from(from)..usize::from(to))?
+        .iter()
+        .find(|command| command.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_in_any_case() {
+        assert!(COMMANDS.is_sorted_by_key(|command| command.name));
+        assert!(COMMANDS.len() < 256);
+        for command in COMMANDS {
+            assert!(command.name.len() <= LONGEST);
+            let upper = command.name.to_ascii_uppercase();
+            for name in [command.name, &upper] {
+                assert_eq!(find(name.as_bytes()).map(|found| found.name), Some(command.name));
+            }
+        }
+        assert!(find(b"").is_none() && find(b"nothing").is_none() && find(b"\xff").is_none());
+    }
+}
