@@ -3,6 +3,8 @@
 //! Only what is asked, checked one by one; what follows from several answers together is decided
 //! where it is used.
 
+pub(crate) mod kv;
+
 use crate::assertion::Assertion;
 use crate::neighbour::Neighbour;
 use bytesize::ByteSize;
@@ -26,6 +28,8 @@ Examples:
   objmapper-bench --conns 16 --rate 20000 --floor --svg latency.svg
   # Beside 500 clients that read slowly
   objmapper-bench --pin 1 --beside slow-readers:500
+  # Keys, beside redis-server
+  objmapper-bench --mode kv --against redis --conns 50 --pipeline 16 --pin 0,1
   # Everything that the project promises about speed, in one table
   objmapper-bench bars
   # Many connections, neighbours, mixed load
@@ -65,6 +69,8 @@ pub(crate) enum RunMode {
     Splice,
     /// Descriptors and copied bytes, see --fdpass-ratio
     Mixed,
+    /// Keys, by the protocol of Redis
+    Kv,
     /// In-process: the classic choices for the index
     Index,
 }
@@ -92,6 +98,8 @@ pub(crate) struct RunArgs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) against: FloorSide,
+    #[command(flatten)]
+    pub(crate) kv: kv::KvArgs,
     /// Also print how the daemon's own counters (STATS) grew
     #[arg(long, conflicts_with = "floor_only")]
     pub(crate) stats: bool,

@@ -9,6 +9,7 @@
 //!                  │  └──> company                           who else is on the server
 //!                  └──> record, summary ──> report, assertion
 //!  bars = many such, each held against its demand;  index_choices = in-process, no socket
+//!  keys = RESP, beside Redis
 //! ```
 //!
 //! Guarantees: the client does the same for ours and for the floor; the two take turns; server CPU
@@ -51,6 +52,7 @@ mod run;
 
 mod bars;
 mod index_choices;
+mod keys;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             floor::serve(&args.root, &args.socket, args.send_buffer).map(|()| true)
         }
         Some(cli::Command::Bars(args)) => bars::run(&args),
+        None if cli.run.mode == cli::RunMode::Kv => keys::run(&cli.run),
         None if cli.run.mode == cli::RunMode::Index => index_choices::run(&cli.run),
         None => run::run(&cli.run),
     };

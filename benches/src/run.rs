@@ -148,7 +148,7 @@ fn form(args: &RunArgs) -> Result<Form> {
         RunMode::Copy => Mix::Only(Job::Copy),
         RunMode::Splice => Mix::Only(Job::Splice),
         RunMode::Mixed => Mix::Fdpass(args.load.fdpass_ratio),
-        RunMode::Index => bail!("the index is measured in-process"),
+        RunMode::Kv | RunMode::Index => bail!("these are measured elsewhere"),
     };
     let LoadArgs { pipeline, batch, shared, .. } = args.load;
     Ok(Form { mix, pipeline, batch, shared })

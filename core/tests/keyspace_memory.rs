@@ -54,7 +54,8 @@ const NOW: i64 = 1_700_000_000_000;
 #[test]
 fn memory_is_counted_to_the_byte() {
     // Nothing in sealed memory, which no allocator sees.
-    let keys = Keyspace::in_memory(Options { shards: 4, sealed: 0, inline: 64, ..Options::default() });
+    let keys =
+        Keyspace::in_memory(Options { shards: 4, sealed: 0, inline: 64, ..Options::default() });
     keys.key(0, b"the database is made");
     let before = TAKEN.get();
     let check = |what: &str| {

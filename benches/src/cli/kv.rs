@@ -1,0 +1,77 @@
+//! What is asked about the keyspace.
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What is asked of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verb {
+    /// GET of keys that are there
+    Get,
+    /// SET of keys that are there, with values of the same size
+    Set,
+    /// Both, see --get-ratio
+    Mixed,
+}
+
+/// How often which key is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Spread {
+    /// Each as often as any other
+    Even,
+    /// The n-th in proportion to 1/n (Zipf)
+    Zipf,
+}
+
+/// Whom the daemon is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rival {
+    /// redis-server: started, unless --redis-socket says where one runs
+    Redis,
+    /// valkey-server
+    Valkey,
+}
+
+impl Rival {
+    /// The program.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-server",
+            Self::Valkey => "valkey-server",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --mode kv")]
+pub(crate) struct KvArgs {
+    /// What is asked
+    #[arg(long, value_enum, value_name = "VERB", default_value = "get")]
+    pub(crate) verb: Verb,
+    /// Share of GET with --verb mixed, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0.9", value_parser = super::ratio)]
+    pub(crate) get_ratio: f64,
+    /// Keys there are
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) keys: u32,
+    /// Size of each value
+    #[arg(long, value_name = "SIZE", default_value = "64")]
+    pub(crate) value_size: ByteSize,
+    /// How often which key is asked for
+    #[arg(long, value_enum, value_name = "HOW", default_value = "even")]
+    pub(crate) spread: Spread,
+    /// Alternate with another server
+    #[arg(long, value_enum, value_name = "SERVER")]
+    pub(crate) against: Option<Rival>,
+    /// Where it runs already
+    #[arg(long, value_name = "PATH", requires = "against")]
+    pub(crate) redis_socket: Option<PathBuf>,
+    /// One more argument for the server that is started; may be repeated
+    #[arg(long, value_name = "ARG", requires = "against", allow_hyphen_values = true)]
+    pub(crate) redis_arg: Vec<String>,
+}

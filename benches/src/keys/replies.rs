@@ -1,0 +1,103 @@
+//! Counts replies in a stream of them: strings, numbers, errors, nulls. Nothing nests here.
+
+use anyhow::{Result, bail};
+
+/// What has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Replies that ended.
+    pub(crate) replies: u64,
+    /// Errors among them.
+    pub(crate) errors: u64,
+    /// Keys that were not there.
+    pub(crate) nulls: u64,
+    /// Strings of another length than expected.
+    pub(crate) odd: u64,
+}
+
+/// Where in a reply the stream is.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    /// The first byte and the number of a line that has begun.
+    kind: u8,
+    number: i64,
+    minus: bool,
+    /// Bytes of a string still to come, with its end.
+    body: u64,
+    pub(crate) seen: Seen,
+    /// The length that strings shall have.
+    pub(crate) expected: u64,
+    /// The first error, for people.
+    pub(crate) said: Option<String>,
+}
+
+impl Replies {
+    /// Goes through the bytes that came.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
+        loop {
+            if self.body > 0 {
+                let skip = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
+                bytes = bytes.get(skip..).unwrap_or_default();
+                self.body -= skip as u64;
+                if self.body > 0 {
+                    return Ok(());
+                }
+                self.seen.replies += 1;
+            }
+            let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
+            if self.kind == 0 {
+                (self.kind, self.number, self.minus) = (byte, 0, false);
+                if byte == b'-' && self.said.is_none() {
+                    let line = bytes.split(|&b| b == b'\r').next().unwrap_or_default();
+                    self.said = Some(String::from_utf8_lossy(line).into_owned());
+                }
+                bytes = rest;
+                continue;
+            }
+            match byte {
+                b'\n' => self.line()?,
+                b'-' => self.minus = true,
+                b'0'..=b'9' if self.kind == b'$' => {
+                    self.number = self.number.saturating_mul(10) + i64::from(byte - b'0');
+                }
+                _ => {}
+            }
+            bytes = rest;
+        }
+    }
+
+    fn line(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.kind) {
+            b'$' if self.minus => {
+                (self.seen.replies, self.seen.nulls) = (self.seen.replies + 1, self.seen.nulls + 1)
+            }
+            b'$' => {
+                self.body = self.number.unsigned_abs() + 2;
+                self.seen.odd += u64::from(self.number.unsigned_abs() != self.expected);
+            }
+            b'-' => {
+                (self.seen.replies, self.seen.errors) =
+                    (self.seen.replies + 1, self.seen.errors + 1)
+            }
+            b'+' | b':' => self.seen.replies += 1,
+            other => bail!("a reply begins with '{}'", other.escape_ascii()),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_split_gives_the_same_count() {
+        let stream = b"+OK\r\n$3\r\na\r\n\r\n$-1\r\n-ERR 12\r\n:5\r\n$0\r\n\r\n$4\r\nabcd\r\n";
+        let expected = Seen { replies: 7, errors: 1, nulls: 1, odd: 2 };
+        for piece in 1..stream.len() {
+            let mut replies = Replies { expected: 3, ..Replies::default() };
+            stream.chunks(piece).for_each(|bytes| replies.feed(bytes).unwrap());
+            assert_eq!(replies.seen, expected, "{piece}");
+        }
+    }
+}
