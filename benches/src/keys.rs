@@ -170,7 +170,7 @@ impl Round {
 impl Answer {
     fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_BORDERS_ONLY);
+        table.load_style(presets::ASCII_BORDERS_ONLY_CONDENSED);
         let names = self.sides.iter().map(|side| side.server.to_owned());
         let ratio = self.ratio.as_ref().map(|_| "ratio".to_owned());
         table.set_header([String::new()].into_iter().chain(names).chain(ratio));

@@ -5,6 +5,7 @@
 //! and adopting what somebody else made.
 
 use crate::error::{Error, Result};
+use crate::raw;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -48,6 +49,12 @@ pub fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&fd, seals).map_err(Error::on("fcntl(F_ADD_SEALS)"))?;
     Ok(fd)
+}
+
+/// Asks the processor to bring what lies there near, since it will be read soon. Nothing else.
+#[inline]
+pub fn prefetch<T: ?Sized>(place: &T) {
+    raw::prefetch(place);
 }
 
 /// The seals it has; `None` for a file that has no notion of seals.

@@ -72,6 +72,11 @@ impl Bursts {
         self.ranges.len()
     }
 
+    /// Bytes of the longest.
+    pub(crate) fn longest(&self) -> usize {
+        self.ranges.iter().map(Range::len).max().unwrap_or(0)
+    }
+
     /// One of them, round and round.
     pub(crate) fn get(&self, at: usize) -> &[u8] {
         let range = self.ranges.get(at % self.ranges.len().max(1)).cloned().unwrap_or_default();

@@ -15,6 +15,9 @@ use crate::stop::{PATIENCE, Stop};
 /// Bytes that one receive takes.
 const BUFFER: usize = 256 * 1024;
 
+/// Bytes that a socket takes at once, whatever its settings are.
+const FITS: usize = 32 * 1024;
+
 /// One connection.
 struct Lane {
     stream: Stream,
@@ -49,13 +52,16 @@ impl Client {
     /// So many connections, each beginning elsewhere among the bursts.
     pub(crate) fn connect(socket: &Path, conns: usize, bursts: &Bursts, size: u64) -> Result<Self> {
         let poll = Poll::new()?;
+        // Room to write is told of for every reply that the server reads: not where all fits.
+        let fits = bursts.longest() <= FITS;
+        let interest = if fits { Interest::READABLE } else { Interest::BOTH };
         let mut lanes = Vec::with_capacity(conns);
         for number in 0..conns {
             let stream = Stream::connect(socket, Some(PATIENCE))
                 .with_context(|| format!("cannot connect to {}", socket.display()))?;
             stream.set_nonblocking(true)?;
-            poll.registry().add(&stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-            let replies = Replies { expected: size, ..Replies::default() };
+            poll.registry().add(&stream, Token(number), interest)?;
+            let replies = Replies::expecting(size);
             let next = number * bursts.len() / conns;
             lanes.push(Lane { stream, replies, next, unsent: None, due: 0, sent: Instant::now() });
         }

@@ -26,12 +26,17 @@ pub(crate) struct Replies {
     body: u64,
     pub(crate) seen: Seen,
     /// The length that strings shall have.
-    pub(crate) expected: u64,
+    expected: u64,
     /// The first error, for people.
     pub(crate) said: Option<String>,
 }
 
 impl Replies {
+    /// None yet; strings shall have this length.
+    pub(crate) fn expecting(length: u64) -> Self {
+        Self { expected: length, ..Self::default() }
+    }
+
     /// Goes through the bytes that came.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {

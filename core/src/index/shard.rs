@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::table::{Named, Table};
+use super::table::Table;
 
 /// Marks stop counting here: how often something was asked for matters less than that it was.
 const HOT: u8 = 3;
@@ -23,12 +23,6 @@ struct Slot<V> {
     main: bool,
 }
 
-impl<V> Named for Slot<V> {
-    fn name(&self) -> &[u8] {
-        &self.name
-    }
-}
-
 /// What a slot takes beside its name and value: its place in table, slab and queue.
 const fn overhead<V>() -> usize {
     size_of::<Option<Slot<V>>>() + 2 * size_of::<u32>() + size_of::<u64>()
@@ -36,7 +30,9 @@ const fn overhead<V>() -> usize {
 
 #[derive(Debug)]
 pub(super) struct Shard<V> {
-    table: Table<Slot<V>>,
+    table: Table<u32, 5>,
+    slots: Vec<Option<Slot<V>>>,
+    free: Vec<u32>,
     small: VecDeque<u32>,
     main: VecDeque<u32>,
     ghosts: Box<[u32]>,
@@ -51,6 +47,8 @@ impl<V: Clone> Shard<V> {
         let max_entries = max_entries.clamp(1, u32::MAX as usize);
         Self {
             table: Table::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
             small: VecDeque::new(),
             main: VecDeque::new(),
             ghosts: vec![0; max_entries.next_power_of_two()].into_boxed_slice(),
@@ -66,8 +64,8 @@ impl<V: Clone> Shard<V> {
     }
 
     #[cfg(test)]
-    pub(super) fn slots(&self) -> u32 {
-        self.table.slots()
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -80,7 +78,7 @@ impl<V: Clone> Shard<V> {
 
     #[inline]
     pub(super) fn find(&self, hash: u64, name: &[u8]) -> Option<V> {
-        let slot = self.table.get(self.table.locate(hash, name)?)?;
+        let slot = self.slot(self.locate(hash, name)?)?;
         let marks = slot.marks.load(Ordering::Relaxed);
         if marks < HOT {
             slot.marks.store(marks + 1, Ordering::Relaxed);
@@ -94,7 +92,7 @@ impl<V: Clone> Shard<V> {
             self.remove(hash, name);
             return;
         }
-        if let Some(at) = self.table.locate(hash, name) {
+        if let Some(at) = self.locate(hash, name) {
             self.replace(at, value, weight);
         } else {
             self.make_room(1, weight);
@@ -112,7 +110,7 @@ impl<V: Clone> Shard<V> {
     }
 
     pub(super) fn remove(&mut self, hash: u64, name: &[u8]) -> Option<V> {
-        let at = self.table.locate(hash, name)?;
+        let at = self.locate(hash, name)?;
         // Its queue keeps a stale number until that number's turn comes, or `tidy`.
         self.take(at).map(|slot| slot.value)
     }
@@ -120,8 +118,8 @@ impl<V: Clone> Shard<V> {
     pub(super) fn retain(&mut self, keep: &mut impl FnMut(&[u8], &V) -> bool) -> usize {
         let mut goes = |slot: &Slot<V>| !keep(&slot.name, &slot.value);
         let before = self.len();
-        for at in 0..self.table.slots() {
-            if self.table.get(at).is_some_and(&mut goes) {
+        for at in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            if self.slot(at).is_some_and(&mut goes) {
                 self.take(at);
             }
         }
@@ -130,13 +128,26 @@ impl<V: Clone> Shard<V> {
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
+        self.slots.clear();
+        self.free.clear();
         self.small.clear();
         self.main.clear();
         self.bytes = 0;
     }
 
+    #[inline]
+    fn slot(&self, at: u32) -> Option<&Slot<V>> {
+        self.slots.get(at as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn locate(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        let is = |&at: &u32| self.slot(at).is_some_and(|s| s.hash == hash && *s.name == *name);
+        self.table.get(self.table.find(hash, is)?).copied()
+    }
+
     fn replace(&mut self, at: u32, value: V, weight: usize) {
-        if let Some(slot) = self.table.get_mut(at) {
+        if let Some(Some(slot)) = self.slots.get_mut(at as usize) {
             self.bytes = self.bytes + weight - slot.weight;
             slot.value = value;
             slot.weight = weight;
@@ -146,16 +157,28 @@ impl<V: Clone> Shard<V> {
     fn add(&mut self, slot: Slot<V>) {
         self.tidy();
         self.bytes += slot.weight;
-        let main = slot.main;
-        let at = self.table.insert(slot.hash, slot, |slot| slot.hash);
+        let (hash, main) = (slot.hash, slot.main);
+        let at = if let Some(at) = self.free.pop() {
+            if let Some(place) = self.slots.get_mut(at as usize) {
+                *place = Some(slot);
+            }
+            at
+        } else {
+            self.slots.push(Some(slot));
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        };
+        let slots = &self.slots;
+        self.table.insert(hash, at, |&at| hash_of(slots, at));
         if main { &mut self.main } else { &mut self.small }.push_back(at);
     }
 
     /// Takes a slot out of table and slab. Its number becomes free only when it has
     /// left its queue too (see [`Shard::evict`]), so that no queue names a slot twice.
     fn take(&mut self, at: u32) -> Option<Slot<V>> {
-        let hash = self.table.get(at)?.hash;
-        let slot = self.table.take(hash, at)?;
+        let slots = &self.slots;
+        let found = self.table.find(self.slot(at)?.hash, |&other| other == at);
+        found.and_then(|found| self.table.remove(found, |&at| hash_of(slots, at)));
+        let slot = self.slots.get_mut(at as usize)?.take()?;
         self.bytes -= slot.weight;
         Some(slot)
     }
@@ -167,9 +190,9 @@ impl<V: Clone> Shard<V> {
         }
         for queue in [&mut self.small, &mut self.main] {
             queue.retain(|&at| {
-                let alive = self.table.get(at).is_some();
+                let alive = matches!(self.slots.get(at as usize), Some(Some(_)));
                 if !alive {
-                    self.table.release(at);
+                    self.free.push(at);
                 }
                 alive
             });
@@ -192,8 +215,8 @@ impl<V: Clone> Shard<V> {
         let from_small = self.small.len() >= small_share || self.main.is_empty();
         let queue = if from_small { &mut self.small } else { &mut self.main };
         let Some(at) = queue.pop_front() else { return false };
-        match self.table.get_mut(at) {
-            Some(slot) if slot.marks.load(Ordering::Relaxed) > 0 => {
+        match self.slots.get_mut(at as usize) {
+            Some(Some(slot)) if slot.marks.load(Ordering::Relaxed) > 0 => {
                 // Asked for since: to main, or once more round it with a mark less.
                 *slot.marks.get_mut() -= 1;
                 slot.main = true;
@@ -206,7 +229,7 @@ impl<V: Clone> Shard<V> {
                         self.remember(slot.hash);
                     }
                 }
-                self.table.release(at);
+                self.free.push(at);
             }
         }
         true
@@ -229,4 +252,8 @@ impl<V: Clone> Shard<V> {
         let at = hash as usize & (self.ghosts.len() - 1);
         self.ghosts.get_mut(at).map(|place| (place, (hash >> 24) as u32 | 1))
     }
+}
+
+fn hash_of<V>(slots: &[Option<Slot<V>>], at: u32) -> u64 {
+    slots.get(at as usize).and_then(Option::as_ref).map_or(0, |slot| slot.hash)
 }

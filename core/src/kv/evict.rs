@@ -6,13 +6,10 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use super::shard::Shard;
+use super::shard::{At, Shard};
 
 /// Keys that are looked at for one that goes: what the sample misses is a little younger.
 const SAMPLES: u32 = 8;
-
-/// Slots that may be looked at for so many keys, where many are empty. Not tuned.
-const LOOKS: u32 = 64;
 
 /// What goes when there is no room, by the names that Redis has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -211,33 +208,33 @@ pub fn idle_seconds(access: u32, now: i64) -> u32 {
 }
 
 /// Which of some keys goes.
-pub(super) fn choose(shard: &Shard, policy: Policy, seed: u64, now: i64) -> Option<u32> {
-    let slots = shard.slots();
-    if slots == 0 || policy == Policy::NoEviction || policy.is_volatile() && shard.volatile() == 0 {
+pub(super) fn choose(shard: &Shard, policy: Policy, seed: u64, now: i64) -> Option<At> {
+    let chains = shard.chains();
+    if chains == 0 || policy == Policy::NoEviction || policy.is_volatile() && shard.volatile() == 0
+    {
         return None;
     }
-    let mut best: Option<(i64, u32)> = None;
+    let mut best: Option<(i64, At)> = None;
     let mut seen = 0;
-    let start = u32::try_from(mixed(seed) % u64::from(slots)).unwrap_or(0);
-    // Where few have an expiry all may have to be looked at.
-    let looks = if policy.is_volatile() { slots } else { LOOKS.min(slots) };
-    for step in 0..slots {
-        let at = (start + step) % slots;
-        let Some(record) = shard.record(at) else { continue };
-        if policy.is_volatile() && record.expiry().is_none() {
-            continue;
-        }
-        let score = match policy {
-            Policy::AllKeysRandom | Policy::VolatileRandom => return Some(at),
-            Policy::VolatileTtl => -record.expiry().unwrap_or(i64::MAX),
-            policy if policy.is_lfu() => -i64::from(frequency(record.access(), now)),
-            _ => i64::from(idle_seconds(record.access(), now)),
-        };
-        if best.is_none_or(|(other, _)| score > other) {
-            best = Some((score, at));
-        }
-        seen += 1;
-        if seen == SAMPLES || step >= looks {
+    let start = u32::try_from(mixed(seed) % u64::from(chains)).unwrap_or(0);
+    // Where few keys are, or few have an expiry, all may have to be looked at.
+    for step in 0..chains {
+        shard.chain((start + step) % chains, |at, record| {
+            if policy.is_volatile() && record.expiry().is_none() {
+                return;
+            }
+            let score = match policy {
+                Policy::AllKeysRandom | Policy::VolatileRandom => 0,
+                Policy::VolatileTtl => -record.expiry().unwrap_or(i64::MAX),
+                policy if policy.is_lfu() => -i64::from(frequency(record.access(), now)),
+                _ => i64::from(idle_seconds(record.access(), now)),
+            };
+            if best.is_none_or(|(other, _)| score > other) {
+                best = Some((score, at));
+            }
+            seen += 1;
+        });
+        if seen >= SAMPLES {
             break;
         }
     }

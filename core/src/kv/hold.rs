@@ -12,10 +12,9 @@ use smallvec::SmallVec;
 use super::evict;
 use super::keyspace::{Key, Keyspace, LONGEST};
 use super::ops;
-use super::shard::{Fresh, Shard, Watch};
+use super::shard::{At, Fresh, Shard, Watch};
 use super::value::{Large, Value};
 use super::{Content, Expiry, Fault, Totals};
-use crate::index::table::Named;
 
 /// One lock, held.
 #[derive(Debug)]
@@ -49,6 +48,11 @@ impl<'k> Part<'k> {
     }
 
     #[inline]
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    #[inline]
     fn db(&self) -> u8 {
         u8::try_from(self.number >> 16).unwrap_or(0)
     }
@@ -66,7 +70,7 @@ pub struct Hold<'k> {
 }
 
 /// Where a key is: which of the parts, which slot.
-type Place = (usize, u32);
+type Place = (usize, At);
 
 impl<'k> Hold<'k> {
     #[inline]
@@ -172,7 +176,7 @@ impl<'k> Hold<'k> {
             ops::expire(&mut self.log, part_db(key), key.name, expiry);
         }
         if let Some(Part { shard, changed, .. }) = self.parts.get_mut(place.0) {
-            shard.set_expiry(place.1, expiry);
+            shard.set_expiry((key.hash, place.1), expiry);
             shard.changed(key.name);
             *changed = true;
         }
@@ -280,47 +284,61 @@ impl<'k> Hold<'k> {
         self.parts.get(part)?.shard.footprint(at)
     }
 
-    /// Lets `each` see the keys and values of one shard, from slot `from` on, up to `count`
-    /// slots; gives how many slots those were, and the one to go on at if there are more.
+    /// Lets `each` see the keys and values of one shard, some `count` of them, from `cursor` on;
+    /// gives how many those were, and where to go on if there are more.
     pub fn pass(
         &mut self,
         (db, shard): (u8, usize),
-        from: u32,
+        cursor: u32,
         count: u32,
         mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
     ) -> (u32, Option<u32>) {
-        let number = super::keyspace::part_number(db, shard);
-        let slots =
-            |hold: &Self, part| hold.parts.get(part).map_or(0, |p: &Part<'_>| p.shard.slots());
-        let Some(part) = self.part(number) else { return (0, None) };
-        let end = from.saturating_add(count).min(slots(self, part));
-        for at in from..end {
-            let Some(Part { shard, .. }) = self.parts.get(part) else { break };
-            let Some(record) = shard.record(at) else { continue };
-            if record.expiry().is_some_and(|when| when <= self.now) {
-                self.expire_at((part, at));
-            } else if let Some(value) = shard.value(at) {
-                each(record.name(), value, record.expiry());
+        let Some(part) = self.part(super::keyspace::part_number(db, shard)) else {
+            return (0, None);
+        };
+        let (mut seen, mut cursor) = (0, cursor);
+        loop {
+            let Some(Part { shard, .. }) = self.parts.get(part) else { return (seen, None) };
+            let mut due: SmallVec<[Box<[u8]>; 4]> = SmallVec::new();
+            shard.chain(cursor, |at, record| {
+                if record.expiry().is_some_and(|when| when <= self.now) {
+                    due.push(record.name().into());
+                } else if let Some(value) = shard.value(at) {
+                    seen += 1;
+                    each(record.name(), value, record.expiry());
+                }
+            });
+            let next = shard.after(cursor);
+            for name in due {
+                self.find(&self.keyspace.key(db, &name));
             }
+            let Some(next) = next else { return (seen, None) };
+            if seen >= count {
+                return (seen, Some(next));
+            }
+            cursor = next;
         }
-        (end.saturating_sub(from), (end < slots(self, part)).then_some(end))
     }
 
     /// A key of one shard, any.
     pub fn random(&mut self, (db, shard): (u8, usize), luck: u64) -> Option<Box<[u8]>> {
         let part = self.part(super::keyspace::part_number(db, shard))?;
-        let slots = self.parts.get(part)?.shard.slots();
-        let start = u32::try_from(luck % u64::from(slots.max(1))).unwrap_or(0);
-        for step in 0..slots {
-            let at = (start + step) % slots;
-            let record = self.parts.get(part)?.shard.record(at);
-            match record.map(|record| record.expiry().is_some_and(|when| when <= self.now)) {
-                Some(true) => self.expire_at((part, at)),
-                Some(false) => return record.map(|record| record.name().into()),
-                None => {}
+        let Part { shard, .. } = self.parts.get(part)?;
+        let chains = shard.chains();
+        let start = u32::try_from(luck % u64::from(chains.max(1))).unwrap_or(0);
+        let mut found: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        for step in 0..chains {
+            shard.chain((start + step) % chains, |at, record| {
+                if record.expiry().is_none_or(|when| when > self.now) {
+                    found.extend(shard.record(at).map(super::record::Record::name));
+                }
+            });
+            if !found.is_empty() {
+                break;
             }
         }
-        None
+        let at = usize::try_from((luck >> 32) % (found.len().max(1) as u64)).unwrap_or(0);
+        found.get(at).map(|name| Box::from(*name))
     }
 
     pub(super) fn add_to(&self, sum: &mut Totals) {
@@ -432,7 +450,7 @@ impl<'k> Hold<'k> {
             ops::remove(&mut self.log, part_db(key), key.name);
         }
         if let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) {
-            shard.remove(key.hash, at);
+            shard.remove(at);
             shard.changed(key.name);
             *changed = true;
         }
@@ -458,8 +476,7 @@ impl<'k> Hold<'k> {
         if journal {
             ops::remove(&mut self.log, db, &name);
         }
-        let hash = part.shard.hash(&name);
-        part.shard.remove(hash, at);
+        part.shard.remove(at);
         part.shard.changed(&name);
         part.changed = true;
     }

@@ -2,7 +2,7 @@
 //!
 //! What must stay true:
 //! - a pass holds one shard at a time, so it is no picture of one moment; but what was there all
-//!   the time is seen, once, since entries stay in their slots;
+//!   the time is seen, whatever comes and goes (some of it twice, if much does);
 //! - a cursor is where to go on: 0 to begin with, and again when all has been seen.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const EXPIRED_AT_ONCE: usize = 64;
 const EVICTED_AT_ONCE: usize = 4096;
 
 impl Keyspace {
-    /// Lets `each` see keys with their values and ends, some `count` slots from `cursor` on; gives
+    /// Lets `each` see keys with their values and ends, some `count` of them from `cursor` on; gives
     /// the cursor to go on at, 0 at the end.
     pub fn scan(
         &self,
@@ -49,7 +49,8 @@ impl Keyspace {
         self.walk(cursor, count, |at, left| hold.pass((db, at.0), at.1, left, &mut each))
     }
 
-    /// Goes from shard to shard. A cursor is the shard below and the slot above, plus one.
+    /// Goes from shard to shard. A cursor is the shard below and its own cursor above, plus
+    /// one.
     fn walk(
         &self,
         cursor: u64,
@@ -60,14 +61,14 @@ impl Keyspace {
         let bits = shards.trailing_zeros();
         let cursor = cursor.saturating_sub(1);
         let mut shard = cursor & (shards - 1);
-        let Ok(mut slot) = u32::try_from(cursor >> bits) else { return 0 };
+        let Ok(mut chain) = u32::try_from(cursor >> bits) else { return 0 };
         let mut left = count.max(1);
         loop {
-            let (seen, next) = pass((usize::try_from(shard).unwrap_or(0), slot), left);
+            let (seen, next) = pass((usize::try_from(shard).unwrap_or(0), chain), left);
             if let Some(next) = next {
                 return (u64::from(next) << bits | shard) + 1;
             }
-            (shard, slot) = (shard + 1, 0);
+            (shard, chain) = (shard + 1, 0);
             if shard == shards {
                 return 0;
             }

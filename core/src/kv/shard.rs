@@ -2,7 +2,7 @@
 //!
 //! What must stay true:
 //! - `bytes` is what all that is kept here takes, to the byte of what was asked of the allocator;
-//! - every record with an expiry stands in `ends` under that expiry and its slot's number; what
+//! - every record with an expiry stands in `ends` under that expiry and its key's hash; what
 //!   stands there besides is stale, and found to be when its time comes;
 //! - whoever watches a key is marked when it is changed or removed.
 //!
@@ -17,13 +17,13 @@ use super::record::Record;
 use super::value::{Large, Stored, Value};
 use crate::index::Hash;
 use crate::index::sharded::Hashing;
-use crate::index::table::{Named, Table};
+use crate::index::table::{self, Table};
 
 /// Told when what it watches has changed.
 pub type Watch = Arc<AtomicBool>;
 
-/// Slots that an empty shard keeps memory for. Not tuned.
-const FEW: u32 = 64;
+/// Where a record is, until another is added or removed.
+pub(super) type At = table::At;
 
 /// What is to be kept under a key.
 #[derive(Debug)]
@@ -38,10 +38,11 @@ pub(super) enum Fresh<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     hashing: Hashing,
-    table: Table<Record>,
+    table: Table<Record, 3>,
     large: Vec<Option<Large>>,
     free: Vec<u32>,
-    ends: BinaryHeap<Reverse<(i64, u32)>>,
+    /// When, and the hash of the key.
+    ends: BinaryHeap<Reverse<(i64, u64)>>,
     /// Records with an expiry.
     volatile: usize,
     /// Bytes of records and large values.
@@ -81,7 +82,7 @@ impl Shard {
     }
 
     /// Bytes that the entry in a slot takes.
-    pub(super) fn footprint(&self, at: u32) -> Option<usize> {
+    pub(super) fn footprint(&self, at: At) -> Option<usize> {
         let record = self.table.get(at)?;
         let large = match record.value() {
             Stored::Bytes(_) => 0,
@@ -91,7 +92,7 @@ impl Shard {
     }
 
     /// Whether the value in a slot lies apart from its key.
-    pub(super) fn is_large(&self, at: u32) -> bool {
+    pub(super) fn is_large(&self, at: At) -> bool {
         matches!(self.table.get(at).map(Record::value), Some(Stored::Large(_)))
     }
 
@@ -102,35 +103,59 @@ impl Shard {
             + self.table.footprint()
             + self.large.capacity() * size_of::<Option<Large>>()
             + self.free.capacity() * size_of::<u32>()
-            + self.ends.capacity() * size_of::<Reverse<(i64, u32)>>()
+            + self.ends.capacity() * size_of::<Reverse<(i64, u64)>>()
     }
 
-    /// Slots, in use or not.
-    pub(super) fn slots(&self) -> u32 {
-        self.table.slots()
+    /// Chains of records, for passes.
+    pub(super) fn chains(&self) -> u32 {
+        self.table.chains()
+    }
+
+    /// Lets `each` see the records of one chain.
+    pub(super) fn chain(&self, cursor: u32, each: impl FnMut(At, &Record)) {
+        self.table.chain(cursor, each);
+    }
+
+    /// Where a pass goes on.
+    pub(super) fn after(&self, cursor: u32) -> Option<u32> {
+        self.table.after(cursor)
+    }
+
+    /// Asks for a key's bucket to be brought near.
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, hash: Hash) {
+        self.table.prefetch(hash.0);
+    }
+
+    /// Asks for what is probably a key's record to be brought near; its bucket should be.
+    #[inline]
+    pub(super) fn prefetch_record(&self, hash: Hash) {
+        if let Some(record) = self.table.guess(hash.0) {
+            record.prefetch();
+        }
     }
 
     /// The slot of a key, also if its time is up.
     #[inline]
-    pub(super) fn locate(&self, hash: Hash, key: &[u8]) -> Option<u32> {
-        self.table.locate(hash.0, key)
+    pub(super) fn locate(&self, hash: Hash, key: &[u8]) -> Option<At> {
+        self.table.find(hash.0, |record| record.name() == key)
     }
 
     /// The record in a slot.
     #[inline]
-    pub(super) fn record(&self, at: u32) -> Option<&Record> {
+    pub(super) fn record(&self, at: At) -> Option<&Record> {
         self.table.get(at)
     }
 
     /// The same, to be changed in place.
     #[inline]
-    pub(super) fn record_mut(&mut self, at: u32) -> Option<&mut Record> {
+    pub(super) fn record_mut(&mut self, at: At) -> Option<&mut Record> {
         self.table.get_mut(at)
     }
 
     /// The value in a slot.
     #[inline]
-    pub(super) fn value(&self, at: u32) -> Option<Value<'_>> {
+    pub(super) fn value(&self, at: At) -> Option<Value<'_>> {
         match self.table.get(at)?.value() {
             Stored::Bytes(bytes) => Some(Value::Bytes(bytes)),
             Stored::Large(number) => match self.large.get(number as usize)?.as_ref()? {
@@ -141,7 +166,7 @@ impl Shard {
     }
 
     /// The large value in a slot, to be changed; its footprint may change.
-    pub(super) fn change_large(&mut self, at: u32, change: impl FnOnce(&mut Large)) -> bool {
+    pub(super) fn change_large(&mut self, at: At, change: impl FnOnce(&mut Large)) -> bool {
         let Some(Stored::Large(number)) = self.table.get(at).map(Record::value) else {
             return false;
         };
@@ -157,13 +182,13 @@ impl Shard {
     /// Keeps a value under a key; gives its slot. `at` is where the key is already, if it is.
     pub(super) fn put(
         &mut self,
-        (hash, key, at): (Hash, &[u8], Option<u32>),
+        (hash, key, at): (Hash, &[u8], Option<At>),
         fresh: Fresh<'_>,
         expiry: Option<i64>,
         access: u32,
-    ) -> u32 {
+    ) -> At {
         if let (Some(at), Fresh::Bytes(bytes)) = (at, &fresh)
-            && self.overwrite(at, bytes, expiry, access)
+            && self.overwrite((hash, at), bytes, expiry, access)
         {
             return at;
         }
@@ -191,14 +216,20 @@ impl Shard {
             }
         };
         if let Some(when) = expiry {
-            self.ends_at(when, at);
+            self.ends_at(when, hash);
         }
         at
     }
 
     /// The same where nothing but bytes changes: no allocation.
     #[inline]
-    fn overwrite(&mut self, at: u32, bytes: &[u8], expiry: Option<i64>, access: u32) -> bool {
+    fn overwrite(
+        &mut self,
+        (hash, at): (Hash, At),
+        bytes: &[u8],
+        expiry: Option<i64>,
+        access: u32,
+    ) -> bool {
         let Some(record) = self.table.get_mut(at) else { return false };
         let old = record.expiry();
         if old.is_some() != expiry.is_some() {
@@ -213,13 +244,13 @@ impl Shard {
             && old != expiry
         {
             record.set_expiry(when);
-            self.ends_at(when, at);
+            self.ends_at(when, hash);
         }
         true
     }
 
     /// Sets, changes or takes away the expiry in a slot.
-    pub(super) fn set_expiry(&mut self, at: u32, expiry: Option<i64>) {
+    pub(super) fn set_expiry(&mut self, (hash, at): (Hash, At), expiry: Option<i64>) {
         let Some(record) = self.table.get_mut(at) else { return };
         let old = record.expiry();
         if old == expiry {
@@ -232,7 +263,7 @@ impl Shard {
                 *record = fresh;
                 self.volatile += 1;
             }
-            self.ends_at(when, at);
+            self.ends_at(when, hash);
         } else {
             let fresh = Record::new(record.name(), record.value(), None, record.access());
             self.content = self.content + fresh.footprint() - record.footprint();
@@ -242,13 +273,10 @@ impl Shard {
     }
 
     /// Removes the entry in a slot.
-    pub(super) fn remove(&mut self, hash: Hash, at: u32) {
-        if let Some(record) = self.table.take(hash.0, at) {
-            self.table.release(at);
+    pub(super) fn remove(&mut self, at: At) {
+        let hashing = &self.hashing;
+        if let Some(record) = self.table.remove(at, |record| hashing.of(record.name()).0) {
             self.forget(&record);
-            if self.table.len() == 0 && self.table.slots() > FEW {
-                self.reset();
-            }
         }
     }
 
@@ -256,7 +284,7 @@ impl Shard {
     pub(super) fn clear(&mut self) -> usize {
         let gone = self.table.len();
         for watched in self.watches.keys() {
-            if self.table.locate(self.hashing.of(watched).0, watched).is_some() {
+            if self.locate(self.hashing.of(watched), watched).is_some() {
                 for watch in self.watches.get(watched).into_iter().flatten() {
                     watch.store(true, Ordering::Release);
                 }
@@ -273,10 +301,9 @@ impl Shard {
     }
 
     /// The slot whose time is up first, if it is by `now`. What is stale on the way is dropped.
-    pub(super) fn due(&mut self, now: i64) -> Option<u32> {
-        while let Some(&Reverse((when, at))) = self.ends.peek() {
-            let current = self.table.get(at).and_then(Record::expiry) == Some(when);
-            if current {
+    pub(super) fn due(&mut self, now: i64) -> Option<At> {
+        while let Some(&Reverse((when, hash))) = self.ends.peek() {
+            if let Some(at) = self.table.find(hash, |record| record.expiry() == Some(when)) {
                 return (when <= now).then_some(at);
             }
             self.ends.pop();
@@ -346,15 +373,15 @@ impl Shard {
         u32::try_from(self.large.len() - 1).unwrap_or(u32::MAX)
     }
 
-    fn ends_at(&mut self, when: i64, at: u32) {
+    fn ends_at(&mut self, when: i64, hash: Hash) {
         // Each record stands there once for each expiry it was given: half may be stale.
         if self.ends.len() > 2 * self.volatile + 64 {
             let table = &self.table;
-            self.ends.retain(|&Reverse((when, at))| {
-                table.get(at).and_then(Record::expiry) == Some(when)
+            self.ends.retain(|&Reverse((when, hash))| {
+                table.find(hash, |record| record.expiry() == Some(when)).is_some()
             });
             self.ends.shrink_to(2 * self.volatile + 64);
         }
-        self.ends.push(Reverse((when, at)));
+        self.ends.push(Reverse((when, hash.0)));
     }
 }

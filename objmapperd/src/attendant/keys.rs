@@ -21,7 +21,12 @@ impl Attendant {
 
     fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
         let desk = self.service.desk();
+        let mut ahead = 0_usize;
         for _ in 0..REQUESTS {
+            if ahead == 0 {
+                ahead = desk.look_ahead(keys.talk.db, self.input.bytes());
+            }
+            ahead = ahead.saturating_sub(1);
             let caps = if keys.talk.known { Caps::KNOWN } else { Caps::STRANGER };
             match keys.decoder.step(self.input.bytes(), caps) {
                 Ok(Step::Whole(used)) => {

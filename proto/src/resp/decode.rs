@@ -262,6 +262,29 @@ fn number(bytes: &[u8], from: usize) -> Result<Option<(i64, usize)>, ()> {
     Ok(Some((number, from + end + 2)))
 }
 
+/// Where the second argument of the first request is, and where the next request begins: for who
+/// looks ahead. `None` if it is not whole, has none, or is a line of words.
+#[inline]
+pub fn peek(bytes: &[u8]) -> Option<(Range<usize>, usize)> {
+    if bytes.first() != Some(&b'*') {
+        return None;
+    }
+    let (count, mut at) = number(bytes, 1).ok()??;
+    let mut second = None;
+    for argument in 0..count {
+        if bytes.get(at) != Some(&b'$') {
+            return None;
+        }
+        let (length, next) = number(bytes, at + 1).ok()??;
+        let end = next.checked_add(usize::try_from(length).ok()?)?;
+        if argument == 1 {
+            second = Some(next..end);
+        }
+        at = end.checked_add(2)?;
+    }
+    Some((second?, at)).filter(|_| at <= bytes.len())
+}
+
 /// The arguments of a request, the first of which is its command's name.
 #[derive(Debug, Clone, Copy)]
 pub struct Args<'a> {
