@@ -2,8 +2,8 @@
 //!
 //! Checked here: the frame answers the oldest request; it is of a kind that the request can have;
 //! it declares as many descriptors as its items deliver, and they are there; an object comes in a
-//! form that was asked for; a body has the length that was announced; a range is the one that was
-//! asked for, cut at the object's end.
+//! form that was asked for, and is shared with others only if that was allowed; a body has the
+//! length that was announced; a range is the one that was asked for, cut at the object's end.
 //!
 //! A refusal leaves the link between two answers. Every other error leaves it somewhere inside
 //! one: see [`Error::ends_connection`].
@@ -17,7 +17,7 @@ use crate::sink::{Memory, Sink};
 use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::{Frame, Op, Violation};
 use objmapper_proto::word::status::Class;
-use objmapper_proto::{Delivery, Header, Item, Mode, Objects, Reply, Status, limits};
+use objmapper_proto::{Delivery, Header, Item, Mode, ObjectHead, Objects, Reply, Status, limits};
 use std::os::fd::OwnedFd;
 
 /// Whether an object may come in this form.
@@ -242,6 +242,11 @@ fn open_item<'a>(
     }
     if !allows(wanted, head.delivery) {
         return Err(Error::bad("OBJECT", "it comes in a form that was not asked for"));
+    }
+    if head.flags & ObjectHead::SHARED != 0
+        && !(wanted.may_be_shared() && head.delivery == Delivery::Descriptor)
+    {
+        return Err(Error::bad("OBJECT", "others share it, and that was not asked for"));
     }
     if head.delivery != Delivery::Inline && !item.inline.is_empty() {
         return Err(Error::bad("OBJECT", "it has inline bytes and is not delivered inline"));

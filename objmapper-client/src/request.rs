@@ -18,7 +18,7 @@ pub(crate) enum Wanted {
     /// STAT.
     Metadata,
     /// GET, and an item of GET_MANY.
-    Object { mode: Mode, range: Range, unless: Option<Version> },
+    Object { mode: Mode, range: Range, unless: Option<Version>, shared: bool },
     /// PING.
     Pong,
 }
@@ -26,7 +26,12 @@ pub(crate) enum Wanted {
 impl Wanted {
     /// All of an object, whatever anybody has of it.
     pub(crate) const fn object(mode: Mode) -> Self {
-        Self::Object { mode, range: Range::ALL, unless: None }
+        Self::Object { mode, range: Range::ALL, unless: None, shared: false }
+    }
+
+    /// Whether a descriptor may be one that others share.
+    pub(crate) fn may_be_shared(self) -> bool {
+        matches!(self, Self::Object { shared: true, .. })
     }
 
     /// The version that need not be sent.
@@ -41,8 +46,8 @@ impl Wanted {
     pub(crate) fn on(self, name: &[u8]) -> proto::Request<'_> {
         match self {
             Self::Metadata => proto::Request::Stat(name),
-            Self::Object { mode, range, unless } => {
-                proto::Request::Get(proto::Get { unless, ..proto::Get::new(mode, range, name) })
+            Self::Object { mode, range, unless, shared } => {
+                proto::Request::Get(proto::Get { mode, range, uri: name, unless, shared })
             }
             Self::Pong => proto::Request::Ping(PING),
         }
@@ -104,6 +109,38 @@ impl<'a> Request<'a> {
     pub fn unless(mut self, version: Version) -> Self {
         if let Wanted::Object { unless, .. } = &mut self.wanted {
             *unless = Some(version);
+        }
+        self
+    }
+
+    /// Of a get: a descriptor may be one whose open file description others have as well, and what
+    /// came says whether it is. See [`crate::Client::open_shared`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # use objmapper_client::{Answer, Mode, Object, Request};
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// // Small ones as bytes, large ones by a descriptor that may be shared.
+    /// let mut pipeline = client.pipeline()?;
+    /// for uri in ["/models/a.json", "/models/a.gguf"] {
+    ///     pipeline.queue(Request::get(uri, Mode::Auto).shared())?;
+    /// }
+    /// for (_, answer) in &mut pipeline {
+    ///     match answer? {
+    ///         Answer::Object(Object::Bytes(bytes, _)) => println!("{} bytes", bytes.len()),
+    ///         Answer::Object(Object::Descriptor(opened)) => {
+    ///             let whose = if opened.metadata().is_shared() { "everybody's" } else { "ours" };
+    ///             println!("a descriptor, and its position is {whose}");
+    ///         }
+    ///         other => unreachable!("{other:?} does not answer a get"),
+    ///     }
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    pub fn shared(mut self) -> Self {
+        if let Wanted::Object { shared, .. } = &mut self.wanted {
+            *shared = true;
         }
         self
     }
