@@ -97,6 +97,15 @@ fn shutting_down_ones_own_socket_wakes_whoever_watches_it() {
         assert_eq!(one.recv_bytes(&mut [0; 64]).unwrap(), 15, "what had come can be read");
         assert_eq!(one.recv_bytes(&mut [0; 64]).unwrap(), 0);
         assert_eq!(one.send(b"x", &[], false).unwrap_err().errno(), errno::EPIPE);
+
+        let (one, other) = pair();
+        let poll = watching(&one, interest);
+        ready(&poll);
+        one.shutdown_read().unwrap();
+        let events = ready(&poll);
+        assert!(events[0].read_closed && !events[0].write_closed, "{events:?}");
+        one.send(b"a last word", &[], false).unwrap();
+        assert_eq!(other.recv_bytes(&mut [0; 64]).unwrap(), 11);
     }
 }
 

@@ -5,14 +5,12 @@ mod common;
 use common::{Balance, directory, file, null, pair, queue, skip, times};
 use objmapper_os::errno;
 use objmapper_os::fds::{FdQueue, MAX_PER_MESSAGE};
-use objmapper_os::socket::{Received, Stream, admit_descriptors, refuse_descriptors};
 use objmapper_os::file::read_at;
+use objmapper_os::socket::{Received, Stream, admit_descriptors, refuse_descriptors};
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::net::sockopt::{set_socket_passcred, socket_passcred};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
