@@ -16,7 +16,7 @@ const READ: usize = 64 * 1024;
 
 /// The same while the user has so much queued that it should not be more: whole requests
 /// of usual length are served all the same. Not tuned.
-const LITTLE: usize = 4 * 1024;
+pub const LITTLE: usize = 4 * 1024;
 
 /// The read buffer: bytes from `start` to `end` are read and not served.
 #[derive(Debug)]

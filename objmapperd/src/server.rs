@@ -131,6 +131,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
     let allowance = Allowance::new(settings, nofile)?;
+    allowance.tell(settings, nofile);
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
         ledger: Ledger::new(allowance.in_flight),
