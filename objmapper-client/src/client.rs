@@ -386,6 +386,11 @@ impl Client {
     }
 
     /// Asks whether anybody is there; gives the time it took.
+    ///
+    /// Nobody has to: what a daemon closes because it was idle (`timeouts.idle` of its settings,
+    /// never by default) is connected again with the next request, as [`Builder::reconnect`] says, and
+    /// that a daemon has gone shows at [`Client::socket`] at once. Whoever has no way to connect
+    /// again ([`Builder::over`], [`Reconnect::Never`]) asks this in less than half of that time.
     pub fn ping(&mut self) -> Result<Duration> {
         let sent = Instant::now();
         self.connection.exchange(proto::Request::Ping(PING), answer::pong)?;
