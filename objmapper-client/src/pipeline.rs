@@ -221,7 +221,9 @@ impl Pipeline<'_> {
         Some(self.answer(&owed, answered))
     }
 
-    /// The socket on which answers arrive; `None` once the connection is closed.
+    /// The socket on which answers arrive; `None` once the connection is closed. It stays the same
+    /// as long as the pipeline lives, so an event loop may register it once, by its number or as a
+    /// duplicate ([`BorrowedFd::try_clone_to_owned`]), and go on using the pipeline.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.connection.socket()
     }
