@@ -391,7 +391,7 @@ fn closing_a_socket_that_lingers_waits_for_its_peer() {
     let (mut theirs, _) = listener.accept().unwrap();
     set_socket_linger(&ours, Some(Duration::from_mins(1))).unwrap();
     ours.set_nonblocking(true).unwrap();
-    while ours.write(&[7; 1 << 16]).is_ok() {}
+    while ours.write(&[7; 1 << 12]).is_ok() {}
     let (tell, told) = std::sync::mpsc::channel();
     let closing = std::thread::spawn(move || {
         tell.send(nix::unistd::gettid()).unwrap();
