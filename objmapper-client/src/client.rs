@@ -17,7 +17,7 @@ use crate::request::{Answer, PING, Request, Wanted};
 use crate::sink::{Discard, Memory};
 use crate::transfer::Transfer;
 use objmapper_os::socket::Stream;
-use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER, PASS_FDS};
 use objmapper_proto::{self as proto, Mode, Reply, Version};
 use std::io::Write;
 use std::ops::RangeBounds;
@@ -148,8 +148,19 @@ impl Builder {
     /// # answer?;
     /// # Ok(()) }) }
     /// ```
-    pub fn out_of_order(mut self, may: bool) -> Self {
-        self.offered = if may { OUT_OF_ORDER } else { 0 };
+    pub fn out_of_order(self, may: bool) -> Self {
+        self.offer(OUT_OF_ORDER, may)
+    }
+
+    /// Whether descriptors will be passed to the daemon, for [`Client::send_to`]; false if nothing is
+    /// said. A daemon that does not know this, or whose operator does not allow it to this user,
+    /// takes none all the same ([`Client::may_send_to`]).
+    pub fn pass_descriptors(self, wants: bool) -> Self {
+        self.offer(PASS_FDS, wants)
+    }
+
+    fn offer(mut self, capability: Capabilities, wants: bool) -> Self {
+        self.offered = self.offered & !capability | if wants { capability } else { 0 };
         self
     }
 

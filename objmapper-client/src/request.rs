@@ -19,6 +19,8 @@ pub(crate) enum Wanted {
     Metadata,
     /// GET, and an item of GET_MANY.
     Object { mode: Mode, range: Range, unless: Option<Version>, shared: bool },
+    /// GET, into a descriptor that goes with it.
+    Sent { range: Range },
     /// PING.
     Pong,
 }
@@ -38,7 +40,7 @@ impl Wanted {
     pub(crate) fn unless(self) -> Option<Version> {
         match self {
             Self::Object { unless, .. } => unless,
-            Self::Metadata | Self::Pong => None,
+            Self::Metadata | Self::Sent { .. } | Self::Pong => None,
         }
     }
 
@@ -47,7 +49,11 @@ impl Wanted {
         match self {
             Self::Metadata => proto::Request::Stat(name),
             Self::Object { mode, range, unless, shared } => {
-                proto::Request::Get(proto::Get { mode, range, uri: name, unless, shared })
+                proto::Request::Get(proto::Get { unless, shared, ..proto::Get::new(mode, range, name) })
+            }
+            Self::Sent { range } => {
+                let get = proto::Get::new(Mode::Splice, range, name);
+                proto::Request::Get(proto::Get { to: true, ..get })
             }
             Self::Pong => proto::Request::Ping(PING),
         }
@@ -88,6 +94,11 @@ impl<'a> Request<'a> {
     /// For what an object is; see [`crate::Client::stat`].
     pub const fn stat(uri: &'a str) -> Self {
         Self { uri, wanted: Wanted::Metadata, order: 0 }
+    }
+
+    /// For bytes to be sent elsewhere: the descriptor goes with it.
+    pub(crate) fn sent(uri: &'a str, bytes: impl RangeBounds<u64>) -> Self {
+        Self { uri, wanted: Wanted::Sent { range: wire_range(&bytes) }, order: 0 }
     }
 
     /// For a sign of life; see [`crate::Client::ping`].
@@ -171,7 +182,7 @@ impl<'a> Request<'a> {
     pub(crate) fn name(&self) -> Result<Option<UriBuf>> {
         match self.wanted {
             Wanted::Pong => Ok(None),
-            Wanted::Metadata | Wanted::Object { .. } => name::normal(self.uri).map(Some),
+            _ => name::normal(self.uri).map(Some),
         }
     }
 }
@@ -183,6 +194,8 @@ pub enum Answer {
     Object(Object),
     /// To a get with [`Request::unless`]: the object still is that version.
     NotModified(Metadata),
+    /// To a [`crate::Pipeline::send_to`]: all bytes are in the destination.
+    Sent(Metadata),
     /// To a stat.
     Metadata(Metadata),
     /// To a ping.

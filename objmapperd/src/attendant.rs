@@ -15,13 +15,16 @@
 //!
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
+mod descriptors;
+
 use std::mem;
 use std::time::Duration;
 
-use objmapper::{Closer, Patience};
+use objmapper::{MountId, Patience};
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Op, Status, Violation};
 
+use crate::admission::Place;
 use crate::bodies;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
@@ -30,7 +33,7 @@ use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::service::{Answer, Service};
-use crate::session::{self, Agreed, Asked, Order};
+use crate::session::{Agreed, Asked, Order};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
 
@@ -133,16 +136,19 @@ impl Attendant {
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return parting(c),
             }
-            match self.input.read(c) {
+            let read = self.input.read(c);
+            if let Some(turn) = self.take_in(c, read) {
+                return turn;
+            }
+            match read {
                 // A peer that only shut its sending side down has had its replies.
                 Read::End => {
                     c.session.closing = true;
                     return parting(c);
                 }
                 Read::Gone => return Turn::Close,
-                Read::Uninvited => return self.uninvited(c),
                 Read::Some | Read::Last if hung_up => {}
-                Read::Some => {}
+                Read::Some | Read::Descriptors | Read::Lost => {}
                 Read::Last => c.drained = true,
                 Read::Empty => return self.rest(c),
             }
@@ -161,15 +167,17 @@ impl Attendant {
                 return Some(if over { Turn::Close } else { crowded(c) });
             }
             let read = self.input.read(c);
+            if let Some(turn) = self.take_in(c, read) {
+                return Some(turn);
+            }
             match read {
                 Read::End => {
                     c.session.closing = true;
                     return Some(parting(c));
                 }
                 Read::Gone => return Some(Turn::Close),
-                Read::Uninvited => return Some(self.uninvited(c)),
                 Read::Empty => return Some(self.rest(c)),
-                Read::Some | Read::Last => {
+                Read::Some | Read::Last | Read::Descriptors | Read::Lost => {
                     c.leftover.extend_from_slice(self.input.bytes());
                     self.input.clear();
                     c.queued.set(c.leftover.len());
@@ -180,16 +188,6 @@ impl Attendant {
             }
         }
         None
-    }
-
-    /// Descriptors came. Closing them may take time: others do that.
-    fn uninvited(&mut self, c: &mut Connection) -> Turn {
-        if let Some(closer) = c.closer() {
-            self.input.uninvited().for_each(|file| closer.close(file));
-        }
-        let why = "this daemon takes none: HELLO_ACK said so";
-        self.violated(c, &Violation::Descriptors { declared: 0, arrived: 1, why });
-        flush(c).unwrap_or(Turn::Close)
     }
 
     /// A connection that is over. What its peer has not taken yet counts against everybody, and
@@ -244,18 +242,27 @@ impl Attendant {
             let (frame, used) = match c.session.split(self.input.bytes()) {
                 Ok(Split::Whole(frame, used)) => (frame, used),
                 Ok(Split::Partial(wanted)) => {
+                    if self.input.bytes().is_empty()
+                        && let Err(violation) = c.arrivals.expect_none()
+                    {
+                        return self.violated(c, &violation);
+                    }
                     c.wanted = wanted;
                     return Served::Hungry;
                 }
                 Err(violation) => return self.violated(c, &violation),
             };
-            let id = frame.header.id;
+            let (id, fds) = (frame.header.id, frame.header.fds);
             c.has_come();
             // A GET_MANY counts its items itself.
             if frame.header.op != Op::GetMany as u8 {
                 *items = items.saturating_sub(1);
             }
-            let answer = match c.session.admit(frame) {
+            let asked = c.session.admit(frame).and_then(|asked| {
+                c.arrivals.belong(fds)?;
+                Ok(asked)
+            });
+            let answer = match asked {
                 Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
                     c.waits_for = WaitsFor::Body;
                     return Served::Body;
@@ -264,10 +271,7 @@ impl Attendant {
                     self.service.answer(c, id, request, (agreed, order), items)
                 }
                 Ok(Asked::Hello(ack)) => {
-                    if c.session.is_out_of_order() {
-                        c.link.prefer_latency(session::SHORT_DATA);
-                    }
-                    ack.encode(id, c.link.outbox.bytes());
+                    self.greet(c, id, &ack);
                     Answer::Done
                 }
                 Ok(Asked::Bad(bad)) => {
@@ -278,7 +282,12 @@ impl Attendant {
                 Err(violation) => return self.violated(c, &violation),
             };
             match answer {
-                Answer::Done | Answer::Body => self.input.consume(used),
+                Answer::Done | Answer::Body => {
+                    self.input.consume(used);
+                    if fds > 0 {
+                        c.arrivals.answered();
+                    }
+                }
                 Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
             match answer {
@@ -336,7 +345,10 @@ impl Serve for Attendant {
     fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
         c.wake_up();
         if self.service.patience != Patience::Never {
-            self.service.patience = Patience::For(c.errand);
+            self.service.patience = Patience::For(match c.errand {
+                Place::Mount(mount) => mount,
+                Place::Destination => MountId::default(),
+            });
             if c.fetch() {
                 return Turn::Leave;
             }
@@ -373,6 +385,10 @@ impl Serve for Attendant {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
+            self.ways.helpers.send(loan);
+        } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward() {
+            // From a worker at once; between two turns of it come those of all others.
+            connection.errand = Place::Destination;
             self.ways.helpers.send(loan);
         } else if !connection.bodies.is_empty() {
             self.ways.transfer.send(loan);

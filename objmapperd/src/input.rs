@@ -33,8 +33,7 @@ pub struct Input {
 pub enum Read {
     /// As many bytes as it asked for.
     Some,
-    /// Fewer: the socket is empty. (A read also stops at descriptors, which either cannot come
-    /// or end the connection.)
+    /// Fewer: the socket is empty.
     Last,
     /// The end of what the peer sends.
     End,
@@ -42,8 +41,10 @@ pub enum Read {
     Empty,
     /// The connection is broken.
     Gone,
-    /// Descriptors, which nobody asked for.
-    Uninvited,
+    /// Descriptors as well. It stops at them: more may be there.
+    Descriptors,
+    /// Descriptors, some of which we could not have.
+    Lost,
 }
 
 impl Default for Input {
@@ -76,7 +77,7 @@ impl Input {
     }
 
     /// The descriptors that came with the last read.
-    pub fn uninvited(&mut self) -> impl Iterator<Item = OwnedFd> + '_ {
+    pub fn descriptors(&mut self) -> impl ExactSizeIterator<Item = OwnedFd> + '_ {
         self.fds.drain()
     }
 
@@ -117,7 +118,12 @@ impl Input {
             c.link.socket.recv_bytes(room)
         } else {
             match c.link.socket.recv(room, &mut self.fds) {
-                Ok(received) if received.fds > 0 || received.cut => return Read::Uninvited,
+                // The queue is empty before and has room for any message.
+                Ok(received) if received.cut => return Read::Lost,
+                Ok(received) if received.fds > 0 => {
+                    self.end += received.bytes;
+                    return Read::Descriptors;
+                }
                 other => other.map(|received| received.bytes),
             }
         };

@@ -18,7 +18,7 @@ use os::limits::ReserveFd;
 use os::peer::Peer;
 use os::socket::{self, Listener, Stream};
 
-use crate::closers::{CloseQueue, ClosedElsewhere};
+use crate::closers::ClosedElsewhere;
 use crate::connection::Connection;
 use crate::link::Link;
 use crate::outbox::Outbox;
@@ -40,7 +40,6 @@ pub struct Door {
     listener: Listener,
     reserve: ReserveFd,
     house: Arc<House>,
-    closing: CloseQueue,
     send_buffer: usize,
     paused_until: Option<Instant>,
     more: bool,
@@ -67,7 +66,6 @@ impl Door {
             listener,
             reserve: ReserveFd::new()?,
             house: house.clone(),
-            closing: CloseQueue::default(),
             send_buffer,
             paused_until: None,
             more: false,
@@ -161,23 +159,26 @@ impl Door {
         }
         house.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::new(stream);
-        let guard = self.guard(&socket);
+        let guard = self.guard(&socket, peer.uid);
         let queued = house.budgets.queued.account(peer.uid);
         let deadline = house.deadlines.of(peer.uid, socket.clone());
         let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
         let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
-        Some(Box::new(Connection::new(link, caller, deadline, [open, queued], guard)))
+        let may_pass = house.may_pass(&caller);
+        let mut connection = Connection::new(link, caller, deadline, [open, queued], guard);
+        connection.session.may_pass = may_pass;
+        Some(Box::new(connection))
     }
 
     /// For a connection that may bring descriptors.
-    fn guard(&self, socket: &Arc<Stream>) -> Option<ClosedElsewhere> {
+    fn guard(&self, socket: &Arc<Stream>, uid: u32) -> Option<ClosedElsewhere> {
         if self.wary == Wary::None {
             return None;
         }
         if let Err(error) = socket::refuse_descriptors(socket.as_fd()) {
             tracing::debug!(%error, "a connection goes on taking descriptors");
         }
-        Some(ClosedElsewhere::new(self.closing.clone(), socket.clone()))
+        Some(ClosedElsewhere::new(self.house.closers.of(uid), socket.clone()))
     }
 }
 

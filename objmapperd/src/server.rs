@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::{Mounts, Patience, Shared, Store, index, plan};
+use objmapper::{Mounts, Patience, Rules, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
@@ -23,6 +23,7 @@ use os::socket::{self, BindOptions, Listener};
 
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
+use crate::closers::Closers;
 use crate::config::{Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
@@ -137,11 +138,21 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
+        destinations: destinations(settings),
+        closers: Closers::default(),
         stats_for: settings.listen.stats,
         metrics: Arc::default(),
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),
     }))
+}
+
+/// Who may pass descriptors: the daemon's own user and root, unless somebody was named.
+fn destinations(settings: &Settings) -> Rules {
+    match &settings.destinations.allow[..] {
+        [] => Rules::owner_only(),
+        rules => Rules::new(rules.to_vec()),
+    }
 }
 
 /// Room for descriptions that are shared; none where nothing can be watched.

@@ -37,6 +37,7 @@ pub mod fds;
 pub mod opened;
 pub mod socket;
 
+pub mod destination;
 pub mod file;
 #[cfg(feature = "map")]
 pub mod mapping;

@@ -9,14 +9,14 @@ use objmapper::index::Bounds;
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
-use super::allow::{Group, User};
+use super::allow::{Group, User, Whom, rules};
 use super::file::{self, Document, Raw};
 use super::mount::mounts;
 use super::sheet::{Problems, Sheet};
 use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
-use super::{Delivery, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts};
+use super::{Delivery, Destinations, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -45,6 +45,8 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
         &UpTo(DAY),
     );
     let listen = listen(&mut sheet, &raw.listen);
+    sheet.section("destinations");
+    let destinations = Destinations { allow: rules(&mut sheet, &raw.destinations, &Whom) };
     let pool = pool(&mut sheet, &raw.pool);
     let delivery = delivery(&mut sheet, &raw.delivery);
     let limits = limits(&mut sheet, &raw.limits);
@@ -53,7 +55,7 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let mounts = mounts(&mut sheet, raw);
     let effective = sheet.finish()?;
     let settings =
-        Settings { mounts, listen, pool, delivery, limits, timeouts, drain_deadline, log };
+        Settings { mounts, listen, destinations, pool, delivery, limits, timeouts, drain_deadline, log };
     Ok(Loaded { settings, effective, warnings: Vec::new() })
 }
 

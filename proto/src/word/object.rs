@@ -91,6 +91,8 @@ pub enum Delivery {
     Inline = 2,
     /// The bytes follow in DATA frames.
     Stream = 3,
+    /// The bytes go to the descriptor that came with the request; an END frame follows.
+    Destination = 4,
 }
 
 impl Delivery {
@@ -101,6 +103,7 @@ impl Delivery {
             1 => Some(Self::Descriptor),
             2 => Some(Self::Inline),
             3 => Some(Self::Stream),
+            4 => Some(Self::Destination),
             _ => None,
         }
     }
@@ -112,6 +115,7 @@ impl Delivery {
             Self::Descriptor => "descriptor",
             Self::Inline => "inline",
             Self::Stream => "stream",
+            Self::Destination => "destination",
         }
     }
 }
