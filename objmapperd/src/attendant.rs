@@ -128,9 +128,8 @@ impl Attendant {
                     reads += 1;
                 }
                 // The bodies have their turn too, and need no more descriptors.
-                Served::Tired | Served::Stuck(Flushed::Full) if !c.bodies.is_empty() => {
-                    return Turn::Leave;
-                }
+                Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
+                Served::Stuck(Flushed::Full) if !c.bodies.is_empty() => return beside_bodies(c),
                 Served::Tired => return Turn::Again,
                 Served::Cold => return Turn::Leave,
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
@@ -150,7 +149,10 @@ impl Attendant {
                 Read::Some | Read::Last if hung_up => {}
                 Read::Some | Read::Descriptors | Read::Lost => {}
                 Read::Last => c.drained = true,
-                Read::Empty => return self.rest(c),
+                Read::Empty => {
+                    c.drained = true;
+                    return self.rest(c);
+                }
             }
         }
     }
@@ -431,7 +433,17 @@ fn stuck(c: &mut Connection, flushed: Flushed) -> Option<Turn> {
 
 /// Its user has too much queued to read more of a request that has begun.
 fn crowded(c: &mut Connection) -> Turn {
-    if c.bodies.is_empty() { later(c) } else { Turn::Leave }
+    if c.bodies.is_empty() { later(c) } else { beside_bodies(c) }
+}
+
+/// A limit has to fall first, and bodies go on meanwhile. Those that go elsewhere may wait for long
+/// themselves.
+fn beside_bodies(c: &mut Connection) -> Turn {
+    if c.bodies.front().is_none() {
+        later(c);
+        c.waits_for = WaitsFor::Limit;
+    }
+    Turn::Leave
 }
 
 /// A limit has to fall first; nobody says when it does.

@@ -117,9 +117,9 @@ impl Bodies {
         ready.map(|forward| forward.run(brief)).count() > 0
     }
 
-    /// The destinations that must have room first.
-    pub fn awaited(&self) -> impl Iterator<Item = &Destination> {
-        self.forwards.iter().filter_map(Forward::awaited)
+    /// The destinations that are open, of which none is being written to.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.forwards.iter().filter_map(Forward::destination)
     }
 
     /// By when the first of them must.

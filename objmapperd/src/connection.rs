@@ -28,6 +28,8 @@ pub enum WaitsFor {
     Body,
     /// A disk: an errand for a helper.
     Disk,
+    /// A limit, beside bodies that go elsewhere: for `waited_ms`.
+    Limit,
 }
 
 /// One client's connection.

@@ -97,12 +97,12 @@ impl Forward {
         matches!(self.state, State::Ready)
     }
 
-    /// The destination, while it must have room first.
-    pub fn awaited(&self) -> Option<&Destination> {
-        self.destination.as_ref().filter(|_| matches!(self.state, State::Waiting))
+    /// The destination, while it is open.
+    pub const fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
     }
 
-    /// By when that has to be.
+    /// By when the destination must have room, if it has to have some first.
     pub fn due(&self) -> Option<Instant> {
         self.due.filter(|_| matches!(self.state, State::Waiting))
     }
@@ -119,7 +119,8 @@ impl Forward {
 
     /// Looks whether what it waits for is there: room, or the end of its time. Never waits.
     pub fn look(&mut self, now: Instant) {
-        let Some(destination) = self.awaited() else { return };
+        let State::Waiting = self.state else { return };
+        let Some(destination) = &self.destination else { return };
         // Who cannot be asked is tried.
         let room = destination::is_writable(destination.as_fd(), Duration::ZERO).unwrap_or(true);
         if room || self.due.is_some_and(|due| due <= now) {

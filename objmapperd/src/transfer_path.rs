@@ -315,7 +315,7 @@ fn step(connection: &mut Connection) -> Step {
 /// that would be told may have no CPU.
 fn wants_turn(c: &mut Connection) -> bool {
     let may = c.session.is_out_of_order()
-        && c.waits_for != WaitsFor::Body
+        && !matches!(c.waits_for, WaitsFor::Body | WaitsFor::Limit)
         && !c.session.closing
         && c.bodies.is_between_frames();
     let waiting = !c.leftover.is_empty() && c.leftover.len() >= c.wanted;

@@ -3,7 +3,7 @@
 //! A connection whose forwards wait is parked: epoll watches the destinations, the connection (for
 //! its next request, or its end), and the clock. As soon as one can go on, a helper has it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use objmapper_os as os;
 use objmapper_proto::Status;
@@ -11,7 +11,7 @@ use os::poll::{Interest, Registry, Token};
 
 use super::{Place, Streamer};
 use crate::admission;
-use crate::connection::Connection;
+use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
 use crate::metrics::AnswerCounters;
 use crate::seldom;
@@ -38,8 +38,12 @@ pub(super) fn step(connection: &mut Connection) -> Step {
 
 /// ENDs of those that have ended go out between two frames.
 pub(super) fn tell_ends(connection: &mut Connection, counters: &AnswerCounters) {
-    let Connection { bodies, link, .. } = connection;
+    let Connection { bodies, link, waits_for, .. } = connection;
     bodies.tell_ends(&mut link.outbox, |status, length| {
+        // What waited for one to end goes on.
+        if *waits_for == WaitsFor::Body {
+            *waits_for = WaitsFor::Nothing;
+        }
         counters.body_bytes.add(length);
         if status != Status::Ok {
             counters.refusal(status);
@@ -80,7 +84,11 @@ impl Streamer {
             drop(self.take_out(token));
             return;
         }
-        let due = place.loan.connection().and_then(|connection| connection.bodies.due());
+        let due = place.loan.connection().and_then(|connection| {
+            let limit = connection.waits_for == WaitsFor::Limit;
+            let retry = || Instant::now() + Duration::from_millis(connection.waited_ms);
+            connection.bodies.due().into_iter().chain(limit.then(retry)).min()
+        });
         self.alarms.change(token, place.alarm, due);
         place.alarm = due;
     }
@@ -92,7 +100,8 @@ impl Streamer {
             return;
         }
         let Some(connection) = place.loan.connection() else { return };
-        for destination in connection.bodies.awaited() {
+        // All of them: those that have room by now as well.
+        for destination in connection.bodies.destinations() {
             if let Err(error) = self.poll.registry().remove(destination) {
                 tracing::debug!(%error, "a destination was not watched");
             }
@@ -104,6 +113,11 @@ impl Streamer {
         while let Some(token) = self.alarms.next_due(Instant::now()) {
             if let Some(place) = self.slots.at_mut(token) {
                 place.alarm = None;
+                if let Some(connection) = place.loan.connection()
+                    && connection.waits_for == WaitsFor::Limit
+                {
+                    connection.waits_for = WaitsFor::Nothing;
+                }
             }
             self.queue(token);
         }
@@ -123,8 +137,8 @@ fn watch_all(
         Some(_) => {}
     }
     if !std::mem::replace(&mut place.destinations, true) {
-        let mut awaited = connection.bodies.awaited();
-        awaited.try_for_each(|to| registry.add(to, token, Interest::WRITABLE))?;
+        let mut destinations = connection.bodies.destinations();
+        destinations.try_for_each(|to| registry.add(to, token, Interest::WRITABLE))?;
     }
     Ok(())
 }
