@@ -388,7 +388,8 @@ impl Serve for Attendant {
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
             self.ways.helpers.send(loan);
-        } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward() {
+        } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward()
+        {
             // From a worker at once; between two turns of it come those of all others.
             connection.errand = Place::Destination;
             self.ways.helpers.send(loan);

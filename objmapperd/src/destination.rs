@@ -76,7 +76,9 @@ impl Arrivals {
             }
             self.waiting.push_back(match bodies.take(uid) {
                 Ok(permit) if closer.has_room() => Ok(Destination { fd, _permit: permit }),
-                Ok(_) => Err("what this user passed before cannot be closed: something holds it".into()),
+                Ok(_) => {
+                    Err("what this user passed before cannot be closed: something holds it".into())
+                }
                 Err(over) => Err(over.to_string().into()),
             });
         }
@@ -103,7 +105,11 @@ impl Arrivals {
     pub fn expect_none(&self) -> Result<(), Violation> {
         let arrived = self.waiting.len();
         let why = "no frame declares them";
-        if arrived == 0 { Ok(()) } else { Err(Violation::Descriptors { declared: 0, arrived, why }) }
+        if arrived == 0 {
+            Ok(())
+        } else {
+            Err(Violation::Descriptors { declared: 0, arrived, why })
+        }
     }
 
     /// Why that of the frame at the front was not kept.

@@ -217,7 +217,8 @@ impl Forward {
         let now = Instant::now();
         if *self.due.get_or_insert(now + self.patience) <= now {
             let time = humantime::format_duration(self.patience);
-            let text = format!("the destination took nothing for {time}, timeouts.send: read faster");
+            let text =
+                format!("the destination took nothing for {time}, timeouts.send: read faster");
             return Err(Ending(Status::DestinationStalled, text.into()));
         }
         Ok(State::Waiting)

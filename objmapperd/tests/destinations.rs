@@ -16,9 +16,7 @@ use std::thread::{self, JoinHandle};
 
 use objmapper_client::{Answer, Client, Error, Mode, Request as Asked};
 use objmapper_proto::hello::{OUT_OF_ORDER, PASS_FDS};
-use objmapper_proto::{
-    Delivery, Get, Hello, HelloAck, Range, Reply, Request, Status, Version,
-};
+use objmapper_proto::{Delivery, Get, Hello, HelloAck, Range, Reply, Request, Status, Version};
 use support::content::content;
 use support::daemon::{Daemon, Setup, counter, settle};
 use support::neighbour::Neighbour;
@@ -172,7 +170,10 @@ fn anything_else_is_refused_and_the_connection_goes_on() {
         ("no stream socket", UdpSocket::bind("127.0.0.1:0").unwrap().into()),
         ("listening", TcpListener::bind("127.0.0.1:0").unwrap().into()),
         ("listening", UnixListener::bind(daemon.outside("listener")).unwrap().into()),
-        ("neither a pipe nor a socket", File::options().write(true).open("/dev/null").unwrap().into()),
+        (
+            "neither a pipe nor a socket",
+            File::options().write(true).open("/dev/null").unwrap().into(),
+        ),
         ("O_PATH", File::options().read(true).custom_flags(path).open(pipe_path).unwrap().into()),
         ("regular file", objmapper_os::memory::sealed("sealed", b"x").unwrap()),
     ];

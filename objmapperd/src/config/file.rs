@@ -136,8 +136,17 @@ section! {
 }
 
 /// All keys that stand outside of a table.
-const TOP: &[&str] =
-    &["drain_deadline", "mount", "listen", "destinations", "pool", "delivery", "limits", "timeouts", "log"];
+const TOP: &[&str] = &[
+    "drain_deadline",
+    "mount",
+    "listen",
+    "destinations",
+    "pool",
+    "delivery",
+    "limits",
+    "timeouts",
+    "log",
+];
 
 impl Raw {
     /// What the file says.

@@ -16,7 +16,9 @@ use super::sheet::{Problems, Sheet};
 use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
-use super::{Delivery, Destinations, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts};
+use super::{
+    Delivery, Destinations, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts,
+};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -54,8 +56,17 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let log = log(&mut sheet, &raw.log);
     let mounts = mounts(&mut sheet, raw);
     let effective = sheet.finish()?;
-    let settings =
-        Settings { mounts, listen, destinations, pool, delivery, limits, timeouts, drain_deadline, log };
+    let settings = Settings {
+        mounts,
+        listen,
+        destinations,
+        pool,
+        delivery,
+        limits,
+        timeouts,
+        drain_deadline,
+        log,
+    };
     Ok(Loaded { settings, effective, warnings: Vec::new() })
 }
 
