@@ -16,6 +16,7 @@
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
 mod descriptors;
+mod endings;
 
 use std::mem;
 use std::time::Duration;
@@ -37,16 +38,14 @@ use crate::session::{Agreed, Asked, Order};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
 
+use endings::{beside_bodies, crowded, flush, parting, stuck};
+
 /// Objects that one turn may open. Small enough for others' latency (some 400 us of
 /// opening), large enough that a pipeline of usual depth is one turn.
 const ITEMS: usize = 72;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
-
-/// How long a connection waits for descriptors in flight to be taken, in milliseconds:
-/// at first, and at most after doubling each time it was in vain. Not tuned.
-const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=128;
 
 /// How often a connection that is over is asked whether its peer has taken the
 /// descriptors that were sent. Not tuned.
@@ -401,60 +400,9 @@ impl Serve for Attendant {
     }
 }
 
-/// How a turn ends when no more is read: what is under way is sent to its end.
-fn parting(c: &Connection) -> Turn {
-    if c.bodies.is_empty() { Turn::Close } else { Turn::Leave }
-}
-
 /// Whether a request has to wait for bodies under way; a further part of a GET_MANY for its own.
 fn must_wait(c: &Connection, id: u64, agreed: Agreed, order: Order) -> bool {
     let all = !agreed.out_of_order || order.ordered;
     let own = c.session.many_done > 0 && c.bodies.any_of(id);
     own || all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
-}
-
-/// How a turn ends when replies cannot leave; `None` if they did.
-fn stuck(c: &mut Connection, flushed: Flushed) -> Option<Turn> {
-    match flushed {
-        Flushed::All => {
-            c.has_sent();
-            None
-        }
-        Flushed::Blocked => {
-            c.expect_reading();
-            Some(Turn::Blocked)
-        }
-        Flushed::Full => {
-            c.expect_reading();
-            Some(later(c))
-        }
-        Flushed::Gone => Some(Turn::Close),
-    }
-}
-
-/// Its user has too much queued to read more of a request that has begun.
-fn crowded(c: &mut Connection) -> Turn {
-    if c.bodies.is_empty() { later(c) } else { beside_bodies(c) }
-}
-
-/// A limit has to fall first, and bodies go on meanwhile. Those that go elsewhere may wait for long
-/// themselves.
-fn beside_bodies(c: &mut Connection) -> Turn {
-    if c.bodies.front().is_none() {
-        later(c);
-        c.waits_for = WaitsFor::Limit;
-    }
-    Turn::Leave
-}
-
-/// A limit has to fall first; nobody says when it does.
-fn later(c: &mut Connection) -> Turn {
-    c.waited_ms = (c.waited_ms * 2).clamp(*WAIT_MS.start(), *WAIT_MS.end());
-    Turn::Later(Duration::from_millis(c.waited_ms))
-}
-
-/// Sends what waits; how the turn ends if that cannot leave.
-fn flush(c: &mut Connection) -> Option<Turn> {
-    let flushed = c.link.flush();
-    stuck(c, flushed)
 }

@@ -5,7 +5,8 @@ use objmapper::Closer;
 use objmapper_proto::hello::PASS_FDS;
 use objmapper_proto::{HelloAck, Status, Violation};
 
-use super::{Attendant, flush};
+use super::Attendant;
+use super::endings::flush;
 use crate::connection::Connection;
 use crate::input::Read;
 use crate::pool::Turn;
