@@ -279,6 +279,7 @@ impl Progress {
                 self.end_item(plan);
             }
             Delivery::Descriptor | Delivery::None => self.end_item(plan),
+            Delivery::Destination => bail!("a body goes elsewhere, and nobody asked for that"),
         }
         Ok(())
     }

@@ -299,7 +299,10 @@ impl Outline {
     fn fill_in(self, Found { file, identity }: Found, whose: (MountId, bool)) -> Delivery {
         let Self { object, range, form, reason } = self;
         let how = match form {
-            Form::Stream => How::Stream(Body::new(file, identity, range, whose)),
+            // Where to is the business of whoever sends it.
+            Form::Stream | Form::Destination => {
+                How::Stream(Body::new(file, identity, range, whose))
+            }
             Form::Inline => How::Inline(Body::new(file, identity, range, whose)),
             Form::Descriptor => How::Descriptor(file),
             Form::None => How::NotModified,

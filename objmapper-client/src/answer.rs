@@ -2,8 +2,8 @@
 //!
 //! Checked here: the frame answers the oldest request; it is of a kind that the request can have;
 //! it declares as many descriptors as its items deliver, and they are there; an object comes in a
-//! form that was asked for; a body has the length that was announced; a range is the one that was
-//! asked for, cut at the object's end.
+//! form that was asked for, and is shared with others only if that was allowed; a body has the
+//! length that was announced; a range is the one that was asked for, cut at the object's end.
 //!
 //! A refusal leaves the link between two answers. Every other error leaves it somewhere inside
 //! one: see [`Error::ends_connection`].
@@ -17,7 +17,7 @@ use crate::sink::{Memory, Sink};
 use objmapper_os::fds::FdQueue;
 use objmapper_proto::frame::{Frame, Op, Violation};
 use objmapper_proto::word::status::Class;
-use objmapper_proto::{Delivery, Header, Item, Mode, Objects, Reply, Status, limits};
+use objmapper_proto::{Delivery, Header, Item, Mode, ObjectHead, Objects, Reply, Status, limits};
 use std::os::fd::OwnedFd;
 
 /// Whether an object may come in this form.
@@ -27,6 +27,7 @@ fn allows(wanted: Wanted, delivery: Delivery) -> bool {
     match wanted {
         Wanted::Pong => false,
         Wanted::Metadata => delivery == Delivery::None,
+        Wanted::Sent { .. } => delivery == Delivery::Destination,
         Wanted::Object { mode: Mode::Fdpass, .. } => descriptor,
         Wanted::Object { mode: Mode::Copy | Mode::Splice, .. } => bytes,
         Wanted::Object { mode: Mode::Auto, .. } => bytes || descriptor,
@@ -48,6 +49,7 @@ impl Arrived {
         match wanted {
             _ if self.not_modified => Answer::NotModified(self.metadata),
             Wanted::Metadata => Answer::Metadata(self.metadata),
+            Wanted::Sent { .. } => Answer::Sent(self.metadata),
             Wanted::Object { .. } | Wanted::Pong => Answer::Object(self.into_object(memory)),
         }
     }
@@ -69,6 +71,8 @@ enum Form<'a> {
     Inline(&'a [u8]),
     /// So many bytes follow in frames of their own.
     Stream(u64),
+    /// So many bytes go to the descriptor that was passed.
+    Elsewhere(u64),
 }
 
 /// Reads the one frame that answers request `id`: not a refusal, and without descriptors.
@@ -144,6 +148,7 @@ pub(crate) fn head(
             sink.bytes(bytes)?;
         }
         Form::Stream(length) => body = Some(Body::begin(id, length, sink)?),
+        Form::Elsewhere(length) => body = Some(Body::elsewhere(id, length)),
     }
     Ok((Arrived { metadata, fd, not_modified }, body))
 }
@@ -217,7 +222,7 @@ fn read_items(
             }
             Form::Inline(bytes) => out.push(Ok(Object::Bytes(bytes.to_vec(), metadata))),
             Form::Stream(length) if items.peek().is_none() => streamed = Some((metadata, length)),
-            Form::Stream(_) | Form::Nothing | Form::NotModified => {
+            Form::Stream(_) | Form::Elsewhere(_) | Form::Nothing | Form::NotModified => {
                 return Err(Error::bad("OBJECTS", "a body follows an item that is not the last"));
             }
         }
@@ -243,11 +248,18 @@ fn open_item<'a>(
     if !allows(wanted, head.delivery) {
         return Err(Error::bad("OBJECT", "it comes in a form that was not asked for"));
     }
+    if head.flags & ObjectHead::SHARED != 0
+        && !(wanted.may_be_shared() && head.delivery == Delivery::Descriptor)
+    {
+        return Err(Error::bad("OBJECT", "others share it, and that was not asked for"));
+    }
     if head.delivery != Delivery::Inline && !item.inline.is_empty() {
         return Err(Error::bad("OBJECT", "it has inline bytes and is not delivered inline"));
     }
-    if let (Wanted::Object { range, .. }, Delivery::Inline | Delivery::Stream) =
-        (wanted, head.delivery)
+    if let (
+        Wanted::Object { range, .. } | Wanted::Sent { range },
+        Delivery::Inline | Delivery::Stream | Delivery::Destination,
+    ) = (wanted, head.delivery)
         && range.clamp(head.size) != Some(head.range)
     {
         return Err(Error::bad("OBJECT", "its range is not the one that was asked for"));
@@ -255,6 +267,7 @@ fn open_item<'a>(
     let form = match head.delivery {
         Delivery::None => Form::Nothing,
         Delivery::Stream => Form::Stream(head.range.length),
+        Delivery::Destination => Form::Elsewhere(head.range.length),
         Delivery::Inline if item.inline.len() as u64 == head.range.length => {
             Form::Inline(item.inline)
         }
@@ -304,12 +317,24 @@ pub(crate) struct Body {
     moved: u64,
     /// Of the DATA frame under way, not yet pulled.
     left: usize,
+    /// It goes to the descriptor that was passed: only END comes.
+    elsewhere: bool,
 }
 
 impl Body {
     fn begin(id: u64, announced: u64, sink: &mut dyn Sink) -> Result<Self> {
         sink.begin(announced)?;
-        Ok(Self { id, announced, moved: 0, left: 0 })
+        Ok(Self { id, announced, moved: 0, left: 0, elsewhere: false })
+    }
+
+    /// One whose bytes go to the descriptor that was passed.
+    fn elsewhere(id: u64, announced: u64) -> Self {
+        Self { id, announced, moved: 0, left: 0, elsewhere: true }
+    }
+
+    /// Whether its bytes go to the descriptor that was passed.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// Whose it is.
@@ -340,7 +365,11 @@ impl Body {
     /// be pulled, or the END. Whether it was that.
     pub(crate) fn frame(&mut self, link: &mut Link, header: &Header) -> Result<bool> {
         if header.op != Op::Data as u8 {
-            return end(link, self.id, self.announced, self.moved).map(|()| true);
+            let came = (!self.elsewhere).then_some(self.moved);
+            return end(link, self.id, self.announced, came).map(|()| true);
+        }
+        if self.elsewhere {
+            return Err(Error::bad("DATA", "its body goes to the descriptor that was passed"));
         }
         let piece = header.length as usize;
         if header.id != self.id || header.fds != 0 {
@@ -360,14 +389,15 @@ impl Body {
     }
 }
 
-/// Reads the END of a body of which `moved` bytes came.
-fn end(link: &mut Link, id: u64, announced: u64, moved: u64) -> Result<()> {
+/// Reads the END of a body of which so many bytes came, if it comes here.
+fn end(link: &mut Link, id: u64, announced: u64, came: Option<u64>) -> Result<()> {
     let (frame, _) = link.frame(Reach::Far)?;
     let Reply::End(end) = decode(frame, id)? else {
         return Err(Error::bad("reply", "a body is under way, and this is neither DATA nor END"));
     };
     expect_fds(&frame, 0)?;
-    if end.length != moved {
+    let moved = came.unwrap_or(end.length);
+    if end.length != moved || moved > announced {
         return Err(Error::bad("END", "its length is not what came"));
     }
     if end.status != Status::Ok {

@@ -156,6 +156,9 @@ impl Bodies {
 impl UnderWay {
     /// All of the body has come. Only objects have one.
     pub(crate) fn into_answer(self) -> Answer {
+        if self.body.is_elsewhere() {
+            return Answer::Sent(self.arrived.metadata);
+        }
         Answer::Object(self.arrived.into_object(self.memory))
     }
 }

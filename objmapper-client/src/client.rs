@@ -17,7 +17,7 @@ use crate::request::{Answer, PING, Request, Wanted};
 use crate::sink::{Discard, Memory};
 use crate::transfer::Transfer;
 use objmapper_os::socket::Stream;
-use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER, PASS_FDS};
 use objmapper_proto::{self as proto, Mode, Reply, Version};
 use std::io::Write;
 use std::ops::RangeBounds;
@@ -148,8 +148,19 @@ impl Builder {
     /// # answer?;
     /// # Ok(()) }) }
     /// ```
-    pub fn out_of_order(mut self, may: bool) -> Self {
-        self.offered = if may { OUT_OF_ORDER } else { 0 };
+    pub fn out_of_order(self, may: bool) -> Self {
+        self.offer(OUT_OF_ORDER, may)
+    }
+
+    /// Whether descriptors will be passed to the daemon, for [`Client::send_to`]; false if nothing is
+    /// said. A daemon that does not know this, or whose operator does not allow it to this user,
+    /// takes none all the same ([`Client::may_send_to`]).
+    pub fn pass_descriptors(self, wants: bool) -> Self {
+        self.offer(PASS_FDS, wants)
+    }
+
+    fn offer(mut self, capability: Capabilities, wants: bool) -> Self {
+        self.offered = self.offered & !capability | if wants { capability } else { 0 };
         self
     }
 
@@ -198,7 +209,11 @@ impl Client {
 
     /// An open, read-only descriptor of the object; costs the same for every size.
     pub fn open(&mut self, uri: &str) -> Result<Opened> {
-        let arrived = self.connection.fetch(&Request::get(uri, Mode::Fdpass), &mut Discard)?;
+        self.fetch_opened(&Request::get(uri, Mode::Fdpass))
+    }
+
+    fn fetch_opened(&mut self, asked: &Request<'_>) -> Result<Opened> {
+        let arrived = self.connection.fetch(asked, &mut Discard)?;
         let fd = arrived.fd.ok_or(Error::bad("OBJECT", "no descriptor came"))?;
         Ok(Opened::new(fd, arrived.metadata))
     }
@@ -232,20 +247,23 @@ impl Client {
     /// As [`Client::open`], and the descriptor may be one whose open file description others have as
     /// well: cheaper for the daemon, where its operator allows it. Whether it is, is told by
     /// [`Metadata::is_shared`]; then anybody who has it can move its position, change its status
-    /// flags and its locks. Read it at offsets only, as [`Opened`] does.
+    /// flags and its locks. Read it at offsets only, as [`Opened`] does. For many at a time there is
+    /// [`Client::open_many_shared`], for everything else that can be said of a request
+    /// [`Request::shared`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// let model = client.open_shared("/models/a.gguf")?;
+    /// let whose = if model.metadata().is_shared() { "shared with others" } else { "ours alone" };
+    /// println!("{} bytes, {whose}", model.read_to_vec()?.len());
+    /// # Ok(()) }) }
+    /// ```
     ///
     /// A daemon from before this was offered refuses with `UNSUPPORTED`.
     pub fn open_shared(&mut self, uri: &str) -> Result<Opened> {
-        let name = name::normal(uri)?;
-        let (mode, range) = (Mode::Fdpass, proto::Range::ALL);
-        let get =
-            proto::Get { shared: true, ..proto::Get::new(mode, range, name.as_uri().as_bytes()) };
-        let wanted = Wanted::object(mode);
-        let read = |link: &mut _, id| answer::object(link, id, wanted, &mut Discard);
-        let arrived = self.connection.exchange(proto::Request::Get(get), read);
-        let arrived = arrived.map_err(|error| error.about(uri))?;
-        let fd = arrived.fd.ok_or(Error::bad("OBJECT", "no descriptor came"))?;
-        Ok(Opened::new(fd, arrived.metadata))
+        self.fetch_opened(&Request::get(uri, Mode::Fdpass).shared())
     }
 
     /// Makes the daemon close shared open files at or below `prefix`, so that what they lie on can
@@ -379,6 +397,11 @@ impl Client {
     }
 
     /// Asks whether anybody is there; gives the time it took.
+    ///
+    /// Nobody has to: what a daemon closes because it was idle (`timeouts.idle` of its settings,
+    /// never by default) is connected again with the next request, as [`Builder::reconnect`] says, and
+    /// that a daemon has gone shows at [`Client::socket`] at once. Whoever has no way to connect
+    /// again ([`Builder::over`], [`Reconnect::Never`]) asks this in less than half of that time.
     pub fn ping(&mut self) -> Result<Duration> {
         let sent = Instant::now();
         self.connection.exchange(proto::Request::Ping(PING), answer::pong)?;

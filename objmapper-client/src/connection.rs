@@ -19,7 +19,7 @@ use crate::link::Link;
 use crate::request::{Answer, Answered, Owed, Request as Asked, Wanted};
 use crate::sink::{Discard, Memory, Sink};
 use objmapper_os::socket::Stream;
-use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER, PASS_FDS};
 use objmapper_proto::{HelloAck, Request, limits};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -86,6 +86,11 @@ impl Connection {
         self.agreed.capabilities & OUT_OF_ORDER != 0
     }
 
+    /// Whether descriptors may be passed.
+    pub(crate) fn passes(&self) -> bool {
+        self.agreed.capabilities & PASS_FDS != 0
+    }
+
     /// Largest payload of a request, in bytes.
     pub(crate) fn max_request(&self) -> usize {
         limits::REQUEST_PAYLOAD.min(self.agreed.max_payload as usize)
@@ -104,10 +109,10 @@ impl Connection {
         mut read: impl FnMut(&mut Link, u64) -> Result<T>,
     ) -> Result<T> {
         self.settle()?;
-        match self.ask(&request, &mut read) {
+        match self.ask(&request, &[], &mut read) {
             Err(error) if dial::is_gone(&error) => {
                 self.reconnect(error)?;
-                self.ask(&request, &mut read)
+                self.ask(&request, &[], &mut read)
             }
             result => result,
         }
@@ -120,12 +125,14 @@ impl Connection {
         read: impl FnOnce(&mut Link, u64) -> Result<T>,
     ) -> Result<T> {
         self.read_owed()?;
-        self.ask(&request, read)
+        self.ask(&request, &[], read)
     }
 
-    fn ask<T>(
+    /// Sends a request with its descriptors.
+    pub(crate) fn ask<T>(
         &mut self,
         request: &Request<'_>,
+        fds: &[BorrowedFd<'_>],
         read: impl FnOnce(&mut Link, u64) -> Result<T>,
     ) -> Result<T> {
         let id = self.next_id();
@@ -133,7 +140,7 @@ impl Connection {
         bytes.clear();
         request.encode(id, &mut bytes);
         let result = self.with_link(|link| {
-            link.send(&bytes)?;
+            link.send(&bytes, fds)?;
             read(link, id)
         });
         self.scratch = bytes;
@@ -146,10 +153,10 @@ impl Connection {
         let (name, wanted) = (asked.name()?, asked.wanted);
         let request = wanted.on(name.as_ref().map_or(b"", |name| name.as_uri().as_bytes()));
         self.settle()?;
-        match self.ask(&request, |link, id| answer::object(link, id, wanted, sink)) {
+        match self.ask(&request, &[], |link, id| answer::object(link, id, wanted, sink)) {
             Err(error) if dial::is_gone(&error) && sink.can_begin_again() => {
                 self.reconnect(error)?;
-                self.ask(&request, |link, id| answer::object(link, id, wanted, sink))
+                self.ask(&request, &[], |link, id| answer::object(link, id, wanted, sink))
             }
             result => result,
         }
@@ -165,7 +172,7 @@ impl Connection {
         let id = self.next_id();
         let mut bytes = Vec::new();
         Request::Close.encode(id, &mut bytes);
-        self.send(&bytes)?;
+        self.send(&bytes, &[])?;
         self.bodies.close(id);
         self.read_owed()?;
         match self.bodies.closing() {
@@ -174,9 +181,9 @@ impl Connection {
         }
     }
 
-    /// Sends whole requests, which the caller then adds to what is owed.
-    pub(crate) fn send(&mut self, requests: &[u8]) -> Result<()> {
-        self.with_link(|link| link.send(requests))
+    /// Sends whole requests with their descriptors, which the caller then adds to what is owed.
+    pub(crate) fn send(&mut self, requests: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.with_link(|link| link.send(requests, fds))
     }
 
     /// Reads the answer to the oldest request that is owed one; out of order, to any.

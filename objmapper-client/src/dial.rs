@@ -74,7 +74,7 @@ impl Dial {
         loop {
             let bound = self.timeout.map_or(left(), |timeout| timeout.min(left()));
             match self.attempt(Some(bound), id) {
-                Ok((link, agreed)) => {
+                Ok((mut link, agreed)) => {
                     link.set_timeout(self.timeout)?;
                     return Ok((link, agreed));
                 }

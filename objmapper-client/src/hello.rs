@@ -21,7 +21,7 @@ pub(crate) fn greet(
     link.set_timeout(timeout)?;
     let mut bytes = Vec::new();
     Hello { capabilities: offered, ..Hello::default() }.encode(id, &mut bytes);
-    link.send(&bytes)?;
+    link.send(&bytes, &[])?;
     let agreed = read_ack(&mut link, offered, id)?;
     link.check_idle()?;
     Ok((link, agreed))

@@ -3,7 +3,8 @@
 //! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
 //! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],
 //! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
-//! [`Client::pipeline`]), or nothing if what the caller has is current ([`Client::open_unless`]).
+//! [`Client::pipeline`]), or none of both because the daemon sends them elsewhere
+//! ([`Client::send_to`]), or nothing if what the caller has is current ([`Client::open_unless`]).
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
@@ -62,6 +63,8 @@ mod dial;
 
 mod connection;
 
+mod sending;
+
 mod listing;
 mod pipeline;
 mod transfer;
@@ -69,6 +72,7 @@ mod transfer;
 mod client;
 mod many;
 mod pool;
+mod send_to;
 
 pub use client::{
     Builder, Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT, SOCKET_VARIABLE, default_socket,

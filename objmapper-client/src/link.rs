@@ -38,6 +38,7 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: Stream,
+    timeout: Option<Duration>,
     waits: bool,
     buf: Vec<u8>,
     start: usize,
@@ -49,7 +50,7 @@ impl Link {
     /// Over a socket that blocks.
     pub(crate) fn new(stream: Stream) -> Self {
         let fds = FdQueue::with_capacity(WAITING);
-        Self { stream, waits: true, buf: vec![0; ROOM], start: 0, end: 0, fds }
+        Self { stream, timeout: None, waits: true, buf: vec![0; ROOM], start: 0, end: 0, fds }
     }
 
     /// Whether a receive waits for as long as the timeout allows, or not at all. In either case
@@ -63,17 +64,30 @@ impl Link {
     }
 
     /// How long a blocking call waits.
-    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<()> {
         self.stream.set_read_timeout(timeout)?;
-        Ok(self.stream.set_write_timeout(timeout)?)
+        self.stream.set_write_timeout(timeout)?;
+        self.timeout = timeout;
+        Ok(())
     }
 
-    /// Sends all of `bytes`. That the daemon has gone is not told here: what it said before it
-    /// went is still to be read, and the next receive tells.
-    pub(crate) fn send(&self, mut bytes: &[u8]) -> Result<()> {
+    /// Runs `work`, in which a receive waits for as long as it takes.
+    pub(crate) fn patiently<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.stream.set_read_timeout(None)?;
+        let result = work(self);
+        self.stream.set_read_timeout(self.timeout)?;
+        result
+    }
+
+    /// Sends all of `bytes`, and `fds` with the first of them. That the daemon has gone is not told
+    /// here: what it said before it went is still to be read, and the next receive tells.
+    pub(crate) fn send(&self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> Result<()> {
         while !bytes.is_empty() {
-            match self.stream.send(bytes, &[], false) {
-                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            match self.stream.send(bytes, fds, false) {
+                Ok(sent) => {
+                    bytes = bytes.get(sent..).unwrap_or_default();
+                    fds = &[];
+                }
                 Err(error) if error.is_would_block() => return Err(Error::Timeout),
                 Err(error) if error.is_disconnected() => return Ok(()),
                 Err(error) => return Err(error.into()),

@@ -61,7 +61,8 @@ impl Entry {
     }
 }
 
-/// Made by [`crate::Client::list`]; gives the entries in the order of their names' bytes.
+/// Made by [`crate::Client::list`]; gives the entries in the order of their names' bytes. It has the
+/// client until it is dropped: to ask for what it lists, collect it, or take another client.
 #[derive(Debug)]
 #[must_use = "nothing is asked for until it is iterated over"]
 pub struct Listing<'a> {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::name;
 use crate::opened::{Object, Opened};
 use crate::request::Wanted;
-use objmapper_proto::{GetMany, Mode, Request, limits};
+use objmapper_proto::{GetMany, Mode, Range, Request, limits};
 
 /// Bytes of a GET_MANY before its URIs.
 const FIXED: usize = 8;
@@ -31,11 +31,26 @@ impl Client {
     /// # Ok(()) }) }
     /// ```
     pub fn open_many<S: AsRef<str>>(&mut self, uris: &[S]) -> Vec<Result<Opened>> {
-        let opened = |object| match object {
-            Object::Descriptor(opened) => Ok(opened),
-            Object::Bytes(..) => Err(Error::bad("OBJECTS", "no descriptor came")),
-        };
-        self.get_many(uris, Mode::Fdpass).into_iter().map(|item| item.and_then(opened)).collect()
+        opened(self.many(uris, Mode::Fdpass, false))
+    }
+
+    /// As [`Client::open_many`], and descriptors may be ones whose open file description others have
+    /// as well; each says whether it is. What that means: [`Client::open_shared`]. It is here that
+    /// the daemon saves most by it.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// for shard in client.open_many_shared(&["/shards/0", "/shards/1"]) {
+    ///     let shard = shard?;
+    ///     let whose = if shard.metadata().is_shared() { "shared" } else { "private" };
+    ///     println!("{} bytes, {whose}", shard.read_to_vec()?.len());
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    pub fn open_many_shared<S: AsRef<str>>(&mut self, uris: &[S]) -> Vec<Result<Opened>> {
+        opened(self.many(uris, Mode::Fdpass, true))
     }
 
     /// Reads many objects into memory.
@@ -46,6 +61,10 @@ impl Client {
 
     /// Gets many objects in one mode; see [`Client::get`].
     pub fn get_many<S: AsRef<str>>(&mut self, uris: &[S], mode: Mode) -> Vec<Result<Object>> {
+        self.many(uris, mode, false)
+    }
+
+    fn many<S: AsRef<str>>(&mut self, uris: &[S], mode: Mode, shared: bool) -> Vec<Result<Object>> {
         let mut results: Vec<Option<Result<Object>>> = uris.iter().map(|_| None).collect();
         let mut batch = Batch::default();
         for (uri, result) in uris.iter().map(AsRef::as_ref).zip(&mut results) {
@@ -58,14 +77,23 @@ impl Client {
             };
             let name = name.as_uri().as_bytes();
             if !batch.has_room(name.len(), self.connection.max_request()) {
-                batch.ask(&mut self.connection, mode);
+                batch.ask(&mut self.connection, mode, shared);
             }
             batch.push(name, Waiting { uri, result });
         }
-        batch.ask(&mut self.connection, mode);
+        batch.ask(&mut self.connection, mode, shared);
         let missing = || Err(Error::bad("OBJECTS", "an item is missing"));
         results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
+}
+
+/// Of objects that were asked for by descriptor.
+fn opened(objects: Vec<Result<Object>>) -> Vec<Result<Opened>> {
+    let opened = |object| match object {
+        Object::Descriptor(opened) => Ok(opened),
+        Object::Bytes(..) => Err(Error::bad("OBJECTS", "no descriptor came")),
+    };
+    objects.into_iter().map(|item| item.and_then(opened)).collect()
 }
 
 /// A URI, and where its result belongs.
@@ -92,11 +120,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Asks for all of them, distributes the answers, and is empty again.
-    fn ask(&mut self, connection: &mut Connection, mode: Mode) {
+    fn ask(&mut self, connection: &mut Connection, mode: Mode, shared: bool) {
         let Ok(many) = GetMany::new(mode, &self.list) else {
             return; // there are none
         };
-        let wanted = Wanted::object(mode);
+        let many = many.sharing(shared);
+        let wanted = Wanted::Object { mode, range: Range::ALL, unless: None, shared };
         let mut items = Vec::new();
         let asked = connection.exchange(Request::GetMany(many), |link, id| {
             items.clear(); // what came over a connection that is gone comes again

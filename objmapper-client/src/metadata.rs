@@ -1,12 +1,28 @@
 //! What the daemon says an object is.
 
 use objmapper_proto::{Kind, ObjectHead, Reason, Version};
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// An object at the moment of the reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
     head: ObjectHead,
+}
+
+impl fmt::Debug for Metadata {
+    /// What can be asked of it, not how it came.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metadata")
+            .field("kind", &self.kind())
+            .field("size", &self.size())
+            .field("mtime_ns", &self.mtime_ns())
+            .field("version", &self.version())
+            .field("is_immutable", &self.is_immutable())
+            .field("is_shared", &self.is_shared())
+            .field("reason", &self.reason())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Metadata {
@@ -84,6 +100,19 @@ pub(crate) fn system_time(ns: i64) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use objmapper_proto::{Status, UriBuf};
+
+    #[test]
+    fn it_is_shown_as_people_read_it() {
+        let head =
+            ObjectHead { size: 5, version: Version(0xabc), ..ObjectHead::failed(Status::Ok) };
+        let shown = format!("{:?}", Metadata::new(head));
+        assert!(shown.starts_with("Metadata { kind: "), "{shown}");
+        assert!(
+            shown.contains("size: 5, ") && shown.contains(&format!(": Version({:0>32}), ", "abc"))
+        );
+        assert_eq!(format!("{:?}", "/a%20b".parse::<UriBuf>().unwrap()), "\"/a%20b\"");
+    }
 
     #[test]
     fn every_stamp_of_the_wire_is_a_time() {

@@ -11,11 +11,13 @@
 //! memory and descriptors are bounded by what the caller holds, and the daemon waits meanwhile.
 
 use crate::connection::Connection;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::request::{Answer, Answered, Owed, Request};
+use crate::sending;
 use objmapper_proto::Mode;
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::ops::RangeBounds;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Send buffer to ask for, in bytes: some thousand small requests. Not tuned.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -71,6 +73,8 @@ pub struct Pipeline<'a> {
 struct Queued {
     request: Owed,
     frame: usize,
+    /// What goes with it: a duplicate, since the caller's may be closed by then.
+    destination: Option<OwnedFd>,
 }
 
 impl<'a> Pipeline<'a> {
@@ -121,6 +125,27 @@ impl<'a> Pipeline<'a> {
     /// # Ok(()) }) }
     /// ```
     pub fn queue(&mut self, request: Request<'_>) -> Result<u64> {
+        self.enqueue(request, None)
+    }
+
+    /// Queues a request like that of [`crate::Client::send_to`]; gives its number. The answer, when
+    /// all bytes are in the destination, is [`Answer::Sent`]. Where answers may overtake bodies,
+    /// others come meanwhile.
+    ///
+    /// The pipeline has a duplicate of the destination until the request is sent: its reader does
+    /// not see the end before that, nor before the daemon is done.
+    pub fn send_to(
+        &mut self,
+        uri: &str,
+        range: impl RangeBounds<u64>,
+        destination: impl AsFd,
+    ) -> Result<u64> {
+        sending::check(self.connection)?;
+        let destination = destination.as_fd().try_clone_to_owned().map_err(Error::Output)?;
+        self.enqueue(Request::sent(uri, range), Some(destination))
+    }
+
+    fn enqueue(&mut self, request: Request<'_>, destination: Option<OwnedFd>) -> Result<u64> {
         let name = request.name()?;
         let name = name.as_ref().map_or(b"".as_slice(), |name| name.as_uri().as_bytes());
         // In order the flags go without saying, and may not be said.
@@ -130,7 +155,7 @@ impl<'a> Pipeline<'a> {
         request.wanted.on(name).encode_flagged(id, flags, &mut self.bytes);
         let frame = self.bytes.len() - before;
         let owed = Owed { id, wanted: request.wanted, uri: request.uri.into() };
-        self.queued.push_back(Queued { request: owed, frame });
+        self.queued.push_back(Queued { request: owed, frame, destination });
         Ok(id)
     }
 
@@ -147,7 +172,9 @@ impl<'a> Pipeline<'a> {
             return Ok(());
         }
         let end = self.sent + length;
-        self.connection.send(self.bytes.get(self.sent..end).unwrap_or_default())?;
+        let fds = self.queued.iter().take(count).filter_map(|queued| queued.destination.as_ref());
+        let fds: Vec<_> = fds.map(AsFd::as_fd).collect();
+        self.connection.send(self.bytes.get(self.sent..end).unwrap_or_default(), &fds)?;
         self.sent = end;
         if self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);
@@ -169,11 +196,13 @@ impl<'a> Pipeline<'a> {
     /// nothing is under way: then the daemon is reading.
     fn fitting(&self) -> (usize, usize) {
         let most = self.connection.agreed().max_pipeline as usize;
-        let (mut count, mut length) = (0, 0);
+        let most_fds = usize::from(self.connection.agreed().max_descriptors);
+        let (mut count, mut length, mut fds) = (0, 0, 0);
         for queued in &self.queued {
             let under_way = self.connection.owed.len() + count;
             let charged = self.charged + charge(length + queued.frame) + PER_SEND;
-            if under_way > 0 && (under_way >= most || charged > self.window) {
+            fds += usize::from(queued.destination.is_some());
+            if fds > most_fds || under_way > 0 && (under_way >= most || charged > self.window) {
                 break;
             }
             count += 1;
@@ -221,7 +250,9 @@ impl Pipeline<'_> {
         Some(self.answer(&owed, answered))
     }
 
-    /// The socket on which answers arrive; `None` once the connection is closed.
+    /// The socket on which answers arrive; `None` once the connection is closed. It stays the same
+    /// as long as the pipeline lives, so an event loop may register it once, by its number or as a
+    /// duplicate ([`BorrowedFd::try_clone_to_owned`]), and go on using the pipeline.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.connection.socket()
     }

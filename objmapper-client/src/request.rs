@@ -18,7 +18,9 @@ pub(crate) enum Wanted {
     /// STAT.
     Metadata,
     /// GET, and an item of GET_MANY.
-    Object { mode: Mode, range: Range, unless: Option<Version> },
+    Object { mode: Mode, range: Range, unless: Option<Version>, shared: bool },
+    /// GET, into a descriptor that goes with it.
+    Sent { range: Range },
     /// PING.
     Pong,
 }
@@ -26,14 +28,19 @@ pub(crate) enum Wanted {
 impl Wanted {
     /// All of an object, whatever anybody has of it.
     pub(crate) const fn object(mode: Mode) -> Self {
-        Self::Object { mode, range: Range::ALL, unless: None }
+        Self::Object { mode, range: Range::ALL, unless: None, shared: false }
+    }
+
+    /// Whether a descriptor may be one that others share.
+    pub(crate) fn may_be_shared(self) -> bool {
+        matches!(self, Self::Object { shared: true, .. })
     }
 
     /// The version that need not be sent.
     pub(crate) fn unless(self) -> Option<Version> {
         match self {
             Self::Object { unless, .. } => unless,
-            Self::Metadata | Self::Pong => None,
+            Self::Metadata | Self::Sent { .. } | Self::Pong => None,
         }
     }
 
@@ -41,8 +48,14 @@ impl Wanted {
     pub(crate) fn on(self, name: &[u8]) -> proto::Request<'_> {
         match self {
             Self::Metadata => proto::Request::Stat(name),
-            Self::Object { mode, range, unless } => {
-                proto::Request::Get(proto::Get { unless, ..proto::Get::new(mode, range, name) })
+            Self::Object { mode, range, unless, shared } => proto::Request::Get(proto::Get {
+                unless,
+                shared,
+                ..proto::Get::new(mode, range, name)
+            }),
+            Self::Sent { range } => {
+                let get = proto::Get::new(Mode::Splice, range, name);
+                proto::Request::Get(proto::Get { to: true, ..get })
             }
             Self::Pong => proto::Request::Ping(PING),
         }
@@ -85,6 +98,11 @@ impl<'a> Request<'a> {
         Self { uri, wanted: Wanted::Metadata, order: 0 }
     }
 
+    /// For bytes to be sent elsewhere: the descriptor goes with it.
+    pub(crate) fn sent(uri: &'a str, bytes: impl RangeBounds<u64>) -> Self {
+        Self { uri, wanted: Wanted::Sent { range: wire_range(&bytes) }, order: 0 }
+    }
+
     /// For a sign of life; see [`crate::Client::ping`].
     pub const fn ping() -> Self {
         Self { uri: "", wanted: Wanted::Pong, order: 0 }
@@ -104,6 +122,38 @@ impl<'a> Request<'a> {
     pub fn unless(mut self, version: Version) -> Self {
         if let Wanted::Object { unless, .. } = &mut self.wanted {
             *unless = Some(version);
+        }
+        self
+    }
+
+    /// Of a get: a descriptor may be one whose open file description others have as well, and what
+    /// came says whether it is. See [`crate::Client::open_shared`].
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+    /// # fn main() { with_daemon(|| {
+    /// # use objmapper_client::{Answer, Mode, Object, Request};
+    /// # let mut client = objmapper_client::Client::connect()?;
+    /// // Small ones as bytes, large ones by a descriptor that may be shared.
+    /// let mut pipeline = client.pipeline()?;
+    /// for uri in ["/models/a.json", "/models/a.gguf"] {
+    ///     pipeline.queue(Request::get(uri, Mode::Auto).shared())?;
+    /// }
+    /// for (_, answer) in &mut pipeline {
+    ///     match answer? {
+    ///         Answer::Object(Object::Bytes(bytes, _)) => println!("{} bytes", bytes.len()),
+    ///         Answer::Object(Object::Descriptor(opened)) => {
+    ///             let whose = if opened.metadata().is_shared() { "everybody's" } else { "ours" };
+    ///             println!("a descriptor, and its position is {whose}");
+    ///         }
+    ///         other => unreachable!("{other:?} does not answer a get"),
+    ///     }
+    /// }
+    /// # Ok(()) }) }
+    /// ```
+    pub fn shared(mut self) -> Self {
+        if let Wanted::Object { shared, .. } = &mut self.wanted {
+            *shared = true;
         }
         self
     }
@@ -134,7 +184,7 @@ impl<'a> Request<'a> {
     pub(crate) fn name(&self) -> Result<Option<UriBuf>> {
         match self.wanted {
             Wanted::Pong => Ok(None),
-            Wanted::Metadata | Wanted::Object { .. } => name::normal(self.uri).map(Some),
+            _ => name::normal(self.uri).map(Some),
         }
     }
 }
@@ -146,6 +196,8 @@ pub enum Answer {
     Object(Object),
     /// To a get with [`Request::unless`]: the object still is that version.
     NotModified(Metadata),
+    /// To a [`crate::Pipeline::send_to`]: all bytes are in the destination.
+    Sent(Metadata),
     /// To a stat.
     Metadata(Metadata),
     /// To a ping.

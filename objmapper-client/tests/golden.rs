@@ -102,7 +102,7 @@ fn bodies() {
 #[test]
 fn many() {
     check("objects_mixed", 2, |client| {
-        let results = client.open_many(&["/1", "/2", "/3"]);
+        let results = client.open_many_shared(&["/1", "/2", "/3"]);
         assert_eq!(results[0].as_ref().unwrap().size(), 10);
         assert_eq!(
             results[1].as_ref().unwrap_err().to_string(),

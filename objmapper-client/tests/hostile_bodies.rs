@@ -62,6 +62,17 @@ fn a_body_that_is_shorter_than_announced() {
 }
 
 #[test]
+fn a_body_that_goes_where_nobody_asked_for() {
+    reading(
+        |peer, id| {
+            peer.reply(id, Reply::Object(item(head(Delivery::Destination, 3))), &[]);
+            peer.reply(id, end(Status::Ok, 3), &[]);
+        },
+        "a form that was not asked for",
+    );
+}
+
+#[test]
 fn an_end_that_counts_wrong() {
     reading(
         |peer, id| {

@@ -4,6 +4,7 @@
 //! - a mount has at most so many errands running: if it hangs, these hang, and the others of
 //!   its errands wait; everybody else's go on;
 //! - one user has at most so many of them: the rest is for others on the same mount;
+//! - destinations that users passed have threads of each user's own: nobody waits for another's;
 //! - accounts take turns, so that a user with many errands delays another by one.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,11 +12,30 @@ use std::time::Instant;
 
 use objmapper::MountId;
 
+/// Errands to destinations that run at the same time: as many again are left for mounts. Not tuned.
+const DESTINATIONS: usize = 128;
+
+/// What an errand may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A disk, or whoever answers for a file system.
+    Mount(MountId),
+    /// Descriptors that the user passed: nobody else has to do with what they do.
+    Destination,
+}
+
+impl Default for Place {
+    /// No mount at all.
+    fn default() -> Self {
+        Self::Mount(MountId::default())
+    }
+}
+
 /// Whose errand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account {
     /// Where it waits.
-    pub mount: MountId,
+    pub place: Place,
     /// For whom.
     pub uid: u32,
 }
@@ -104,13 +124,17 @@ impl<T> Admission<T> {
     }
 
     fn may_run(&self, account: Account) -> bool {
-        let on_mount = self.running.iter().filter(|t| t.account.mount == account.mount);
+        let there = self.running.iter().filter(|t| t.account.place == account.place);
         let (mut all, mut own) = (0, 0);
-        for ticket in on_mount {
+        for ticket in there {
             all += 1;
             own += usize::from(ticket.account.uid == account.uid);
         }
-        all < self.per_mount && own < self.per_mount.saturating_sub(1).max(1)
+        let most = match account.place {
+            Place::Mount(_) => self.per_mount,
+            Place::Destination => DESTINATIONS,
+        };
+        all < most && own < self.per_mount.saturating_sub(1).max(1)
     }
 }
 
@@ -124,7 +148,7 @@ mod tests {
     fn account(prefix: &str, uid: u32) -> Account {
         let tree = Arc::new(Tree::open(Path::new("/"), Links::Refuse).unwrap());
         let mount = Mount::new(prefix.parse().unwrap(), tree, Rules::owner_only()).id();
-        Account { mount, uid }
+        Account { place: Place::Mount(mount), uid }
     }
 
     fn all<T>(admission: &mut Admission<T>) -> Vec<T> {
@@ -154,6 +178,23 @@ mod tests {
         assert_eq!(all(&mut admission), [1; 3]);
         admission.push(account("/", 2), 2);
         assert_eq!(all(&mut admission), [2]);
+    }
+
+    #[test]
+    fn a_users_destinations_are_nobody_elses_business() {
+        let mut admission = Admission::new(4);
+        let to = |uid| Account { place: Place::Destination, uid };
+        for _ in 0..10 {
+            (1..=5).for_each(|uid| admission.push(to(uid), uid));
+        }
+        let mut running = all(&mut admission);
+        running.sort_unstable();
+        assert_eq!(running, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]);
+        (10..200).for_each(|uid| admission.push(to(uid), uid));
+        all(&mut admission);
+        assert_eq!(admission.running(), DESTINATIONS);
+        admission.push(account("/", 1), 1);
+        assert_eq!(all(&mut admission), [1], "the rest of the threads is for mounts");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What the limits come to: numbers for those that the settings leave open, and whether
 //! RLIMIT_NOFILE is enough for all of them at once.
 
+mod sum;
+
 use objmapper_os::fds::MAX_PER_MESSAGE;
 
 use crate::budget::{Budget, Share, Words};
 use crate::config::{Limits, Settings};
 use crate::ledger;
 use crate::service::Budgets;
+pub use sum::Sums;
 
 /// Descriptors that are not for connections: roots, epoll instances, logs. Counted
 /// generously.
@@ -27,12 +30,8 @@ pub struct Allowance {
     pub shared: usize,
 }
 
-/// A line of the sum: what, its setting or none, and how many descriptors that can take.
-type Term = (&'static str, &'static str, usize);
-
 impl Allowance {
-    /// Adds up who may hold descriptors at the same time, and compares the sum with what
-    /// the kernel allows.
+    /// Numbers for what the settings leave open, where the kernel allows so many descriptors.
     pub fn new(settings: &Settings, nofile: u64) -> anyhow::Result<Self> {
         room_for_mounts(settings.mounts.len(), nofile)?;
         let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
@@ -41,32 +40,6 @@ impl Allowance {
         let bodies = if l.bodies == 0 { (nofile / 4).min(l.connections).max(1) } else { l.bodies };
         // They can be had again at the cost of an open, and are the first to do without.
         let shared = l.shared_descriptors.min(nofile / 4);
-        let is_used = settings.mounts.iter().any(|mount| mount.shared);
-        if is_used && shared < l.shared_descriptors {
-            tracing::info!(
-                "{shared} files are kept to be shared, a quarter of RLIMIT_NOFILE {nofile}, and not \
-                 the {} of limits.shared_descriptors",
-                l.shared_descriptors
-            );
-        }
-        let terms = [
-            ("our own", "", OWN_DESCRIPTORS + settings.mounts.len()),
-            ("connections", "limits.connections", l.connections),
-            ("files of bodies under way", "limits.bodies", bodies),
-            ("waiting to be sent", "limits.descriptors_in_flight", total),
-            ("kept to be shared", "limits.shared_descriptors", if is_used { shared } else { 0 }),
-        ];
-        let sum: usize = terms.iter().map(|(.., n)| n).sum();
-        for line in table(&terms, sum, nofile).lines() {
-            tracing::debug!("{line}");
-        }
-        if sum > nofile {
-            tracing::info!(
-                "RLIMIT_NOFILE {nofile} is below the {sum} descriptors that the limits could use; \
-                 clients are told BUSY first (raise it, or lower limits.connections; a table of \
-                 them is logged at level debug)"
-            );
-        }
         anyhow::ensure!(
             total < nofile,
             "limits.descriptors_in_flight is {total}, RLIMIT_NOFILE {nofile}: the kernel would refuse to \
@@ -83,6 +56,35 @@ impl Allowance {
             per_connection: l.descriptors_per_connection.max(MAX_PER_MESSAGE),
         };
         Ok(Self { in_flight, bodies, shared })
+    }
+
+    /// What all limits come to together.
+    pub fn sums(&self, settings: &Settings, nofile: u64) -> Sums {
+        Sums::new(settings, self, nofile)
+    }
+
+    /// Says where the kernel allows less than the limits could use. The sums: at level debug.
+    pub fn tell(&self, settings: &Settings, nofile: u64) {
+        let sums = self.sums(settings, nofile);
+        for line in sums.to_string().lines() {
+            tracing::debug!("{line}");
+        }
+        let wanted = settings.limits.shared_descriptors;
+        if settings.mounts.iter().any(|mount| mount.shared) && self.shared < wanted {
+            tracing::info!(
+                "{} files are kept to be shared, a quarter of RLIMIT_NOFILE {nofile}, and not the \
+                 {wanted} of limits.shared_descriptors",
+                self.shared
+            );
+        }
+        let sum = sums.descriptors();
+        if sum > nofile {
+            tracing::info!(
+                "RLIMIT_NOFILE {nofile} is below the {sum} descriptors that the limits could use; \
+                 clients are told BUSY first (raise it, or lower limits.connections; \
+                 `objmapperd --check-config` shows the sum)"
+            );
+        }
     }
 
     /// The budgets, nothing of them used.
@@ -108,6 +110,18 @@ impl Allowance {
     }
 }
 
+/// The sums as remarks of a configuration file, with the RLIMIT_NOFILE of this process; or what is wrong
+/// with that.
+pub fn remarks(settings: &Settings) -> String {
+    let said =
+        objmapper_os::limits::nofile().map_err(anyhow::Error::from).and_then(|(_, nofile)| {
+            let allowance = Allowance::new(settings, nofile)?;
+            Ok(allowance.sums(settings, nofile).to_string())
+        });
+    let said = said.unwrap_or_else(|error| format!("Here it would not start: {error}\n"));
+    said.lines().fold("\n".to_owned(), |text, line| text + "# " + line + "\n")
+}
+
 /// There must be descriptors left for a message beside so many mounts.
 pub fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
     let least = OWN_DESCRIPTORS + mounts + MAX_PER_MESSAGE;
@@ -116,30 +130,4 @@ pub fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
         "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
     );
     Ok(())
-}
-
-/// The sum, a line for each term.
-fn table(terms: &[Term], sum: usize, nofile: usize) -> String {
-    let line = |(what, setting, n): Term| format!("{n:>10}  {what:<26} {setting}\n");
-    let head = "descriptors that the limits could use at once:\n".to_owned();
-    let rest = [("in all", "", sum), ("allowed", "RLIMIT_NOFILE", nofile)];
-    terms.iter().chain(&rest).fold(head, |text, term| text + line(*term).trim_end() + "\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sum_is_a_table() {
-        let terms = [("our own", "", 65), ("connections", "limits.connections", 16384)];
-        assert_eq!(
-            table(&terms, 16449, 1024),
-            "descriptors that the limits could use at once:\n\
-             \x20       65  our own\n\
-             \x20    16384  connections                limits.connections\n\
-             \x20    16449  in all\n\
-             \x20     1024  allowed                    RLIMIT_NOFILE\n"
-        );
-    }
 }

@@ -15,15 +15,18 @@
 //!
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
+mod descriptors;
+mod endings;
 mod keys;
 
 use std::mem;
 use std::time::Duration;
 
-use objmapper::{Closer, Patience};
+use objmapper::{MountId, Patience};
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Op, Status, Violation};
 
+use crate::admission::Place;
 use crate::bodies;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
@@ -32,9 +35,11 @@ use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::service::{Answer, Service};
-use crate::session::{self, Agreed, Asked, Order};
+use crate::session::{Agreed, Asked, Order};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
+
+use endings::{beside_bodies, crowded, flush, parting, stuck};
 
 /// Objects that one turn may open. Small enough for others' latency (some 400 us of
 /// opening), large enough that a pipeline of usual depth is one turn.
@@ -42,10 +47,6 @@ const ITEMS: usize = 72;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
-
-/// How long a connection waits for descriptors in flight to be taken, in milliseconds:
-/// at first, and at most after doubling each time it was in vain. Not tuned.
-const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=128;
 
 /// How often a connection that is over is asked whether its peer has taken the
 /// descriptors that were sent. Not tuned.
@@ -127,26 +128,31 @@ impl Attendant {
                     reads += 1;
                 }
                 // The bodies have their turn too, and need no more descriptors.
-                Served::Tired | Served::Stuck(Flushed::Full) if !c.bodies.is_empty() => {
-                    return Turn::Leave;
-                }
+                Served::Tired if !c.bodies.is_empty() => return Turn::Leave,
+                Served::Stuck(Flushed::Full) if !c.bodies.is_empty() => return beside_bodies(c),
                 Served::Tired => return Turn::Again,
                 Served::Cold => return Turn::Leave,
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Over => return parting(c),
             }
-            match self.input.read(c) {
+            let read = self.input.read(c);
+            if let Some(turn) = self.take_in(c, read) {
+                return turn;
+            }
+            match read {
                 // A peer that only shut its sending side down has had its replies.
                 Read::End => {
                     c.session.closing = true;
                     return parting(c);
                 }
                 Read::Gone => return Turn::Close,
-                Read::Uninvited => return self.uninvited(c),
                 Read::Some | Read::Last if hung_up => {}
-                Read::Some => {}
+                Read::Some | Read::Descriptors | Read::Lost => {}
                 Read::Last => c.drained = true,
-                Read::Empty => return self.rest(c),
+                Read::Empty => {
+                    c.drained = true;
+                    return self.rest(c);
+                }
             }
         }
     }
@@ -163,15 +169,17 @@ impl Attendant {
                 return Some(if over { Turn::Close } else { crowded(c) });
             }
             let read = self.input.read(c);
+            if let Some(turn) = self.take_in(c, read) {
+                return Some(turn);
+            }
             match read {
                 Read::End => {
                     c.session.closing = true;
                     return Some(parting(c));
                 }
                 Read::Gone => return Some(Turn::Close),
-                Read::Uninvited => return Some(self.uninvited(c)),
                 Read::Empty => return Some(self.rest(c)),
-                Read::Some | Read::Last => {
+                Read::Some | Read::Last | Read::Descriptors | Read::Lost => {
                     c.leftover.extend_from_slice(self.input.bytes());
                     self.input.clear();
                     c.queued.set(c.leftover.len());
@@ -182,16 +190,6 @@ impl Attendant {
             }
         }
         None
-    }
-
-    /// Descriptors came. Closing them may take time: others do that.
-    fn uninvited(&mut self, c: &mut Connection) -> Turn {
-        if let Some(closer) = c.closer() {
-            self.input.uninvited().for_each(|file| closer.close(file));
-        }
-        let why = "this daemon takes none: HELLO_ACK said so";
-        self.violated(c, &Violation::Descriptors { declared: 0, arrived: 1, why });
-        flush(c).unwrap_or(Turn::Close)
     }
 
     /// A connection that is over. What its peer has not taken yet counts against everybody, and
@@ -249,18 +247,27 @@ impl Attendant {
             let (frame, used) = match c.session.split(self.input.bytes()) {
                 Ok(Split::Whole(frame, used)) => (frame, used),
                 Ok(Split::Partial(wanted)) => {
+                    if self.input.bytes().is_empty()
+                        && let Err(violation) = c.arrivals.expect_none()
+                    {
+                        return self.violated(c, &violation);
+                    }
                     c.wanted = wanted;
                     return Served::Hungry;
                 }
                 Err(violation) => return self.violated(c, &violation),
             };
-            let id = frame.header.id;
+            let (id, fds) = (frame.header.id, frame.header.fds);
             c.has_come();
             // A GET_MANY counts its items itself.
             if frame.header.op != Op::GetMany as u8 {
                 *items = items.saturating_sub(1);
             }
-            let answer = match c.session.admit(frame) {
+            let asked = c.session.admit(frame).and_then(|asked| {
+                c.arrivals.belong(fds)?;
+                Ok(asked)
+            });
+            let answer = match asked {
                 Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
                     c.waits_for = WaitsFor::Body;
                     return Served::Body;
@@ -269,10 +276,7 @@ impl Attendant {
                     self.service.answer(c, id, request, (agreed, order), items)
                 }
                 Ok(Asked::Hello(ack)) => {
-                    if c.session.is_out_of_order() {
-                        c.link.prefer_latency(session::SHORT_DATA);
-                    }
-                    ack.encode(id, c.link.outbox.bytes());
+                    self.greet(c, id, &ack);
                     Answer::Done
                 }
                 Ok(Asked::Bad(bad)) => {
@@ -283,7 +287,12 @@ impl Attendant {
                 Err(violation) => return self.violated(c, &violation),
             };
             match answer {
-                Answer::Done | Answer::Body => self.input.consume(used),
+                Answer::Done | Answer::Body => {
+                    self.input.consume(used);
+                    if fds > 0 {
+                        c.arrivals.answered();
+                    }
+                }
                 Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
             match answer {
@@ -341,7 +350,10 @@ impl Serve for Attendant {
     fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
         c.wake_up();
         if self.service.patience != Patience::Never {
-            self.service.patience = Patience::For(c.errand);
+            self.service.patience = Patience::For(match c.errand {
+                Place::Mount(mount) => mount,
+                Place::Destination => MountId::default(),
+            });
             if c.fetch() {
                 return Turn::Leave;
             }
@@ -379,6 +391,11 @@ impl Serve for Attendant {
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
             self.ways.helpers.send(loan);
+        } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward()
+        {
+            // From a worker at once; between two turns of it come those of all others.
+            connection.errand = Place::Destination;
+            self.ways.helpers.send(loan);
         } else if !connection.bodies.is_empty() {
             self.ways.transfer.send(loan);
         } else {
@@ -387,50 +404,9 @@ impl Serve for Attendant {
     }
 }
 
-/// How a turn ends when no more is read: what is under way is sent to its end.
-fn parting(c: &Connection) -> Turn {
-    if c.bodies.is_empty() { Turn::Close } else { Turn::Leave }
-}
-
 /// Whether a request has to wait for bodies under way; a further part of a GET_MANY for its own.
 fn must_wait(c: &Connection, id: u64, agreed: Agreed, order: Order) -> bool {
     let all = !agreed.out_of_order || order.ordered;
     let own = c.session.many_done > 0 && c.bodies.any_of(id);
     own || all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
-}
-
-/// How a turn ends when replies cannot leave; `None` if they did.
-fn stuck(c: &mut Connection, flushed: Flushed) -> Option<Turn> {
-    match flushed {
-        Flushed::All => {
-            c.has_sent();
-            None
-        }
-        Flushed::Blocked => {
-            c.expect_reading();
-            Some(Turn::Blocked)
-        }
-        Flushed::Full => {
-            c.expect_reading();
-            Some(later(c))
-        }
-        Flushed::Gone => Some(Turn::Close),
-    }
-}
-
-/// Its user has too much queued to read more of a request that has begun.
-fn crowded(c: &mut Connection) -> Turn {
-    if c.bodies.is_empty() { later(c) } else { Turn::Leave }
-}
-
-/// A limit has to fall first; nobody says when it does.
-fn later(c: &mut Connection) -> Turn {
-    c.waited_ms = (c.waited_ms * 2).clamp(*WAIT_MS.start(), *WAIT_MS.end());
-    Turn::Later(Duration::from_millis(c.waited_ms))
-}
-
-/// Sends what waits; how the turn ends if that cannot leave.
-fn flush(c: &mut Connection) -> Option<Turn> {
-    let flushed = c.link.flush();
-    stuck(c, flushed)
 }

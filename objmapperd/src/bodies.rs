@@ -1,12 +1,21 @@
 //! Bodies of one connection that are under way, and whose frame is next.
 //!
+//! Those that go into a destination which the client passed have no frames but their END; they
+//! take no turns with the others.
+//!
 //! In order there is one at most. Out of order several take turns, a DATA frame each;
 //! those that were asked for with PRIORITY go first. What must stay true: a frame that
 //! has begun is finished before anything else is sent, so the front changes between
 //! frames only.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
+use objmapper_proto::{Reply, Status};
+
+use crate::destination::Destination;
+use crate::forward::Forward;
+use crate::outbox::Outbox;
 use crate::transfer::Transfer;
 
 /// Bodies of one connection at a time; with so many under way no further request is
@@ -20,22 +29,25 @@ pub struct Bodies {
     queue: VecDeque<Transfer>,
     /// How many of them have priority.
     urgent: usize,
+    /// Those that go elsewhere, in no order.
+    forwards: Vec<Forward>,
 }
 
 impl Bodies {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.forwards.is_empty()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.forwards.len()
     }
 
     /// Whether one of them belongs to the reply with this id.
     pub fn any_of(&self, id: u64) -> bool {
         self.queue.iter().any(|body| body.id() == id)
+            || self.forwards.iter().any(|forward| forward.id() == id)
     }
 
     /// Adds one, between two frames.
@@ -46,6 +58,11 @@ impl Bodies {
         } else {
             self.queue.push_back(body);
         }
+    }
+
+    /// Adds one that goes elsewhere.
+    pub fn push_forward(&mut self, forward: Forward) {
+        self.forwards.push(forward);
     }
 
     /// The one whose frame is next.
@@ -77,6 +94,54 @@ impl Bodies {
             self.queue = VecDeque::new();
         }
         done
+    }
+
+    /// Whether a helper can go on with one that goes elsewhere.
+    pub fn has_ready_forward(&self) -> bool {
+        self.forwards.iter().any(Forward::is_ready)
+    }
+
+    /// The same, after a look at those that wait.
+    pub fn look_at_forwards(&mut self) -> bool {
+        if self.forwards.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        self.forwards.iter_mut().for_each(|forward| forward.look(now));
+        self.has_ready_forward()
+    }
+
+    /// Goes on with those that a helper can go on with; whether there was one. For helpers.
+    pub fn run_forwards(&mut self, brief: bool) -> bool {
+        let ready = self.forwards.iter_mut().filter(|forward| forward.is_ready());
+        ready.map(|forward| forward.run(brief)).count() > 0
+    }
+
+    /// The destinations that are open, of which none is being written to.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.forwards.iter().filter_map(Forward::destination)
+    }
+
+    /// By when the first of them must.
+    pub fn due(&self) -> Option<Instant> {
+        self.forwards.iter().filter_map(Forward::due).min()
+    }
+
+    /// Puts the END of those that have ended into the outbox, between two frames; `told` is given
+    /// status and length of each.
+    pub fn tell_ends(&mut self, outbox: &mut Outbox, mut told: impl FnMut(Status, u64)) {
+        if self.forwards.is_empty() || !self.is_between_frames() {
+            return;
+        }
+        self.forwards.retain(|forward| {
+            let Some(end) = forward.end() else { return true };
+            told(end.status, end.length);
+            Reply::End(end).encode(forward.id(), 0, outbox.bytes());
+            false
+        });
+        if self.forwards.is_empty() {
+            self.forwards = Vec::new();
+        }
     }
 
     /// Forgets all: the connection is over.

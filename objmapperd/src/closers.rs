@@ -6,6 +6,7 @@
 //! clients sent. A thread comes with the first file and goes with the last; where there is
 //! none to be had, the next file tries again.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,22 @@ struct Queue {
     files: Vec<Last>,
     /// Whether a thread is at it.
     served: bool,
+}
+
+/// A queue for each user, for what they passed: one's closes do not wait for another's.
+#[derive(Debug, Default)]
+pub struct Closers(Mutex<HashMap<u32, CloseQueue>>);
+
+impl Closers {
+    /// This user's.
+    pub fn of(&self, uid: u32) -> CloseQueue {
+        let mut queues = self.0.lock();
+        if !queues.contains_key(&uid) {
+            // A thread that is at work has its queue as well.
+            queues.retain(|_, q| Arc::strong_count(&q.0) > 1 || !q.0.lock().files.is_empty());
+        }
+        queues.entry(uid).or_default().clone()
+    }
 }
 
 /// The last reference, or soon.

@@ -66,6 +66,8 @@ pub struct Settings {
     pub mounts: Vec<MountSpec>,
     /// Where clients connect.
     pub listen: Listen,
+    /// Who may pass descriptors for bodies to be moved into.
+    pub destinations: Destinations,
     /// Threads.
     pub pool: Pool,
     /// In which form objects are delivered.
@@ -98,6 +100,13 @@ pub struct Listen {
     pub backlog: u32,
     /// Who may ask for the figures.
     pub stats: Stats,
+}
+
+/// Descriptors that clients pass for bodies to be moved into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destinations {
+    /// Who may pass some. Empty: nothing was said, so the daemon's own user and root.
+    pub allow: Vec<Rule>,
 }
 
 /// Who may ask for the figures (STATS), of those who may connect.

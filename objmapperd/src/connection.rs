@@ -7,14 +7,17 @@
 use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use objmapper::{Caller, MountId};
+use objmapper::Caller;
+use objmapper_os as os;
 use objmapper_proto::Status;
 use objmapper_proto::resp::Encoder;
 
+use crate::admission::Place;
 use crate::bodies::Bodies;
 use crate::budget::Permit;
 use crate::closers::{CloseQueue, ClosedElsewhere};
 use crate::deadline::{Deadline, Expected};
+use crate::destination::Arrivals;
 use crate::link::Link;
 use crate::session::Session;
 use crate::session::keys::Keys;
@@ -29,6 +32,8 @@ pub enum WaitsFor {
     Body,
     /// A disk: an errand for a helper.
     Disk,
+    /// A limit, beside bodies that go elsewhere: for `waited_ms`.
+    Limit,
 }
 
 /// One client's connection.
@@ -54,10 +59,12 @@ pub struct Connection {
     pub lingering: bool,
     /// Bodies under way.
     pub bodies: Bodies,
+    /// Descriptors that came for bodies to be moved into, and are not answered yet.
+    pub arrivals: Arrivals,
     /// What the request at the front of the input has to wait for.
     pub waits_for: WaitsFor,
-    /// Which mount it has to wait for, when it goes to a helper.
-    pub errand: MountId,
+    /// What it has to wait for, when it goes to a helper.
+    pub errand: Place,
     /// What its peer has to do, and until when.
     pub deadline: Deadline,
     /// What it keeps in memory while nobody serves it.
@@ -88,8 +95,9 @@ impl Connection {
             waited_ms: 0,
             lingering: false,
             bodies: Bodies::default(),
+            arrivals: Arrivals::default(),
             waits_for: WaitsFor::Nothing,
-            errand: MountId::default(),
+            errand: Place::default(),
             deadline,
             queued,
             _open: open,
@@ -117,6 +125,13 @@ impl Connection {
     /// Who closes descriptors that may come; `None` if none can.
     pub fn closer(&self) -> Option<&CloseQueue> {
         self.guard.as_ref().map(ClosedElsewhere::queue)
+    }
+
+    /// From now on its peer may send descriptors, which `queue` closes if nobody else does.
+    pub fn admit_descriptors(&mut self, queue: CloseQueue) -> os::Result<()> {
+        os::socket::admit_descriptors(self.as_fd())?;
+        self.guard.get_or_insert_with(|| ClosedElsewhere::new(queue, self.link.socket.clone()));
+        Ok(())
     }
 
     /// A turn begins: whether its peer will ask for something again is known.
@@ -169,12 +184,15 @@ impl Connection {
         }
     }
 
-    /// Waits for what the body in front needs next, if that is what it is away for.
+    /// Waits for what the bodies need next, if that is what it is away for.
     pub fn fetch(&mut self) -> bool {
         if self.waits_for == WaitsFor::Disk {
             self.waits_for = WaitsFor::Nothing;
         }
         let one_frame = self.session.is_out_of_order();
+        if self.errand == Place::Destination {
+            return self.bodies.run_forwards(one_frame);
+        }
         match self.bodies.front() {
             Some(body) if body.is_cold() => body.fetch(one_frame),
             _ => return false,

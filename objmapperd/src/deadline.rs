@@ -181,6 +181,11 @@ impl Deadlines {
         deadline
     }
 
+    /// How long somebody who was sent something may read nothing; zero is for ever.
+    pub const fn of_reading(&self) -> Duration {
+        self.timeouts.send
+    }
+
     /// How often somebody was late.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)

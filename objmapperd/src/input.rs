@@ -17,7 +17,7 @@ const READ: usize = 64 * 1024;
 
 /// The same while the user has so much queued that it should not be more: whole requests
 /// of usual length are served all the same. Not tuned.
-const LITTLE: usize = 4 * 1024;
+pub const LITTLE: usize = 4 * 1024;
 
 /// Bytes of the buffer: an unfinished frame, and a read behind it.
 const SIZE: usize = READ + limits::HEADER + limits::REQUEST_PAYLOAD;
@@ -37,8 +37,7 @@ pub struct Input {
 pub enum Read {
     /// As many bytes as it asked for.
     Some,
-    /// Fewer: the socket is empty. (A read also stops at descriptors, which either cannot come
-    /// or end the connection.)
+    /// Fewer: the socket is empty.
     Last,
     /// The end of what the peer sends.
     End,
@@ -46,8 +45,10 @@ pub enum Read {
     Empty,
     /// The connection is broken.
     Gone,
-    /// Descriptors, which nobody asked for.
-    Uninvited,
+    /// Descriptors as well. It stops at them: more may be there.
+    Descriptors,
+    /// Descriptors, some of which we could not have.
+    Lost,
 }
 
 impl Default for Input {
@@ -79,7 +80,7 @@ impl Input {
     }
 
     /// The descriptors that came with the last read.
-    pub fn uninvited(&mut self) -> impl Iterator<Item = OwnedFd> + '_ {
+    pub fn descriptors(&mut self) -> impl ExactSizeIterator<Item = OwnedFd> + '_ {
         self.fds.drain()
     }
 
@@ -128,7 +129,12 @@ impl Input {
             c.link.socket.recv_bytes(room)
         } else {
             match c.link.socket.recv(room, &mut self.fds) {
-                Ok(received) if received.fds > 0 || received.cut => return Read::Uninvited,
+                // The queue is empty before and has room for any message.
+                Ok(received) if received.cut => return Read::Lost,
+                Ok(received) if received.fds > 0 => {
+                    self.end += received.bytes;
+                    return Read::Descriptors;
+                }
                 other => other.map(|received| received.bytes),
             }
         };

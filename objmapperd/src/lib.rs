@@ -37,12 +37,15 @@ pub mod link;
 
 pub mod transfer;
 
+pub mod destination;
+pub mod forward;
+
 pub mod bodies;
 
+pub mod admission;
 pub mod connection;
 pub mod input;
 
-pub mod admission;
 pub mod helpers;
 pub mod service;
 pub mod transfer_path;

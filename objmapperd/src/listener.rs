@@ -19,7 +19,7 @@ use os::limits::ReserveFd;
 use os::peer::Peer;
 use os::socket::{self, Listener, Stream};
 
-use crate::closers::{CloseQueue, ClosedElsewhere};
+use crate::closers::ClosedElsewhere;
 use crate::connection::Connection;
 use crate::link::Link;
 use crate::outbox::Outbox;
@@ -41,7 +41,6 @@ pub struct Door {
     listener: Listener,
     reserve: ReserveFd,
     house: Arc<House>,
-    closing: CloseQueue,
     send_buffer: usize,
     speech: Speech,
     paused_until: Option<Instant>,
@@ -83,7 +82,6 @@ impl Door {
             listener,
             reserve: ReserveFd::new()?,
             house: house.clone(),
-            closing: CloseQueue::default(),
             send_buffer,
             speech,
             paused_until: None,
@@ -178,26 +176,28 @@ impl Door {
         }
         house.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::new(stream);
-        let guard = self.guard(&socket);
+        let guard = self.guard(&socket, peer.uid);
         let queued = house.budgets.queued.account(peer.uid);
         let deadline = house.deadlines.of(peer.uid, socket.clone());
         let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
         let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
+        let may_pass = house.may_pass(&caller);
         let keys = (self.speech == Speech::Keys).then(Box::default);
-        Some(Box::new(
-            Connection::new(link, caller, deadline, [open, queued], guard).speaking(keys),
-        ))
+        let connection = Connection::new(link, caller, deadline, [open, queued], guard);
+        let mut connection = connection.speaking(keys);
+        connection.session.may_pass = may_pass;
+        Some(Box::new(connection))
     }
 
     /// For a connection that may bring descriptors.
-    fn guard(&self, socket: &Arc<Stream>) -> Option<ClosedElsewhere> {
+    fn guard(&self, socket: &Arc<Stream>, uid: u32) -> Option<ClosedElsewhere> {
         if self.wary == Wary::None {
             return None;
         }
         if let Err(error) = socket::refuse_descriptors(socket.as_fd()) {
             tracing::debug!(%error, "a connection goes on taking descriptors");
         }
-        Some(ClosedElsewhere::new(self.closing.clone(), socket.clone()))
+        Some(ClosedElsewhere::new(self.house.closers.of(uid), socket.clone()))
     }
 }
 

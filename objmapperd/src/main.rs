@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use objmapperd::allowance;
 use objmapperd::cli::{self, Order, Stop};
 use objmapperd::config::Loaded;
 use objmapperd::logging;
@@ -50,7 +51,8 @@ fn check(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         logging::complain(&format!("objmapperd: {warning}"));
     }
-    match io::stdout().write_all(loaded.effective.as_bytes()) {
+    let text = loaded.effective.clone() + &allowance::remarks(&loaded.settings);
+    match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {

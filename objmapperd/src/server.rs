@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use objmapper::kv::{self, Keyspace};
-use objmapper::{Mounts, Patience, Shared, Store, index, plan};
+use objmapper::{Mounts, Patience, Rules, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
@@ -24,6 +24,7 @@ use os::socket::{self, BindOptions, Listener};
 
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
+use crate::closers::Closers;
 use crate::config::{Listen, Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
@@ -138,12 +139,15 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
     let allowance = Allowance::new(settings, nofile)?;
+    allowance.tell(settings, nofile);
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
         desk: Desk { keyspace: keyspace(settings).into() },
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
+        destinations: destinations(settings),
+        closers: Closers::default(),
         stats_for: settings.listen.stats,
         metrics: Arc::default(),
         helpers: Helpers::new(settings.pool.helpers),
@@ -156,6 +160,14 @@ fn keyspace(settings: &Settings) -> Keyspace {
     let options =
         kv::Options { max_memory: kv.max_memory, policy: kv.eviction, ..Default::default() };
     Keyspace::in_memory(options)
+}
+
+/// Who may pass descriptors: the daemon's own user and root, unless somebody was named.
+fn destinations(settings: &Settings) -> Rules {
+    match &settings.destinations.allow[..] {
+        [] => Rules::owner_only(),
+        rules => Rules::new(rules.to_vec()),
+    }
 }
 
 /// Room for descriptions that are shared; none where nothing can be watched.

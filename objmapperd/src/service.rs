@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_utils::CachePadded;
-use objmapper::{Patience, Store};
+use objmapper::{Caller, Patience, Rules, Store, Verbs};
 use objmapper_os::peer;
 
 use crate::budget::Budget;
-use crate::closers;
+use crate::closers::{self, Closers};
 use crate::config::Stats;
 use crate::deadline::Deadlines;
 use crate::helpers::Helpers;
@@ -37,6 +37,10 @@ pub struct House {
     pub ledger: Arc<Ledger>,
     /// What else can be used up.
     pub budgets: Budgets,
+    /// Who may pass descriptors.
+    pub destinations: Rules,
+    /// What clients passed is closed here.
+    pub closers: Closers,
     /// What peers have to do, and until when.
     pub deadlines: Arc<Deadlines>,
     /// Who may ask for the figures.
@@ -64,6 +68,11 @@ impl House {
     /// Whether it is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether they may pass descriptors.
+    pub fn may_pass(&self, caller: &Caller) -> bool {
+        self.destinations.allowed(caller.uid(), |gid| caller.is_in_group(gid)) != Verbs::NONE
     }
 
     /// Whether this user may ask for the figures.

@@ -6,12 +6,15 @@
 pub mod keys;
 
 use objmapper_proto::frame::{self, Split};
-use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER};
+use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER, PASS_FDS};
 use objmapper_proto::word::flag;
 use objmapper_proto::{BadRequest, Frame, Hello, HelloAck, Op, Request, Violation, limits};
 
-/// What this daemon offers beyond the basics.
+/// What this daemon offers everybody beyond the basics.
 const CAPABILITIES: Capabilities = OUT_OF_ORDER;
+
+/// Descriptors that a client may send in one message.
+pub const PER_MESSAGE: u16 = 16;
 
 /// Bytes of a DATA frame where replies may overtake: one waits for the frame that has
 /// begun and for what is in the socket, about as much again.
@@ -21,6 +24,8 @@ pub const SHORT_DATA: usize = 64 * 1024;
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     agreed: Option<Agreed>,
+    /// Whether this client may pass descriptors, if it wants to.
+    pub may_pass: bool,
     /// Items of the GET_MANY at the front of the input that are answered already.
     pub many_done: u32,
     /// CLOSE was answered: what comes after is not read.
@@ -38,6 +43,8 @@ pub struct Agreed {
     pub max_descriptors: usize,
     /// Replies may overtake bodies.
     pub out_of_order: bool,
+    /// The client may pass descriptors.
+    pub passes: bool,
 }
 
 /// When a request is answered, if replies may overtake each other.
@@ -76,13 +83,7 @@ impl Session {
     /// What a frame asks.
     #[inline]
     pub fn admit<'a>(&mut self, mut frame: Frame<'a>) -> Result<Asked<'a>, Violation> {
-        if frame.header.fds != 0 {
-            return Err(Violation::Descriptors {
-                declared: frame.header.fds.into(),
-                arrived: 0,
-                why: "this daemon takes none: HELLO_ACK said so",
-            });
-        }
+        self.check_fds(&frame)?;
         if frame.header.id == 0 {
             let why = "id 0 is the connection's own: number requests from 1";
             return Err(Violation::BadFrame { what: "request", why });
@@ -91,6 +92,9 @@ impl Session {
             Some(agreed) if frame.header.op != Op::Hello as u8 => {
                 let order =
                     if agreed.out_of_order { take_order(&mut frame) } else { Order::default() };
+                if frame.header.flags & flag::TO != 0 && !agreed.passes {
+                    return Ok(Asked::Bad(BadRequest::Flags(flag::TO)));
+                }
                 let request = Request::decode(frame);
                 Ok(request.map_or_else(Asked::Bad, |r| Asked::Request(r, agreed, order)))
             }
@@ -99,20 +103,48 @@ impl Session {
         }
     }
 
+    /// A frame declares as many descriptors as it may have.
+    #[inline]
+    fn check_fds(&self, frame: &Frame<'_>) -> Result<(), Violation> {
+        let header = frame.header;
+        let passes = self.passes();
+        let due = passes && header.op == Op::Get as u8 && header.flags & flag::TO != 0;
+        if header.fds == u16::from(due) {
+            return Ok(());
+        }
+        let why = if passes {
+            "a GET with TO has one, and no other request has any"
+        } else {
+            "this daemon takes none: HELLO_ACK said so"
+        };
+        Err(Violation::Descriptors { declared: header.fds.into(), arrived: 0, why })
+    }
+
     fn greet(&mut self, frame: &Frame<'_>) -> Result<HelloAck, Violation> {
         let hello = Hello::decode(frame.payload)?;
         if frame.header.flags != 0 {
             return Err(Violation::BadFrame { what: "HELLO", why: "its flags must be 0" });
         }
-        let out_of_order = hello.capabilities & OUT_OF_ORDER != 0;
+        let capabilities = hello.capabilities & self.offered();
+        let out_of_order = capabilities & OUT_OF_ORDER != 0;
         let max_payload = (hello.max_payload as usize).min(limits::REPLY_PAYLOAD);
         self.agreed = Some(Agreed {
             max_payload,
             max_data: max_payload.min(if out_of_order { SHORT_DATA } else { limits::DATA_PAYLOAD }),
             max_descriptors: usize::from(hello.max_descriptors),
             out_of_order,
+            passes: capabilities & PASS_FDS != 0,
         });
-        Ok(ack(hello.capabilities & CAPABILITIES))
+        Ok(ack(capabilities))
+    }
+
+    /// Whether its client may pass descriptors.
+    pub fn passes(&self) -> bool {
+        self.agreed.is_some_and(|agreed| agreed.passes)
+    }
+
+    const fn offered(&self) -> Capabilities {
+        CAPABILITIES | if self.may_pass { PASS_FDS } else { 0 }
     }
 
     /// Whether replies may overtake each other here.
@@ -135,7 +167,7 @@ const fn ack(capabilities: Capabilities) -> HelloAck {
         capabilities,
         max_payload: limits::REQUEST_PAYLOAD as u32,
         max_pipeline: limits::PIPELINE,
-        max_descriptors: 0,
+        max_descriptors: if capabilities & PASS_FDS == 0 { 0 } else { PER_MESSAGE },
         max_uri: limits::URI as u16,
         max_data: limits::DATA_PAYLOAD as u32,
     }
@@ -144,6 +176,7 @@ const fn ack(capabilities: Capabilities) -> HelloAck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use objmapper_proto::{Get, Mode, Range};
 
     fn frame(bytes: &[u8]) -> Frame<'_> {
         match Session::default().split(bytes).unwrap() {
@@ -174,6 +207,7 @@ mod tests {
             max_data: limits::DATA_PAYLOAD,
             max_descriptors: 7,
             out_of_order: false,
+            passes: false,
         };
         let bytes = ping();
         let asked = session.admit(frame(&bytes));
@@ -216,6 +250,43 @@ mod tests {
         bytes[6] = 1;
         let refused = Session::default().admit(frame(&bytes));
         assert!(matches!(refused, Err(Violation::Descriptors { declared: 1, .. })));
+    }
+
+    /// A GET that wants to be sent elsewhere, with so many descriptors.
+    fn get_to(fds: u16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let get = Get { to: true, ..Get::new(Mode::Splice, Range::ALL, b"/a") };
+        Request::Get(get).encode(3, &mut bytes);
+        bytes[6..8].copy_from_slice(&fds.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn descriptors_are_passed_by_those_who_may_and_asked_to() {
+        let greeted = |may_pass, capabilities| {
+            let mut bytes = Vec::new();
+            Hello { capabilities, ..Hello::default() }.encode(1, &mut bytes);
+            let mut session = Session { may_pass, ..Session::default() };
+            session.admit(frame(&bytes)).unwrap();
+            session
+        };
+        for mut session in [greeted(false, !0), greeted(true, 0)] {
+            let refused = session.admit(frame(&get_to(1))).unwrap_err();
+            assert!(matches!(refused, Violation::Descriptors { declared: 1, .. }));
+            let bytes = get_to(0);
+            let refused = session.admit(frame(&bytes));
+            assert_eq!(refused, Ok(Asked::Bad(BadRequest::Flags(flag::TO))));
+        }
+        let mut session = greeted(true, PASS_FDS);
+        let bytes = get_to(1);
+        let Ok(Asked::Request(Request::Get(get), ..)) = session.admit(frame(&bytes)) else {
+            panic!()
+        };
+        assert!(get.to);
+        for fds in [0, 2, u16::MAX] {
+            let refused = session.admit(frame(&get_to(fds))).unwrap_err();
+            assert_eq!(refused.status(), objmapper_proto::Status::UnexpectedDescriptor);
+        }
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub enum Step {
     Full,
     /// Somebody has to wait for a disk first: [`Transfer::fetch`].
     Cold,
+    /// Only bodies that go elsewhere are left, and have to wait for room there.
+    Parked,
     /// The body is out.
     Done(Status),
     /// The peer is gone.
@@ -272,14 +274,8 @@ impl Transfer {
         if self.status == Status::Ok && !self.body.is_read() {
             self.status = self.verdict();
         }
-        let text = match self.status {
-            Status::Ok => "",
-            Status::Changed => "the object changed while it was being copied: ask again",
-            Status::Busy => "the daemon or its machine is out of memory or descriptors: ask again",
-            _ => "the file system failed: see the daemon's log",
-        };
         let length = self.length() - self.unannounced;
-        let end = Reply::End(End { status: self.status, length, text });
+        let end = Reply::End(End { status: self.status, length, text: words(self.status) });
         end.encode(self.id, 0, link.outbox.bytes());
         self.ended = true;
     }
@@ -302,8 +298,18 @@ impl Transfer {
     }
 }
 
+/// What END says about a status.
+pub const fn words(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "",
+        Status::Changed => "the object changed while it was being copied: ask again",
+        Status::Busy => "the daemon or its machine is out of memory or descriptors: ask again",
+        _ => "the file system failed: see the daemon's log",
+    }
+}
+
 /// How a body ends whose file could not be read or asked.
-fn judge(miss: &Miss) -> Status {
+pub fn judge(miss: &Miss) -> Status {
     match miss {
         Miss::Refused(refusal) => refusal.status(),
         Miss::Fault(error) => {

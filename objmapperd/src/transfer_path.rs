@@ -5,30 +5,36 @@
 //!                               │ ▲                        │
 //!                               │ └────────────────────────┘
 //!                               ├──cold──▶ a helper, which waits for the disk, and back
+//!                               ├──room in a destination──▶ a helper, which moves bytes, and back
 //!                               └──body is out──▶ back to the pool
 //! ```
 //!
 //! It holds a connection from the reply's head to its END, so nothing can overtake.
 //! Bodies take turns; one that waits for its peer costs nothing but its place.
 
+mod alarms;
+mod destinations;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use objmapper_os::poll::{Events, Interest, Poll, Token, Waker};
 use objmapper_proto::Status;
 use parking_lot::Mutex;
 
+use crate::admission;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
 use crate::metrics::AnswerCounters;
 use crate::pool::slots::Slots;
 use crate::pool::{Loan, StartError, Turn};
-use crate::seldom;
 use crate::transfer::Step;
+
+use alarms::Alarms;
 
 const WAKE: Token = Token(usize::MAX >> 1);
 
@@ -73,6 +79,7 @@ impl Path {
             slots: Slots::default(),
             running: VecDeque::new(),
             full: Vec::new(),
+            alarms: Alarms::default(),
             helpers,
             counters,
         };
@@ -117,10 +124,14 @@ impl Inbox {
     }
 }
 
-/// A connection here, and whether epoll watches it.
+/// A connection here, and what epoll watches it for.
 struct Place {
     loan: Loan<Connection>,
-    watched: bool,
+    watched: Option<Interest>,
+    /// Whether it watches the destinations that must have room first, too.
+    destinations: bool,
+    /// The alarm that is set for them.
+    alarm: Option<Instant>,
     queued: bool,
 }
 
@@ -130,6 +141,7 @@ struct Streamer {
     slots: Slots<Place>,
     running: VecDeque<usize>,
     full: Vec<usize>,
+    alarms: Alarms,
     helpers: Helpers,
     counters: Arc<CachePadded<AnswerCounters>>,
 }
@@ -148,7 +160,7 @@ impl Streamer {
             let timeout = match (self.running.is_empty(), self.full.is_empty()) {
                 (false, _) => Some(Duration::ZERO),
                 (true, false) => Some(FULL),
-                (true, true) => None,
+                (true, true) => self.alarms.until_first(),
             };
             self.shared.mark(1);
             if let Err(error) = self.poll.wait(&mut events, timeout) {
@@ -161,6 +173,7 @@ impl Streamer {
             for token in std::mem::take(&mut self.full) {
                 self.queue(token);
             }
+            self.ring();
         }
     }
 
@@ -170,7 +183,8 @@ impl Streamer {
         let (loans, stop) = (std::mem::take(&mut letters.loans), letters.stop);
         drop(letters);
         for loan in loans {
-            let place = Place { loan, watched: false, queued: true };
+            let (watched, destinations, alarm) = (None, false, None);
+            let place = Place { loan, watched, destinations, alarm, queued: true };
             let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(place));
             self.running.push_back(token);
         }
@@ -191,6 +205,7 @@ impl Streamer {
         place.queued = false;
         let step = match place.loan.connection() {
             Some(connection) => {
+                destinations::tell_ends(connection, &self.counters);
                 let step = step(connection);
                 if step == Step::Again {
                     connection.has_sent();
@@ -200,12 +215,14 @@ impl Streamer {
             None => Step::Gone,
         };
         match step {
-            Step::Again if place.loan.connection().is_some_and(wants_turn) => {
+            Step::Again | Step::Parked if place.loan.connection().is_some_and(wants_turn) => {
                 self.lend_back(token);
             }
+            Step::Again | Step::Parked | Step::Full | Step::Blocked if self.forward(token) => {}
             Step::Again => self.queue(token),
             Step::Full => self.full.push(token),
             Step::Blocked => self.wait(token),
+            Step::Parked => self.park(token),
             Step::Cold => self.lend(token),
             Step::Done(status) => self.done(token, status),
             Step::Gone => self.gone(token),
@@ -218,16 +235,7 @@ impl Streamer {
         let Some(place) = self.slots.at_mut(token) else { return };
         let Some(connection) = place.loan.connection() else { return };
         connection.expect_reading();
-        if place.watched {
-            return;
-        }
-        match self.poll.registry().add(&*connection, Token(token), Interest::WRITABLE) {
-            Ok(()) => place.watched = true,
-            Err(error) => {
-                seldom!(WARN, %error, "cannot watch a connection; it is closed");
-                self.slots.remove(token);
-            }
-        }
+        self.watch(token, Interest::WRITABLE);
     }
 
     /// The next window has to be waited for: by a helper, which has the connection meanwhile.
@@ -235,7 +243,7 @@ impl Streamer {
         let Some(mut loan) = self.take_out(token) else { return };
         let Some(connection) = loan.connection() else { return };
         if let Some(body) = connection.bodies.front() {
-            connection.errand = body.mount();
+            connection.errand = admission::Place::Mount(body.mount());
         }
         self.counters.cold.add(1);
         self.helpers.send(loan);
@@ -280,7 +288,8 @@ impl Streamer {
 
     fn take_out(&mut self, token: usize) -> Option<Loan<Connection>> {
         let mut place = self.slots.remove(token)?;
-        if place.watched
+        self.unpark(&mut place, token);
+        if place.watched.is_some()
             && let Some(connection) = place.loan.connection()
             && let Err(error) = self.poll.registry().remove(&*connection)
         {
@@ -293,7 +302,7 @@ impl Streamer {
 /// One step of a connection's bodies; nothing to send is done already.
 fn step(connection: &mut Connection) -> Step {
     let Connection { bodies, link, session, .. } = connection;
-    let Some(body) = bodies.front() else { return Step::Done(Status::Ok) };
+    let Some(body) = bodies.front() else { return destinations::step(connection) };
     let step = body.step(link, session.is_out_of_order());
     if step == Step::Again && body.is_between_frames() {
         bodies.rotate();
@@ -306,7 +315,7 @@ fn step(connection: &mut Connection) -> Step {
 /// that would be told may have no CPU.
 fn wants_turn(c: &mut Connection) -> bool {
     let may = c.session.is_out_of_order()
-        && c.waits_for != WaitsFor::Body
+        && !matches!(c.waits_for, WaitsFor::Body | WaitsFor::Limit)
         && !c.session.closing
         && c.bodies.is_between_frames();
     let waiting = !c.leftover.is_empty() && c.leftover.len() >= c.wanted;

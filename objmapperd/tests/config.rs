@@ -279,6 +279,60 @@ fn without_a_mount_one_is_told_what_to_do() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// Of names, a table of numbers, and settings: the third column lines up.
+#[test]
+fn a_check_adds_up_what_the_limits_could_use() {
+    let place = Place::new();
+    let limits = "[limits]\nconnections = 100\nsend_buffer = 0\nqueued_bytes = \"5 MiB\"\n\
+        bodies = 7\ndescriptors_in_flight = 300\nshared_descriptors = 30\n";
+    let file = place.path("limits.toml");
+    let check = |limits: &str| {
+        fs::write(&file, limits).unwrap();
+        let script = "ulimit -n 1000 && exec \"$0\" \"$@\"";
+        let output = Command::new("/bin/sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_objmapperd"), "--check-config", "--config"])
+            .arg(&file)
+            .args(["--root", "/usr", "--mount=/s=/usr,shared=true"])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = check(limits);
+    assert!(said.parse::<toml::Table>().is_ok(), "still a file of settings: {said}");
+    let row = |what: &str| {
+        let row = said.lines().find(|line| line.contains(&format!("  {what}")));
+        let row = row.unwrap_or_else(|| panic!("{what}: {said}"));
+        let (most, rest) = row.trim_start_matches('#').trim().split_once("  ").unwrap();
+        (most.to_owned(), rest.strip_prefix(what).unwrap().trim().to_owned())
+    };
+    for (what, most, limit) in [
+        ("our own", "66", ""),
+        ("connections", "100", "limits.connections"),
+        ("files of bodies under way", "7", "limits.bodies"),
+        ("waiting to be sent", "300", "limits.descriptors_in_flight"),
+        ("kept to be shared", "30", "limits.shared_descriptors"),
+        ("allowed", "1000", "RLIMIT_NOFILE"),
+        ("replies and requests kept", "5.0 MiB", "limits.queued_bytes"),
+        ("requests that have begun", "400.0 KiB", "limits.connections"),
+        ("pages in pipes", "0 B", ""),
+    ] {
+        assert_eq!(row(what), (most.to_owned(), limit.to_owned()), "{what}");
+    }
+    assert!(said.contains("#        503  in all\n"), "{said}");
+    let (buffers, limit) = row("replies in send buffers");
+    assert_eq!(limit, "limits.connections x limits.send_buffer");
+    assert!(buffers.ends_with("iB") && buffers != "0 B", "{buffers}");
+    let columns: Vec<usize> = said.lines().filter_map(|line| line.find(" limits.")).collect();
+    assert!(columns.len() == 9 && columns.iter().all(|at| *at == columns[0]), "{said}");
+
+    let said = check(&limits.replace("300", "2000"));
+    assert!(
+        said.contains("# Here it would not start: limits.descriptors_in_flight is 2000, "),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_variable_that_looks_like_ours_and_is_none_is_told() {
     let variables = [("OBJMAPPERD_POOLSIZE", "3"), ("OBJMAPPER_OTHER", "1")];

@@ -5,6 +5,9 @@
 
 mod support;
 
+use std::fs;
+use std::path::Path;
+
 use objmapper_client::Pipeline;
 use objmapper_proto::request::List;
 use objmapper_proto::{Delivery, Get, GetMany, Hello, Mode, Range, Reply, Request, Status, limits};
@@ -314,6 +317,16 @@ fn stats_are_lines_of_name_and_value_and_count() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all.len(), "each name once");
+    // Operators find each of them explained, and nothing else.
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let figures = manual.split("\n## ").find(|part| part.starts_with("Figures\n")).unwrap();
+    let rows = figures.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let mut explained: Vec<&str> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    explained.sort_unstable();
+    assert_eq!(explained, names);
 }
 
 #[test]

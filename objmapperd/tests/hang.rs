@@ -90,7 +90,7 @@ impl Hanging {
 }
 
 fn get_all() -> Get<'static> {
-    Get { mode: Mode::Auto, range: Range::ALL, uri: b"/", unless: None, shared: false }
+    Get { mode: Mode::Auto, range: Range::ALL, uri: b"/", unless: None, shared: false, to: false }
 }
 
 fn bytes_of(answer: &Answer) -> Vec<u8> {

@@ -9,6 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use objmapper_client::{Client, Opened};
 use objmapper_proto::word::mode::Mode;
@@ -273,6 +274,94 @@ fn lost_events_drop_everything_and_are_counted() {
     flush(&daemon, "/");
 }
 
+/// Ends in exec, as what a daemon is started by has to: a user namespace of its own, where limits
+/// and mounts are nobody else's, and a step in it. user_namespaces(7)
+fn alone(step: &str) -> Option<Setup> {
+    let flags = ["--user", "--map-root-user", "--mount"];
+    let tried = Command::new("unshare").args(flags).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        skip("no user namespaces here (unshare -Urm true)");
+        return None;
+    }
+    let step = format!("{step} && exec \"$0\" \"$@\"");
+    let mut words = vec!["/usr/bin/env", "unshare"];
+    words.extend(flags);
+    words.extend(["/bin/sh", "-c", &step]);
+    // A clone would not show what is mounted later.
+    let setup = Setup::default().root_options("shared = true\nread_only_clone = \"off\"\n");
+    // The search path of env(1), which is all that it takes.
+    Some(setup.variable("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").wrapper(&words))
+}
+
+/// Where the user has used up his watches, everybody gets a description of their own, and what
+/// could be watched is let go of for those that come later.
+#[test]
+fn out_of_watches_it_is_private_and_counted() {
+    let Some(setup) = alone("echo 2 >/proc/sys/user/max_inotify_watches") else { return };
+    let (daemon, mut client) = with(setup);
+    daemon.write("near", b"near");
+    daemon.write("next/file", b"next");
+    for uri in ["/near", "/next/file"] {
+        settle(&mut client, uri);
+    }
+    // One directory and two are watched; a third is too many.
+    hit(&mut client, "/near");
+    hit(&mut client, "/next/file");
+    for missing in 1..=2 {
+        let object = client.open_shared("/dir/sub/file").unwrap();
+        assert_eq!((object.metadata().is_shared(), text(&object).as_str()), (false, "old"));
+        assert_eq!(counter(&mut client, "shared.no_watch"), missing);
+    }
+    assert!(client.open_shared("/near").unwrap().metadata().is_shared());
+    assert_eq!(counter(&mut client, "shared.descriptors"), 2);
+    // As little as before: what is kept is as good as ever.
+    let hits = counter(&mut client, "shared.hits");
+    fs::rename(daemon.path("next"), daemon.path("gone")).unwrap();
+    let seen = client.open_shared("/next/file").map(drop).map_err(|error| error.status());
+    assert_eq!(seen, Err(Some(Status::NotFound)));
+    assert_eq!(counter(&mut client, "shared.hits"), hits);
+    // The watch that has become free serves another directory.
+    settle(&mut client, "/gone/file");
+    hit(&mut client, "/gone/file");
+    flush(&daemon, "/");
+}
+
+/// Mounting over a directory is no change of the directory, and no watch tells of it. What is kept
+/// open in a mount keeps it busy, until it is flushed.
+#[test]
+fn what_is_mounted_is_seen_and_can_be_unmounted_after_a_flush() {
+    let Some(setup) = alone("true") else { return };
+    let (daemon, mut client) = with(setup);
+    let there = |words: &[&str]| {
+        let pid = daemon.pid().to_string();
+        let enter = ["--user", "--mount", "--preserve-credentials", "--target", &pid];
+        let done = Command::new("nsenter").args(enter).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        if done.status.success() { Ok(()) } else { Err(said) }
+    };
+    let name = |path: &Path| path.to_str().unwrap().to_owned();
+    let (dir, file) = (name(&daemon.path("dir/sub")), name(&daemon.path("dir/sub/file")));
+    let other = name(&daemon.write("other", b"other"));
+    settle(&mut client, "/other");
+
+    hit(&mut client, "/dir/sub/file");
+    there(&["mount", "-t", "tmpfs", "none", &dir]).unwrap();
+    let seen = client.open_shared("/dir/sub/file").map(drop).map_err(|error| error.status());
+    assert_eq!(seen, Err(Some(Status::NotFound)), "nothing is in what was mounted");
+    there(&["umount", &dir]).unwrap();
+
+    // Nothing is watched any more: that of the unmounting is heard with the next that is kept.
+    assert_eq!(text(&client.open_shared("/dir/sub/file").unwrap()), "old");
+    hit(&mut client, "/dir/sub/file");
+    there(&["mount", "--bind", &other, &file]).unwrap();
+    assert_eq!(text(&hit(&mut client, "/dir/sub/file")), "other");
+    assert!(there(&["umount", &file]).unwrap_err().contains("busy"));
+    assert_eq!(flush(&daemon, "/dir"), 1);
+    there(&["umount", &file]).unwrap();
+    assert_eq!(text(&client.open_shared("/dir/sub/file").unwrap()), "old");
+    flush(&daemon, "/");
+}
+
 /// Who may pass a directory and not read it can open what is in it, and cannot watch it.
 #[test]
 fn a_directory_that_cannot_be_watched_is_not_shared_and_counted() {
@@ -307,7 +396,7 @@ fn flush_is_for_root_and_the_daemons_user() {
         b=b''\n\
         while len(b)<66: b+=s.recv(4096)\n\
         print(hex(b[52]), hex(struct.unpack_from('<H',b,64)[0]))\n";
-    let said = std::process::Command::new("python3").args(["-c", script]).arg(socket).output();
+    let said = Command::new("python3").args(["-c", script]).arg(socket).output();
     let Ok(said) = said else { return skip("needs python3") };
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert_eq!(said.trim(), "0x8f 0x103", "uid {NOBODY} is told DENIED");

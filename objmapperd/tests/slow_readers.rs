@@ -25,7 +25,14 @@ fn start() -> Daemon {
 /// Asks for a body and reads no further than its head.
 fn begun(daemon: &Daemon, mode: Mode, uri: &str) -> (Peer, u64, u64) {
     let mut peer = daemon.greeted();
-    let get = Get { mode, range: Range::ALL, uri: uri.as_bytes(), unless: None, shared: false };
+    let get = Get {
+        mode,
+        range: Range::ALL,
+        uri: uri.as_bytes(),
+        unless: None,
+        shared: false,
+        to: false,
+    };
     let id = peer.request(Request::Get(get));
     let frame = peer.frame();
     let Reply::Object(item) = frame.reply() else { panic!("{frame:?}") };

@@ -103,6 +103,21 @@ fn one_that_asks_for_nothing() {
     told(&mut asking, "timeouts.idle");
 }
 
+/// The heartbeat. How long two others may be silent, one after the other, is twice the time.
+#[test]
+fn whoever_pings_is_not_idle() {
+    let daemon = Setup::default().config("[timeouts]\nidle = \"1s\"\n").start();
+    let mut living = daemon.greeted();
+    for _ in 0..2 {
+        let silent = daemon.greeted();
+        while !silent.stream.has_hung_up().unwrap() {
+            living.ping();
+            std::thread::sleep(std::time::Duration::from_millis(100)); // a tenth of what it has
+        }
+    }
+    living.ping();
+}
+
 #[test]
 fn whoever_keeps_to_the_rules_may_be_idle() {
     let (daemon, mut neighbour) = town("hello = \"1s\"\nrequest = \"100ms\"\nsend = \"100ms\"");

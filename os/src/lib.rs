@@ -7,15 +7,17 @@
 //! Linux only. What is older than the oldest supported kernel (5.6, for `openat2`) is used without
 //! asking; what is newer has a fallback, and [`probe::features`] says what is there:
 //!
-//! | feature | kernel | used for | without it |
-//! |---|---|---|---|
-//! | `openat2` with `RESOLVE_BENEATH` | 5.6 | [`root`] | no tree can be served |
-//! | `preadv2` with `RWF_NOWAIT` | 4.14 | [`file::read_at_cached`] | a plain read |
-//! | `RESOLVE_CACHED` | 5.12 | [`root::Resolve::CachedOnly`] | everything counts as cold |
-//! | `open_tree`, `mount_setattr` | 5.2, 5.12 | [`root::Root::read_only_clone`] | a read-only mount by the service manager |
-//! | `SO_PEERGROUPS` | 4.13 | [`peer::Peer::groups`] | none: it is required |
-//! | `MFD_NOEXEC_SEAL` | 6.3 | [`memory::sealed`] | a memfd without that seal |
-//! | `SO_PASSRIGHTS` | 6.16 | [`socket::refuse_descriptors`] | descriptors that nobody asked for are closed on arrival |
+//! | feature | kernel | used for | without it | test |
+//! |---|---|---|---|---|
+//! | `openat2` with `RESOLVE_BENEATH` | 5.6 | [`root`] | no tree can be served | `openat2_beneath_refuses_dotdot_with_exdev` |
+//! | `preadv2` with `RWF_NOWAIT` | 4.14 | [`file::read_at_cached`] | a plain read | `rwf_nowait_says_what_is_cold_and_willneed_warms_it` |
+//! | `RESOLVE_CACHED` | 5.12 | [`root::Resolve::CachedOnly`] | everything counts as cold | `a_name_that_was_never_asked_for_is_cold` |
+//! | `open_tree`, `mount_setattr` | 5.2, 5.12 | [`root::Root::read_only_clone`] | a read-only mount by the service manager | `descriptor_through_read_only_clone_cannot_be_reopened_for_writing` |
+//! | `SO_PEERGROUPS` | 4.13 | [`peer::Peer::groups`] | none: it is required | `a_peer_may_have_very_many_groups` |
+//! | `MFD_NOEXEC_SEAL` | 6.3 | [`memory::sealed`] | a memfd without that seal | `sealed_memory_is_immutable_for_every_holder` |
+//! | `SO_PASSRIGHTS` | 6.16 | [`socket::refuse_descriptors`] | descriptors that nobody asked for are closed on arrival | `a_socket_that_refuses_descriptors_makes_the_sender_fail` |
+//!
+//! What else of the kernel this project leans on, and the test of each: `tests/README.md`.
 //!
 //! The modules form a ladder: each uses only those before it.
 
@@ -35,6 +37,7 @@ pub mod fds;
 pub mod opened;
 pub mod socket;
 
+pub mod destination;
 pub mod file;
 #[cfg(feature = "map")]
 pub mod mapping;

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Balance, disk_directory, file, pair, skip};
+use common::{Balance, directory, disk_directory, file, pair, skip};
+use objmapper_os::clock::realtime_coarse_ns;
 use objmapper_os::file::{
     CachedRead, Page, filesystem, identity, identity_at, may_hang, page_at, read_at,
     read_at_append, read_at_cached, reopen, send_file, will_need,
@@ -14,6 +15,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What statfs(2) calls it.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -22,6 +24,15 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 fn opened(name: &str, bytes: &[u8]) -> (tempfile::TempDir, File) {
     let directory = disk_directory();
     let path = file(&directory, name, bytes);
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    (directory, file)
+}
+
+/// The same on the file system of temporary files, which may be another.
+#[allow(clippy::unwrap_used)] // fails its test
+fn in_memory() -> (tempfile::TempDir, File) {
+    let directory = directory();
+    let path = file(&directory, "a", b"");
     let file = File::options().read(true).write(true).open(path).unwrap();
     (directory, file)
 }
@@ -49,6 +60,23 @@ fn every_change_shows_in_the_identity() {
     std::fs::remove_file(directory.path().join("a")).unwrap();
     assert_eq!(identity(file.as_fd()).unwrap().nlink, 0);
     assert_eq!(identity_at(place.as_fd(), b"a", true).unwrap_err().errno(), errno::ENOENT);
+}
+
+/// Versions rest on it: a stamp that is older than the clock's last tick gets no second meaning.
+#[test]
+fn a_change_is_stamped_no_earlier_than_the_coarse_clock_says() {
+    let _balance = Balance::new();
+    for (_directory, file) in [opened("a", b""), in_memory()] {
+        for n in 0..2000 {
+            let before = realtime_coarse_ns();
+            file.write_at(&[7], n).unwrap();
+            let stamped = identity(file.as_fd()).unwrap();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+            for ns in [stamped.mtime_ns, stamped.ctime_ns] {
+                assert!(ns >= before && u128::try_from(ns).unwrap() <= now, "{before} {ns} {now}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -85,7 +113,7 @@ fn appending_grows_and_keeps_what_was_there() {
 }
 
 #[test]
-fn rwf_nowait_says_what_is_cold() {
+fn rwf_nowait_says_what_is_cold_and_willneed_warms_it() {
     let _balance = Balance::new();
     let (_directory, file) = opened("a", &vec![7; 1 << 16]);
     let mut buf = [0; 1 << 12];
@@ -101,6 +129,9 @@ fn rwf_nowait_says_what_is_cold() {
     assert_eq!(page_at(file.as_fd(), 1 << 15).unwrap(), Page::Cold);
     assert_eq!(page_at(file.as_fd(), 1 << 20).unwrap(), Page::Cached, "behind the end");
     will_need(file.as_fd(), 1 << 15, 1 << 12).unwrap();
+    while page_at(file.as_fd(), 1 << 15).unwrap() == Page::Cold {
+        std::thread::yield_now(); // it is read by and by, and nobody else asks for it
+    }
     assert_eq!(read_at(file.as_fd(), &mut buf, 0).unwrap(), 1 << 12);
     assert_eq!(read_at_cached(file.as_fd(), &mut buf, 0).unwrap(), CachedRead::Bytes(1 << 12));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Balance, directory, null, pair, queue, skip, times};
+use common::{Balance, CHILD, assert_passed, child, directory, null, pair, queue, skip, times};
 use objmapper_os::errno;
 use objmapper_os::fds::MAX_PER_MESSAGE;
 use objmapper_os::limits::{ReserveFd, nofile};
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::Path;
 
 /// Lowers the soft limit on descriptors and takes all but `free` of them, until dropped.
 struct Shortage {
@@ -86,22 +86,14 @@ fn emfile_at_accept_leaves_the_listener_readable() {
 
 #[test]
 fn descriptors_under_way_are_counted_per_user() {
-    const CHILD: &str = "OBJMAPPER_TEST_CHILD";
     const SOME_USER: u32 = 64_001; // that nobody else is, so that the count is ours alone
     let _balance = Balance::new();
     if std::env::var_os(CHILD).is_some() {
         return send_until_there_are_too_many();
     }
-    let exe = std::env::current_exe().unwrap();
-    let name = "descriptors_under_way_are_counted_per_user";
-    let mut child = Command::new(exe);
-    child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").current_dir("/");
+    let mut child = child(&[], "descriptors_under_way_are_counted_per_user", Path::new("-"));
     match child.uid(SOME_USER).gid(SOME_USER).output() {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            let failed = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success() && said.contains("1 passed"), "{said}{failed}");
-        }
+        Ok(output) => assert_passed(&output),
         Err(error) => skip(&format!("not as another user: {error}")),
     }
 }

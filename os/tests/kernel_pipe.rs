@@ -51,3 +51,15 @@ fn only_blocking_pipes_are_called_so() {
     let (socket, _other) = Stream::pair().unwrap();
     assert!(!is_blocking_pipe(socket.as_fd()).unwrap());
 }
+
+#[test]
+fn splice_from_a_socket_closes_descriptors_silently() {
+    let (ours, theirs) = Stream::pair().unwrap();
+    let (kept, sent) = Stream::pair().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    theirs.send(b"abc", &[sent.as_fd()], false).unwrap();
+    drop(sent);
+    assert!(!kept.has_hung_up().unwrap());
+    assert_eq!(splice(ours.as_fd(), writer.as_fd(), 8).unwrap(), 3);
+    assert!(kept.has_hung_up().unwrap(), "nobody has it any more");
+}

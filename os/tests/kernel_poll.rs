@@ -81,6 +81,68 @@ fn a_half_close_is_read_closed_only() {
     assert!(events[0].read_closed && events[0].write_closed);
 }
 
+/// A deadline is kept so: whoever marks a connection as late shuts it down, and its owner wakes.
+#[test]
+fn shutting_down_ones_own_socket_wakes_whoever_watches_it() {
+    let _balance = Balance::new();
+    for interest in [Interest::READABLE, Interest::BOTH] {
+        let (one, other) = pair();
+        one.set_nonblocking(true).unwrap();
+        other.send(b"not read before", &[], false).unwrap();
+        let poll = watching(&one, interest);
+        ready(&poll);
+        one.shutdown().unwrap();
+        let events = ready(&poll);
+        assert!(events[0].read_closed && events[0].write_closed, "{events:?}");
+        assert_eq!(one.recv_bytes(&mut [0; 64]).unwrap(), 15, "what had come can be read");
+        assert_eq!(one.recv_bytes(&mut [0; 64]).unwrap(), 0);
+        assert_eq!(one.send(b"x", &[], false).unwrap_err().errno(), errno::EPIPE);
+
+        let (one, other) = pair();
+        let poll = watching(&one, interest);
+        ready(&poll);
+        one.shutdown_read().unwrap();
+        let events = ready(&poll);
+        assert!(events[0].read_closed && !events[0].write_closed, "{events:?}");
+        one.send(b"a last word", &[], false).unwrap();
+        assert_eq!(other.recv_bytes(&mut [0; 64]).unwrap(), 11);
+    }
+}
+
+/// A connection changes hands between two instances without looking whether something came.
+#[test]
+fn adding_tells_what_holds_already() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    one.send(b"ab", &[], false).unwrap();
+    let poll = watching(&other, Interest::READABLE);
+    assert_eq!(ready(&poll).len(), 1);
+    poll.registry().remove(&other).unwrap();
+    let poll = watching(&other, Interest::READABLE);
+    assert_eq!(ready(&poll).len(), 1, "another instance, the same byte");
+}
+
+#[test]
+fn events_that_do_not_fit_come_with_the_next_wait() {
+    let _balance = Balance::new();
+    let poll = Poll::new().unwrap();
+    let pairs = [pair(), pair(), pair()];
+    for (token, (one, other)) in pairs.iter().enumerate() {
+        poll.registry().add(other, Token(token), Interest::READABLE).unwrap();
+        one.send(b"x", &[], false).unwrap();
+    }
+    let mut events = Events::with_capacity(2);
+    let mut seen = Vec::new();
+    for expected in [2, 1, 0] {
+        poll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        let before = seen.len();
+        seen.extend(events.iter().map(|event| event.token.0));
+        assert_eq!(seen.len() - before, expected);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+}
+
 #[test]
 fn writable_comes_back_when_three_quarters_have_been_read() {
     let _balance = Balance::new();

@@ -2,11 +2,18 @@
 
 mod common;
 
-use common::{Balance, null, pair, queue, skip, times};
+use common::{Balance, directory, file, null, pair, queue, skip, times};
 use objmapper_os::errno;
 use objmapper_os::fds::{FdQueue, MAX_PER_MESSAGE};
+use objmapper_os::file::read_at;
 use objmapper_os::socket::{Received, Stream, admit_descriptors, refuse_descriptors};
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::{FdFlags, fcntl_getfd};
+use rustix::net::sockopt::{set_socket_passcred, socket_passcred};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 #[test]
@@ -106,6 +113,50 @@ fn received_descriptors_are_close_on_exec() {
     assert!(fcntl_getfd(&arrived).unwrap().contains(FdFlags::CLOEXEC));
 }
 
+/// So the flag is given with each receive, and how many came is counted.
+#[test]
+fn close_on_exec_is_not_the_default_and_room_for_one_lets_two_through() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    let fd = null();
+    one.send(b"x", &times(&fd, 3), false).unwrap();
+    // CMSG_SPACE for one: header and content, each filled up to the size of a long.
+    let word = size_of::<usize>();
+    let exactly = size_of::<libc::cmsghdr>().next_multiple_of(word) + word;
+    let mut space = [MaybeUninit::uninit(); 128];
+    let begin = space.as_ptr().align_offset(word);
+    let mut control = RecvAncillaryBuffer::new(&mut space[begin..begin + exactly]);
+    let mut byte = [0; 1];
+    let room = &mut [IoSliceMut::new(&mut byte)];
+    let received = recvmsg(&other, room, &mut control, RecvFlags::empty()).unwrap();
+    assert!(received.flags.contains(ReturnFlags::CTRUNC));
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(some) = message {
+            fds.extend(some);
+        }
+    }
+    assert_eq!(fds.len(), word / size_of::<i32>());
+    assert!(!fcntl_getfd(&fds[0]).unwrap().contains(FdFlags::CLOEXEC));
+}
+
+#[test]
+fn msg_peek_duplicates_descriptors() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    one.send(b"x", &times(&null(), 1), false).unwrap();
+    for flags in [RecvFlags::PEEK, RecvFlags::PEEK, RecvFlags::empty()] {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0; 1];
+        let room = &mut [IoSliceMut::new(&mut byte)];
+        recvmsg(&other, room, &mut control, flags | RecvFlags::CMSG_CLOEXEC).unwrap();
+        assert_eq!(control.drain().count(), 1, "{flags:?}");
+    }
+    let nothing = other.recv(&mut [0; 1], &mut queue()).unwrap_err();
+    assert!(nothing.is_would_block());
+}
+
 #[test]
 fn a_cut_control_message_leaks_nothing() {
     let _balance = Balance::new();
@@ -189,6 +240,53 @@ fn a_passed_descriptor_shares_its_position() {
     assert_eq!(rustix::io::read(&received, &mut buf).unwrap(), 3);
     assert_eq!(rustix::io::read(&memory, &mut buf).unwrap(), 3);
     assert_eq!(&buf, b"def");
+}
+
+/// What whoever has a shared description can do to the others, and what not.
+#[test]
+fn receivers_of_one_description_share_its_flags_and_locks() {
+    let _balance = Balance::new();
+    let directory = directory();
+    let path = file(&directory, "f", b"abcdef");
+    let (one, other) = pair();
+    let ours = File::open(&path).unwrap();
+    one.send(b"x", &[ours.as_fd()], false).unwrap();
+    let mut fds = queue();
+    other.recv(&mut [0; 8], &mut fds).unwrap();
+    let theirs = fds.pop_front().unwrap();
+
+    fcntl_setfl(&theirs, OFlags::NONBLOCK | OFlags::APPEND).unwrap();
+    let flags = fcntl_getfl(&ours).unwrap();
+    assert!(flags.contains(OFlags::NONBLOCK | OFlags::APPEND), "{flags:?}");
+    assert!(!fcntl_getfl(File::open(&path).unwrap()).unwrap().contains(OFlags::APPEND));
+
+    let third = File::open(&path).unwrap();
+    let lock = |fd: &dyn AsFd, how| flock(fd.as_fd(), how);
+    lock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+    lock(&ours, FlockOperation::NonBlockingLockExclusive).expect("it has it already");
+    let taken = lock(&third, FlockOperation::NonBlockingLockShared).unwrap_err();
+    assert_eq!(taken, rustix::io::Errno::AGAIN);
+    lock(&ours, FlockOperation::Unlock).unwrap();
+    lock(&third, FlockOperation::NonBlockingLockShared).expect("theirs is gone as well");
+
+    assert!(rustix::io::write(&theirs, b"x").is_err(), "nobody writes");
+    let mut bytes = [0; 3];
+    rustix::fs::seek(&theirs, rustix::fs::SeekFrom::End(0)).unwrap();
+    assert_eq!(read_at(ours.as_fd(), &mut bytes, 1).unwrap(), 3);
+    assert_eq!(&bytes, b"bcd", "at an offset nothing is different");
+}
+
+/// Whoever reads none of it would leak a descriptor for each message.
+#[test]
+fn what_an_inherited_socket_was_set_to_bring_is_turned_off() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    set_socket_passcred(other.as_fd(), true).unwrap();
+    let other = Stream::from_fd(other.into_fd()).unwrap();
+    assert!(!socket_passcred(other.as_fd()).unwrap());
+    one.send(b"x", &[], false).unwrap();
+    let received = other.recv(&mut [0; 8], &mut queue()).unwrap();
+    assert_eq!(received, Received { bytes: 1, fds: 0, cut: false });
 }
 
 #[test]

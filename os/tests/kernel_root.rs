@@ -2,14 +2,18 @@
 
 mod common;
 
-use common::{Balance, directory, file, skip};
+use common::{
+    Balance, CHILD, assert_passed, child, directory, disk_directory, file, in_a_namespace, skip,
+};
 use objmapper_os::errno;
 use objmapper_os::file::{Kind, identity, read_at, read_dir, reopen};
 use objmapper_os::root::{Links, Resolve, Root};
 use rustix::fs::{FileType, Mode, OFlags};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 const LINKS: [Links; 2] = [Links::Refuse, Links::Beneath];
 
@@ -156,6 +160,49 @@ fn fifo_open_does_not_block() {
     assert!(!identity.is_regular() && !identity.is_dir());
 }
 
+/// Whoever holds a lease is asked to give it up, and nobody waits for that. fcntl(2), `F_SETLEASE`
+#[test]
+fn a_leased_file_is_eagain_at_once() {
+    let _balance = Balance::new();
+    let directory = disk_directory();
+    let path = file(&directory, "f", b"x");
+    let holder = "import fcntl, signal, sys\n\
+        signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+        f = open(sys.argv[1], 'r+')\n\
+        fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+        print('held', flush=True)\n\
+        sys.stdin.read()\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", holder]).arg(&path);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut holder) = command.spawn() else { return skip("needs python3") };
+    let mut said = [0; 4];
+    let held = holder.stdout.take().unwrap().read_exact(&mut said);
+    let root = Root::open(directory.path()).unwrap();
+    let error = root.open_file(b"f", Links::Refuse, Resolve::MayBlock).map(drop);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    if held.is_err() {
+        return skip("this file system has no leases");
+    }
+    assert!(error.unwrap_err().is_would_block());
+    root.open_file(b"f", Links::Refuse, Resolve::MayBlock).unwrap();
+}
+
+/// An `O_PATH` descriptor: what the name leads to can be asked about by those who may not read it.
+#[test]
+fn a_place_is_known_without_being_opened() {
+    let _balance = Balance::new();
+    let directory = directory();
+    file(&directory, "f", b"123");
+    let root = Root::open(directory.path()).unwrap();
+    let place = root.open_path(b"f", Links::Refuse).unwrap();
+    assert_eq!(identity(place.as_fd()).unwrap().size, 3);
+    assert_eq!(read_at(place.as_fd(), &mut [0; 8], 0).unwrap_err().errno(), errno::EBADF);
+    let mut bytes = [0; 8];
+    assert_eq!(read_at(reopen(place.as_fd()).unwrap().as_fd(), &mut bytes, 0).unwrap(), 3);
+}
+
 #[test]
 fn a_socket_cannot_be_opened() {
     let _balance = Balance::new();
@@ -248,4 +295,40 @@ fn descriptor_through_read_only_clone_cannot_be_reopened_for_writing() {
     // The original sees the same files, and changes made there are seen here.
     std::fs::write(directory.path().join("a"), b"changed").unwrap();
     assert_eq!(identity(opened.as_fd()).unwrap().size, 7);
+}
+
+/// What is mounted below at the moment of the clone belongs to it, and nothing that comes later.
+#[test]
+fn a_clone_shows_the_mounts_of_its_moment() {
+    let test = "a_clone_shows_the_mounts_of_its_moment";
+    let Some(dir) = std::env::var_os(CHILD) else {
+        let _balance = Balance::new();
+        let Some(before) = in_a_namespace("--mount") else { return };
+        let dir = directory();
+        for sub in ["before", "after"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        return assert_passed(&child(&before, test, dir.path()).output().unwrap());
+    };
+    let dir = Path::new(&dir);
+    let mount = |sub: &str| {
+        let over = dir.join(sub);
+        let words = ["-t", "tmpfs", "none"];
+        assert!(Command::new("mount").args(words).arg(&over).status().unwrap().success());
+        std::fs::write(over.join("f"), sub).unwrap();
+    };
+    mount("before");
+    let clone = match Root::read_only_clone(dir) {
+        Ok(clone) => clone,
+        Err(error) => return skip(&error.to_string()),
+    };
+    mount("after");
+    let plain = Root::open(dir).unwrap();
+    let there = |root: &Root, name: &[u8]| {
+        root.open_file(name, Links::Refuse, Resolve::MayBlock).map_err(|error| error.errno())
+    };
+    assert!(there(&plain, b"after/f").is_ok() && there(&plain, b"before/f").is_ok());
+    assert_eq!(there(&clone, b"after/f").unwrap_err(), errno::ENOENT);
+    let inner = there(&clone, b"before/f").unwrap();
+    assert_eq!(reopen_for_writing(&inner).unwrap_err(), rustix::io::Errno::ROFS);
 }

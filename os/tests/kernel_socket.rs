@@ -7,6 +7,8 @@ use objmapper_os::clock::monotonic_ns;
 use objmapper_os::errno;
 use objmapper_os::peer::own_uid;
 use objmapper_os::socket::{BindOptions, Listener, Stream, refuse_descriptors};
+use rustix::net::sockopt::set_socket_linger;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -378,6 +380,37 @@ fn the_send_buffer_bounds_what_is_under_way() {
     assert_eq!(one.grow_send_buffer(1 << 10).unwrap(), achieved, "it never shrinks");
     other.grow_recv_buffer(4 << 20).unwrap();
     assert!(fill() < after * 2, "the receive buffer has no say");
+}
+
+/// Of a socket that a client sent it may be the last reference that is closed.
+#[test]
+fn closing_a_socket_that_lingers_waits_for_its_peer() {
+    let _balance = Balance::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut theirs, _) = listener.accept().unwrap();
+    set_socket_linger(&ours, Some(Duration::from_mins(1))).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while ours.write(&[7; 1 << 12]).is_ok() {}
+    let (tell, told) = std::sync::mpsc::channel();
+    let closing = std::thread::spawn(move || {
+        tell.send(nix::unistd::gettid()).unwrap();
+        drop(ours);
+    });
+    // The call that it is in, for as long as it sleeps there. proc_pid_syscall(5)
+    let path = format!("/proc/self/task/{}/syscall", told.recv().unwrap());
+    let in_close = libc::SYS_close.to_string();
+    let mut seen = false;
+    while !seen && !closing.is_finished() {
+        match std::fs::read_to_string(&path) {
+            Ok(call) => seen = call.split(' ').next() == Some(&in_close),
+            Err(error) => return skip(&format!("{path}: {error}")),
+        }
+    }
+    assert!(seen, "close has returned although bytes are unread");
+    let mut buf = vec![0; 1 << 20];
+    while theirs.read(&mut buf).unwrap() > 0 {}
+    closing.join().unwrap();
 }
 
 #[test]

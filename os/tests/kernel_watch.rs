@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{directory, file, skip};
+use common::{CHILD, assert_passed, child, directory, file, in_a_namespace, skip};
 use objmapper_os::errno;
 use objmapper_os::root::{Resolve, Root};
 use objmapper_os::watch::{Seen, Watch, Watcher, tells_all};
@@ -10,6 +10,7 @@ use std::fs::{self, Permissions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
@@ -153,6 +154,54 @@ fn too_many_events_are_told_as_lost() {
     }
     let told = told(&watcher);
     assert_eq!((told.len(), told.last()), (most + 1, Some(&Told::Lost)));
+}
+
+#[test]
+fn too_many_watches_of_a_user_are_enospc() {
+    let Some(dir) = std::env::var_os(CHILD) else {
+        let Some(before) = in_a_namespace("--mount") else { return };
+        let (test, dir) = ("too_many_watches_of_a_user_are_enospc", directory());
+        return assert_passed(&child(&before, test, dir.path()).output().unwrap());
+    };
+    fs::write("/proc/sys/user/max_inotify_watches", "2").unwrap();
+    let dir = Path::new(&dir);
+    for sub in ["a", "b"] {
+        fs::create_dir(dir.join(sub)).unwrap();
+    }
+    let watcher = Watcher::new().unwrap();
+    let (root, a) = (watch(&watcher, dir, b""), watch(&watcher, dir, b"a"));
+    let b = Root::open(&dir.join("b")).unwrap().open_dir_place(b"", Resolve::MayBlock).unwrap();
+    let errno = |added: objmapper_os::Result<Watch>| added.map_err(|error| error.errno());
+    assert_eq!(errno(watcher.add(b.as_fd())), Err(errno::ENOSPC));
+    assert_eq!(errno(Watcher::new().unwrap().add(b.as_fd())), Err(errno::ENOSPC), "the user's");
+    // Those that are there tell as ever, and one that goes makes room.
+    fs::rename(dir.join("a"), dir.join("c")).unwrap();
+    let told = told(&watcher);
+    assert!(told.contains(&name(root, "a")) && told.contains(&Told::Itself(a)), "{told:?}");
+    watcher.remove(a).unwrap();
+    watcher.add(b.as_fd()).unwrap();
+}
+
+#[test]
+fn inotify_is_silent_about_mounts_and_mountinfo_tells_each_once() {
+    let Some(dir) = std::env::var_os(CHILD) else {
+        let Some(before) = in_a_namespace("--mount") else { return };
+        let dir = directory();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        let test = "inotify_is_silent_about_mounts_and_mountinfo_tells_each_once";
+        return assert_passed(&child(&before, test, dir.path()).output().unwrap());
+    };
+    let sub = Path::new(&dir).join("sub");
+    let watcher = Watcher::new().unwrap();
+    let _ = watch(&watcher, Path::new(&dir), b"sub");
+    let run = |words: &[&str]| {
+        assert!(Command::new(words[0]).args(&words[1..]).arg(&sub).status().unwrap().success());
+    };
+    for words in [&["mount", "-t", "tmpfs", "none"][..], &["umount"]] {
+        run(words);
+        assert_eq!(told(&watcher), [Told::Mounts], "{words:?}");
+        assert_eq!(told(&watcher), [], "{words:?}");
+    }
 }
 
 /// A file system of this kernel's own tells; /proc changes without anybody's rename.

@@ -14,11 +14,14 @@ use crate::limits;
 pub const PAYLOAD: usize = 32;
 
 /// What either side can do beyond the basics; both offer, the intersection holds.
-/// The values 2 (the client passes descriptors), 4 (leases) and 8 (segments) are reserved.
+/// The values 4 (leases) and 8 (segments) are reserved.
 pub type Capabilities = u64;
 
 /// Replies may overtake bodies that are under way; a client tells them apart by their ids.
 pub const OUT_OF_ORDER: Capabilities = 1;
+
+/// The client may pass a descriptor with a GET, which the daemon moves the body into.
+pub const PASS_FDS: Capabilities = 2;
 
 /// The client's first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

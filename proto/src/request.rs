@@ -27,6 +27,8 @@ pub struct Get<'a> {
     pub unless: Option<Version>,
     /// A descriptor may be one that others share.
     pub shared: bool,
+    /// One descriptor belongs to it, and the bytes go there. Mode splice only.
+    pub to: bool,
 }
 
 /// `GET_MANY`: many objects in one request, a status for each.
@@ -106,7 +108,7 @@ impl<'a> Request<'a> {
         let Header { op, flags, .. } = frame.header;
         let op_known = Op::from_u8(op);
         let allowed = match op_known {
-            Some(Op::Get) => flag::IF_NONE_MATCH | flag::SHARED,
+            Some(Op::Get) => flag::IF_NONE_MATCH | flag::SHARED | flag::TO,
             Some(Op::GetMany) => flag::SHARED,
             _ => 0,
         };
@@ -175,7 +177,7 @@ impl<'a> Get<'a> {
 
     /// A GET without conditions.
     pub const fn new(mode: Mode, range: Range, uri: &'a [u8]) -> Self {
-        Self { mode, range, uri, unless: None, shared: false }
+        Self { mode, range, uri, unless: None, shared: false, to: false }
     }
 
     #[inline]
@@ -206,8 +208,11 @@ impl<'a> Get<'a> {
         let Some(mode) = Mode::from_u8(mode) else {
             return Some(Err(BadRequest::NoSuchMode(mode)));
         };
-        let shared = flags & flag::SHARED != 0;
-        Some(Ok(Self { mode, range, uri, unless, shared }))
+        let (shared, to) = (flags & flag::SHARED != 0, flags & flag::TO != 0);
+        if to && mode != Mode::Splice {
+            return Some(Err(BadRequest::Form("GET", "TO goes with the mode splice only")));
+        }
+        Some(Ok(Self { mode, range, uri, unless, shared, to }))
     }
 
     fn encode(&self, id: u64, out: &mut Vec<u8>) {
@@ -215,8 +220,9 @@ impl<'a> Get<'a> {
         let version = if self.unless.is_some() { Self::VERSION } else { 0 };
         let length = (Self::FIXED + version) as u32 + len32(uri);
         let flags = if self.unless.is_some() { flag::IF_NONE_MATCH } else { 0 }
-            | if self.shared { flag::SHARED } else { 0 };
-        let header = Header { flags, ..Header::new(Op::Get, id, length, 0) };
+            | if self.shared { flag::SHARED } else { 0 }
+            | if self.to { flag::TO } else { 0 };
+        let header = Header { flags, ..Header::new(Op::Get, id, length, u16::from(self.to)) };
         out.extend_from_slice(&header.encode());
         out.extend_from_slice(&[self.mode as u8, 0]);
         out.extend_from_slice(&len16(uri).to_le_bytes());

@@ -9,6 +9,7 @@ mod common;
 
 use common::{Vector, vector, vectors};
 use objmapper_proto::frame::{self, Frame, Op, Split};
+use objmapper_proto::hello::PASS_FDS;
 use objmapper_proto::reply::End;
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
@@ -172,6 +173,10 @@ fn hello() {
     };
     agree("hello", &[(1, Greeting(Hello::default()))]);
     agree("hello_smallest", &[(1, Greeting(smallest))]);
+    let passing = Hello { capabilities: PASS_FDS, ..Hello::default() };
+    agree("hello_pass_fds", &[(1, Greeting(passing))]);
+    let passing = HelloAck { capabilities: PASS_FDS, max_descriptors: 16, ..ACK };
+    agree("hello_ack_pass_fds", &[(1, Ack(passing))]);
     agree("hello_ack", &[(1, Ack(ACK))]);
 }
 
@@ -184,6 +189,9 @@ fn requests_for_one_object() {
     let unless = Some(file(GIB8).version);
     agree("get_if_none_match", &[(2, Ask(Request::Get(Get { unless, ..GET })))]);
     agree("get_shared", &[(2, Ask(Request::Get(Get { shared: true, ..GET })))]);
+    let rest = Range { offset: 1, length: Range::TO_END };
+    let to = Get { to: true, ..Get::new(Mode::Splice, rest, MODEL) };
+    agree("get_to", &[(2, Ask(Request::Get(to)))]);
     agree("get_auto", &[(3, get(Mode::Auto, 0, u64::MAX, b"kv:users/42"))]);
     agree("get_copy_range", &[(4, get(Mode::Copy, 4096, 1024, b"/a%20b%FF"))]);
     agree("get_splice", &[(u64::MAX, get(Mode::Splice, 1, Range::TO_END, MODEL))]);
@@ -243,6 +251,9 @@ fn one_object() {
     agree("object_stat", &[(6, object(item(stat)))]);
     let not_modified = ObjectHead { status: Status::NotModified, ..stat };
     agree("object_not_modified", &[(2, object(item(not_modified)))]);
+    let range = Range { offset: 1, length: 20 };
+    let elsewhere = ObjectHead { range, ..sent(21, Delivery::Destination) };
+    agree("object_destination", &[(2, object(item(elsewhere)))]);
     let inside = ObjectHead {
         kind: Kind::Inline,
         reason: Reason::Descriptors,
@@ -273,6 +284,8 @@ fn bodies() {
     agree("data", &[(4, data(b"some bytes of a body"))]);
     agree("data_empty", &[(4, data(b""))]);
     agree("end_ok", &[(4, end(Status::Ok, 20, ""))]);
+    let stalled = "the destination took nothing for 60s";
+    agree("end_stalled", &[(2, end(Status::DestinationStalled, 7, stalled))]);
     agree("end_changed", &[(4, end(Status::Changed, 262_144, changed))]);
 
     let head = object(item(sent(24, Delivery::Stream)));

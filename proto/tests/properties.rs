@@ -18,7 +18,7 @@ use proptest::sample::{Index, select};
 enum Owned {
     Hello(Hello),
     Ack(HelloAck),
-    Get(Mode, Range, Vec<u8>, Option<Version>, bool),
+    Get(Mode, Range, Vec<u8>, Option<Version>, bool, bool),
     GetMany(Mode, Vec<Vec<u8>>, bool),
     Stat(Vec<u8>),
     List(u32, Vec<u8>, Vec<u8>),
@@ -65,9 +65,10 @@ impl Owned {
             panic!("no whole frame: {self:?}")
         };
         let flags = match self {
-            Self::Get(.., unless, shared) => {
+            Self::Get(mode, .., unless, shared, to) => {
                 let conditional = if unless.is_some() { flag::IF_NONE_MATCH } else { 0 };
-                conditional | if *shared { flag::SHARED } else { 0 }
+                let to = if *to && *mode == Mode::Splice { flag::TO } else { 0 };
+                conditional | to | if *shared { flag::SHARED } else { 0 }
             }
             Self::GetMany(.., true) => flag::SHARED,
             _ => 0,
@@ -86,9 +87,10 @@ impl Owned {
 
     fn request<'a>(&'a self, room: &'a mut Vec<u8>) -> Option<Request<'a>> {
         Some(match self {
-            Self::Get(mode, range, uri, unless, shared) => {
+            Self::Get(mode, range, uri, unless, shared, to) => {
                 let (unless, shared) = (*unless, *shared);
-                Request::Get(Get { unless, shared, ..Get::new(*mode, *range, uri) })
+                let to = *to && *mode == Mode::Splice;
+                Request::Get(Get { unless, shared, to, ..Get::new(*mode, *range, uri) })
             }
             Self::GetMany(mode, uris, shared) => {
                 for uri in uris {
@@ -224,8 +226,8 @@ prop_compose! {
 fn request() -> impl Strategy<Value = Owned> {
     prop_oneof![
         hello().prop_map(Owned::Hello),
-        (mode(), range(), bytes(300), proptest::option::of(any::<u128>()), any::<bool>())
-            .prop_map(|(m, r, uri, v, s)| Owned::Get(m, r, uri, v.map(Version), s)),
+        (mode(), range(), bytes(300), proptest::option::of(any::<u128>()), any::<(bool, bool)>())
+            .prop_map(|(m, r, uri, v, (s, to))| Owned::Get(m, r, uri, v.map(Version), s, to)),
         (mode(), vec(bytes(40), 1..20), any::<bool>())
             .prop_map(|(m, uris, s)| Owned::GetMany(m, uris, s)),
         bytes(300).prop_map(Owned::Stat),

@@ -5,11 +5,13 @@ the Python client, as a user who may connect.
 """
 
 import errno
+import grp
 import os
 import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -159,6 +161,79 @@ def activation():
     check("a user of its own, no capability, nothing to gain, filtered", all(facts) and status["Seccomp"] == "2")
 
 
+def places():
+    print("-- users and places")
+
+    def look(path):
+        found = os.stat(path)
+        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
+        return f"{stat.filemode(found.st_mode)} {owner}:{group}"
+
+    for path, expected in [
+        ("/run/objmapper", "drwxr-xr-x root:root"),
+        (SOCKET, "srw-rw---- root:objmapper-clients"),
+        ("/srv/objmapper", "drwxr-xr-x root:root"),
+    ]:
+        check(path, look(path) == expected, look(path))
+    user = pwd.getpwnam("objmapper")
+    groups = sorted(grp.getgrgid(gid).gr_name for gid in os.getgrouplist("objmapper", user.pw_gid))
+    check("the daemon's user logs in nowhere", user.pw_shell.endswith("nologin"), user.pw_shell)
+    check("and is no client", groups == ["objmapper"], groups)
+    done = run("systemd-tmpfiles", "--create", "objmapperd.conf")
+    again = run("systemd-sysusers", "objmapperd.conf")
+    said = done.stderr + again.stderr
+    check("a second time changes nothing", done.returncode + again.returncode == 0, said.strip())
+
+
+class Sharing(objmapper.Client):
+    """Says with each GET that a shared descriptor will do."""
+
+    def _send(self, op, payload):
+        if op != objmapper.GET:
+            return super()._send(op, payload)
+        self.id += 1
+        shared = 4
+        head = objmapper.HEADER.pack(len(payload), op, shared, 0, self.id)
+        self.socket.sendall(head + payload)
+
+
+def shared():
+    print("-- files that are kept open and shared")
+    with open("/srv/objmapper/kept", "w") as file:
+        file.write("old")
+    write_config(mount("/", "/srv/objmapper") + "shared = true\n")
+    must("systemctl", "reload", UNIT)
+    clients = [Sharing(SOCKET), Sharing(SOCKET)]
+
+    def have_one_position():
+        one, two = [client.open("/kept") for client in clients]
+        os.lseek(one, 2, os.SEEK_SET)
+        position = os.lseek(two, 0, os.SEEK_CUR)
+        os.close(one)
+        os.close(two)
+        return position == 2
+
+    # One that was written a moment ago is not shared yet.
+    until("two clients have one description", have_one_position)
+
+    def reopen():
+        os.open(f"/proc/self/fd/{Sharing(SOCKET).open('/kept')}", os.O_RDWR)
+        return "opened for writing"
+
+    os.chmod("/srv/objmapper/kept", 0o666)
+    until("it is old enough again", have_one_position)
+    got = as_user("alice", reopen)
+    check("alice, through a shared one", got == "EROFS", got)
+    with open("/srv/objmapper/new", "w") as file:
+        file.write("new")
+    os.rename("/srv/objmapper/new", "/srv/objmapper/kept")
+    got = content(clients[0], "/kept")
+    check("a file renamed over it is seen at once", got == "new", got)
+    until("it is old enough again", have_one_position)
+    done = run("objmapper", "--socket", SOCKET, "flush", "/")
+    check("flush", done.stdout == "1 shared file closed\n", (done.stdout + done.stderr).strip())
+
+
 def read_only():
     print("-- a descriptor that was received cannot be reopened for writing")
     path = "/srv/objmapper/open"
@@ -257,7 +332,7 @@ def restart():
 
 
 try:
-    for part in [install, activation, read_only, reload, watchdog, restart]:
+    for part in [install, activation, places, read_only, shared, reload, watchdog, restart]:
         part()
 except Exception:
     traceback.print_exc()

@@ -13,7 +13,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Serves an empty directory, or nothing if there is no daemon to be found.
+    /// Serves an empty directory, whose files may be shared, or nothing if there is no daemon to be
+    /// found.
     pub fn start() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!("skipped: `cargo build -p objmapperd` makes the daemon that this asks");
@@ -90,9 +91,12 @@ impl Drop for Daemon {
 }
 
 fn spawn(program: &Path, dir: &Path) -> Child {
+    let mut mount = std::ffi::OsString::from("/=");
+    mount.push(dir.join("root"));
+    mount.push(",shared=true");
     Command::new(program)
-        .arg("--root")
-        .arg(dir.join("root"))
+        .arg("--mount")
+        .arg(mount)
         .arg("--socket")
         .arg(dir.join("socket"))
         .env_clear()

@@ -53,8 +53,8 @@ fn with_daemon(example: fn() -> Result<(), objmapper_client::Error>) {
          (in the same profile), or name it in OBJMAPPERD",
     );
     let daemon = std::process::Command::new(program)
-        .args(["--config", "/dev/null", "--log", "warn", "--root"])
-        .arg(&root)
+        .args(["--config", "/dev/null", "--log", "warn", "--mount"])
+        .arg(format!("/={},shared=true", root.display()))
         .arg("--socket")
         .arg(&socket)
         .spawn();

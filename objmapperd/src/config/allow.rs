@@ -13,6 +13,7 @@ use objmapper::{Rule, Subject, Verbs};
 use objmapper_os::user;
 
 use super::given::Given;
+use super::sheet::Sheet;
 use super::value::{Kind, quoted};
 
 /// What the kernel shows for users and groups that a namespace does not map.
@@ -51,6 +52,38 @@ impl Kind for AllowRule {
             _ => subject,
         })
     }
+}
+
+/// To whom, where there is one operation only.
+pub(super) struct Whom;
+
+impl Kind for Whom {
+    type Value = Rule;
+
+    fn read(&self, given: &Given) -> Result<Rule, String> {
+        let only = "must be \"any\", \"uid:N\", \"user:NAME\", \"gid:N\" or \"group:NAME\"";
+        let text = given.as_str().map(str::trim).filter(|text| !text.contains(char::is_whitespace));
+        let subject = subject(text.ok_or(only)?);
+        let subject = subject.map_err(|why| if why == ALLOWED { only.to_owned() } else { why })?;
+        Ok(Rule { subject, verbs: Verbs::ALL })
+    }
+
+    fn show(&self, rule: &Rule) -> String {
+        AllowRule.show(rule)
+    }
+}
+
+/// A list of rules, named `allow`.
+pub(super) fn rules(
+    sheet: &mut Sheet<'_>,
+    given: &[Given],
+    kind: &impl Kind<Value = Rule>,
+) -> Vec<Rule> {
+    let rules = given.iter().filter_map(|rule| sheet.read("allow", rule, kind)).collect();
+    let texts: Vec<_> = given.iter().filter_map(Given::as_str).map(quoted).collect();
+    let origin = given.first().map(|rule| &rule.origin);
+    sheet.show("allow", &format!("[{}]", texts.join(", ")), origin);
+    rules
 }
 
 fn subject(word: &str) -> Result<Subject, String> {
@@ -165,6 +198,16 @@ mod tests {
         let missing = rule("user:no-such-user").unwrap_err();
         assert_eq!(missing, "must be a user that exists: there is no user \"no-such-user\"");
         assert!(rule("uid:65534").unwrap_err().contains("no rule can be about it"));
+    }
+
+    #[test]
+    fn where_there_is_one_operation_none_is_named() {
+        let whom = |text| Whom.read(&Given::text(text, &Origin::File(0)));
+        assert_eq!(whom("uid:5"), Ok(Rule { subject: Subject::User(5), verbs: Verbs::ALL }));
+        for wrong in ["uid:5 read", "", "root"] {
+            assert!(whom(wrong).unwrap_err().ends_with("or \"group:NAME\""), "{wrong}");
+        }
+        assert!(whom("uid:65534").unwrap_err().contains("no rule can be about it"));
     }
 
     #[test]

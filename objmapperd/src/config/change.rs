@@ -1,6 +1,6 @@
 //! What of new settings takes effect only at the next start: everything but the mounts.
 
-use super::{Delivery, Kv, Limits, Listen, Log, Pool, Settings, Timeouts};
+use super::{Delivery, Destinations, Kv, Limits, Listen, Log, Pool, Settings, Timeouts};
 
 /// Adds the names of fields that differ. It takes every field of a struct to be named: one that
 /// is forgotten does not compile.
@@ -17,12 +17,23 @@ impl Settings {
     /// The names of all settings that differ from those in `new`, mounts aside.
     pub fn changes_for_a_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        let Self { mounts: _, listen, pool, delivery, limits, timeouts, drain_deadline, kv, log } =
-            self;
+        let Self {
+            mounts: _,
+            listen,
+            destinations,
+            pool,
+            delivery,
+            limits,
+            timeouts,
+            drain_deadline,
+            kv,
+            log,
+        } = self;
         if *drain_deadline != new.drain_deadline {
             names.push("drain_deadline");
         }
         compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog stats);
+        compare!(names, Destinations, "destinations.", destinations, new.destinations, allow);
         compare!(names, Pool, "pool.", pool, new.pool, workers helpers spin);
         compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
         compare!(names, Limits, "limits.", limits, new.limits,

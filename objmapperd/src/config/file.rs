@@ -46,6 +46,8 @@ pub struct Raw {
     pub kv: Kv,
     /// `[log]`
     pub log: Log,
+    /// `[destinations]`: `allow`
+    pub destinations: Vec<Given>,
     /// What the file says that has no place here.
     pub misfits: Vec<Problem>,
     /// Mounts that are written as `URI=DIR[,KEY=VALUE]...`, not in the file.
@@ -141,8 +143,18 @@ section! {
 }
 
 /// All keys that stand outside of a table.
-const TOP: &[&str] =
-    &["drain_deadline", "mount", "listen", "pool", "delivery", "limits", "timeouts", "kv", "log"];
+const TOP: &[&str] = &[
+    "drain_deadline",
+    "mount",
+    "listen",
+    "destinations",
+    "pool",
+    "delivery",
+    "limits",
+    "timeouts",
+    "kv",
+    "log",
+];
 
 impl Raw {
     /// What the file says.
@@ -160,6 +172,7 @@ impl Raw {
                 "drain_deadline" => raw.drain_deadline = reader.scalar(&value),
                 "mount" => raw.mounts = reader.mounts(&value),
                 "listen" => reader.section(&value, &mut raw.listen),
+                "destinations" => raw.destinations = reader.destinations(&value),
                 "pool" => reader.section(&value, &mut raw.pool),
                 "delivery" => reader.section(&value, &mut raw.delivery),
                 "limits" => reader.section(&value, &mut raw.limits),
@@ -195,6 +208,7 @@ impl Reader<'_> {
     fn unknown(&mut self, offset: usize, key: &str, known: &[&str]) {
         let quoted: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
         let expected = match &quoted[..] {
+            [one] => one.clone(),
             [one, other] => format!("{one} or {other}"),
             many => format!("one of {}", many.join(", ")),
         };
@@ -234,6 +248,29 @@ impl Reader<'_> {
         }
     }
 
+    fn list(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Given> {
+        if let Some(list) = value.get_ref().as_array() {
+            return list.iter().filter_map(|value| self.scalar(value)).collect();
+        }
+        self.misfit(value.span().start, "must be a list of texts in [ ]");
+        Vec::new()
+    }
+
+    fn destinations(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Given> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.misfit(value.span().start, "must be a table");
+            return Vec::new();
+        };
+        let mut allow = Vec::new();
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "allow" => allow = self.list(value),
+                unknown => self.unknown(key.span().start, unknown, &["allow"]),
+            }
+        }
+        allow
+    }
+
     fn mounts(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Mount> {
         let Some(list) = value.get_ref().as_array() else {
             self.misfit(value.span().start, "must be [[mount]]: there can be several");
@@ -252,16 +289,13 @@ impl Reader<'_> {
         let mut allow = Vec::new();
         for (key, value) in table {
             match (&**key.get_ref(), value.get_ref()) {
-                ("allow", DeValue::Array(rules)) => {
-                    allow = rules.iter().filter_map(|rule| self.scalar(rule)).collect();
-                }
+                ("allow", _) => allow = self.list(value),
                 (name @ ("strict" | "shared"), DeValue::Boolean(on)) => {
                     let origin = Origin::File(value.span().start);
                     if let Some(slot) = scalars.slot(name) {
                         *slot = Some(Given::text(on.to_string(), &origin));
                     }
                 }
-                ("allow", _) => self.misfit(value.span().start, "must be a list of texts in [ ]"),
                 (name, _) => {
                     if let Some(slot) = scalars.slot(name) {
                         *slot = self.scalar(value);

@@ -9,10 +9,10 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use objmapper::{Links, Rule};
+use objmapper::Links;
 use objmapper_proto::UriBuf;
 
-use super::allow::AllowRule;
+use super::allow::{AllowRule, rules};
 use super::file::{Mount, Raw};
 use super::given::{Given, Origin, Scalar};
 use super::sheet::Sheet;
@@ -130,17 +130,8 @@ fn fill_in(sheet: &mut Sheet<'_>, uri: UriBuf, mount: &Mount) -> Option<MountSpe
         sheet.take("read_only_clone", clone, ReadOnlyClone::Auto, &READ_ONLY_CLONE);
     let strict = sheet.take("strict", &mount.strict, false, &Switch);
     let shared = sheet.take("shared", &mount.shared, false, &Switch);
-    let allow = allow(sheet, &mount.allow);
+    let allow = rules(sheet, &mount.allow, &AllowRule);
     Some(MountSpec { uri, dir, symlinks, read_only_clone, strict, shared, allow })
-}
-
-fn allow(sheet: &mut Sheet<'_>, given: &[Given]) -> Vec<Rule> {
-    let rules: Vec<Rule> =
-        given.iter().filter_map(|rule| sheet.read("allow", rule, &AllowRule)).collect();
-    let texts: Vec<_> = given.iter().filter_map(Given::as_str).map(quoted).collect();
-    let origin = given.first().map(|rule| &rule.origin);
-    sheet.show("allow", &format!("[{}]", texts.join(", ")), origin);
-    rules
 }
 
 /// A URI prefix.

@@ -10,7 +10,7 @@ use objmapper::kv::Policy;
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
-use super::allow::{Group, User};
+use super::allow::{Group, User, Whom, rules};
 use super::file::{self, Document, Raw};
 use super::mount::mounts;
 use super::sheet::{Problems, Sheet};
@@ -18,7 +18,8 @@ use super::value::{
     Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
 use super::{
-    Delivery, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats, Timeouts,
+    Delivery, Destinations, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
+    Timeouts,
 };
 
 const KIB: usize = 1 << 10;
@@ -59,6 +60,8 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
         &UpTo(DAY),
     );
     let listen = listen(&mut sheet, &raw.listen);
+    sheet.section("destinations");
+    let destinations = Destinations { allow: rules(&mut sheet, &raw.destinations, &Whom) };
     let pool = pool(&mut sheet, &raw.pool);
     let delivery = delivery(&mut sheet, &raw.delivery);
     let limits = limits(&mut sheet, &raw.limits);
@@ -67,8 +70,18 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let log = log(&mut sheet, &raw.log);
     let mounts = mounts(&mut sheet, raw);
     let effective = sheet.finish()?;
-    let settings =
-        Settings { mounts, listen, pool, delivery, limits, timeouts, drain_deadline, kv, log };
+    let settings = Settings {
+        mounts,
+        listen,
+        destinations,
+        pool,
+        delivery,
+        limits,
+        timeouts,
+        drain_deadline,
+        kv,
+        log,
+    };
     Ok(Loaded { settings, effective, warnings: Vec::new() })
 }
 

@@ -9,6 +9,7 @@ use objmapper_proto::{
 
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
+use crate::admission::Place;
 use crate::connection::{Connection, WaitsFor};
 use crate::seldom;
 use crate::session::{Agreed, Order};
@@ -78,6 +79,11 @@ impl Service {
         agreed: Agreed,
         order: Order,
     ) -> Answer {
+        if let Some(why) = c.arrivals.refusal() {
+            self.counters.refusal(Status::Busy);
+            c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &why);
+            return Answer::Done;
+        }
         let claim = match claim(c, agreed, get.mode) {
             Claim::Flush => match flush_and_claim(c, agreed, get.mode) {
                 Ok(claim) => claim,
@@ -131,7 +137,7 @@ impl Service {
     /// It takes somebody with patience for the mount of this name.
     #[cold]
     pub(super) fn cold(&self, c: &mut Connection, uri: &[u8]) -> Answer {
-        c.errand = self.house.store.mount_of(uri).unwrap_or_default();
+        c.errand = Place::Mount(self.house.store.mount_of(uri).unwrap_or_default());
         c.waits_for = WaitsFor::Disk;
         Answer::Cold
     }

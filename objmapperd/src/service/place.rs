@@ -9,6 +9,7 @@ use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limit
 use super::{Answer, Service};
 use crate::budget::Over;
 use crate::connection::Connection;
+use crate::forward::Forward;
 use crate::link::Flushed;
 use crate::outbox::{Descriptor, Outbox};
 use crate::session::{Agreed, Order};
@@ -106,6 +107,15 @@ impl Service {
         let head = |form| head(&d.object, d.range, form, d.reason);
         let out = c.link.outbox.bytes();
         match d.how {
+            How::Inline(body) | How::Stream(body) if c.arrivals.is_expected() => {
+                out.extend_from_slice(&head(Form::Destination).encode(0, 0));
+                if let Some(destination) = c.arrivals.take() {
+                    let patience = self.house.deadlines.of_reading();
+                    c.bodies.push_forward(Forward::new(body, id, destination, patience));
+                }
+                self.counters.transfers.add(1);
+                Ok(Placed::Body)
+            }
             How::Descriptor(fd) => {
                 out.extend_from_slice(&head(Form::Descriptor).encode(0, 0));
                 c.link.outbox.push(Descriptor::Own(fd));

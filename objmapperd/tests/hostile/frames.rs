@@ -1,6 +1,6 @@
 //! Frames that make no sense.
 
-use objmapper_proto::hello::OUT_OF_ORDER;
+use objmapper_proto::hello::{OUT_OF_ORDER, PASS_FDS};
 use objmapper_proto::{Get, GetMany, Hello, Mode, Op, Range, Reply, Request, Status, limits};
 
 use crate::support::content::{Numbers, content};
@@ -148,7 +148,7 @@ fn a_hello_that_makes_no_sense() {
     let mut peer = daemon.peer();
     let more = Hello { capabilities: u64::MAX, version_max: 7, max_payload: u32::MAX, ..good };
     let ack = peer.greet_with(more);
-    assert_eq!((ack.capabilities, ack.version), (OUT_OF_ORDER, 1));
+    assert_eq!((ack.capabilities, ack.version), (OUT_OF_ORDER | PASS_FDS, 1));
     assert_eq!(peer.get(Mode::Copy, b"/neighbour/large", Range::ALL).bytes, content(700_000, 2));
     drop(peer);
     all_is_well(&daemon, &mut neighbour);

@@ -14,5 +14,6 @@ mod changes;
 mod descriptors;
 mod floods;
 mod frames;
+mod passed;
 mod pieces;
 mod tricks;

@@ -7,7 +7,8 @@ use objmapper_os::socket::Stream;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Runs one test of a file at a time and sees to it that it leaves as many descriptors as it
@@ -73,4 +74,40 @@ pub fn file(directory: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf 
 /// Says why a test proves nothing here; nothing passes in silence.
 pub fn skip(why: &str) {
     eprintln!("skipped: {why}");
+}
+
+/// Tells a child that it is one, and what it is to work on.
+pub const CHILD: &str = "OBJMAPPER_TEST_CHILD";
+
+/// One test of this program in a process of its own, behind the words of another command.
+pub fn child(before: &[&str], test: &str, told: &Path) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match before.split_first() {
+        Some((first, others)) => {
+            let mut command = Command::new(first);
+            command.args(others).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, told).current_dir("/");
+    command
+}
+
+pub fn assert_passed(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{failed}");
+}
+
+/// Words before a command that make it root where limits, mounts and users are nobody else's;
+/// `None`, with a word about it, if this is not allowed here. user_namespaces(7)
+pub fn in_a_namespace(kind: &str) -> Option<[&str; 4]> {
+    let words = ["unshare", "--user", "--map-root-user", kind];
+    let tried = Command::new(words[0]).args(&words[1..]).arg("true").status();
+    if tried.is_ok_and(|status| status.success()) {
+        return Some(words);
+    }
+    skip("no user namespaces here");
+    None
 }

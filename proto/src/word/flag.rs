@@ -16,3 +16,8 @@ pub const SHARED: u8 = 4;
 
 /// GET only: the payload carries a version, and the object is not sent if it still has it.
 pub const IF_NONE_MATCH: u8 = 8;
+
+/// GET in mode splice only: one descriptor belongs to the request, a pipe or a connected stream
+/// socket, and the bytes go there. Means something with [`crate::hello::PASS_FDS`] only, and must
+/// not be set without.
+pub const TO: u8 = 16;

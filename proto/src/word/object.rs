@@ -5,8 +5,14 @@ use std::str::FromStr;
 
 /// Opaque: two equal versions of a URI have the same content; the version changes
 /// whenever the content may have changed. Nothing else may be read from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Version(pub u128);
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Version({self})")
+    }
+}
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +91,8 @@ pub enum Delivery {
     Inline = 2,
     /// The bytes follow in DATA frames.
     Stream = 3,
+    /// The bytes go to the descriptor that came with the request; an END frame follows.
+    Destination = 4,
 }
 
 impl Delivery {
@@ -95,6 +103,7 @@ impl Delivery {
             1 => Some(Self::Descriptor),
             2 => Some(Self::Inline),
             3 => Some(Self::Stream),
+            4 => Some(Self::Destination),
             _ => None,
         }
     }
@@ -106,6 +115,7 @@ impl Delivery {
             Self::Descriptor => "descriptor",
             Self::Inline => "inline",
             Self::Stream => "stream",
+            Self::Destination => "destination",
         }
     }
 }

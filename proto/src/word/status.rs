@@ -77,6 +77,12 @@ statuses! {
     Escape = 0x0108, "ESCAPE", EXDEV, false;
     /// The object is too large for the way it was asked for.
     TooLarge = 0x0109, "TOO_LARGE", EFBIG, false;
+    /// The descriptor that came with the request is none that bytes can be moved into.
+    BadDestination = 0x010a, "BAD_DESTINATION", EINVAL, false;
+    /// Nobody reads any more from the descriptor that came with the request.
+    DestinationGone = 0x010b, "DESTINATION_GONE", EPIPE, false;
+    /// The descriptor that came with the request took nothing for as long as it may.
+    DestinationStalled = 0x010c, "DESTINATION_STALLED", ETIMEDOUT, false;
 
     /// A limit of the daemon or the machine is reached; the text names it.
     Busy = 0x0201, "BUSY", EAGAIN, true;

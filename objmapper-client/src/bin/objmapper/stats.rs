@@ -16,8 +16,20 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// From who is there, over what they ask and get, to how it is done.
-const AREAS: [&str; 8] =
-    ["connections", "requests", "replies", "transfer", "descriptors", "index", "pool", "sched"];
+const AREAS: [&str; 12] = [
+    "connections",
+    "requests",
+    "replies",
+    "transfer",
+    "bodies",
+    "queued",
+    "descriptors",
+    "index",
+    "shared",
+    "pool",
+    "helpers",
+    "sched",
+];
 
 /// Names and values, as the daemon gives them.
 type Counters = Vec<(String, String)>;
