@@ -1,16 +1,19 @@
 //! Where bytes are: the one open seam of the core.
 //!
-//! A mount binds a prefix to a [`Backing`]. So far there is one, [`tree`], and an object
-//! is a file that can change; one that keeps sealed memory or bytes will make [`Found`]
-//! say which, and needs nothing else above this line.
+//! A mount binds a prefix to a [`Backing`]: a directory [`tree`], whose objects are files that can
+//! change, or a database of [`keys`], whose objects are sealed memory.
 
+pub mod keys;
 pub mod tree;
+
+use std::borrow::Cow;
 
 use objmapper_os::file::Identity;
 use objmapper_os::opened::Opened;
-use objmapper_proto::Kind;
+use objmapper_proto::{Kind, Version};
 
-use crate::refusal::Miss;
+use crate::object::Object;
+use crate::refusal::{Miss, Refusal};
 
 /// Whether the caller can wait for a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,19 @@ pub struct Found {
     pub file: Opened,
     /// What it looks like.
     pub identity: Identity,
+    /// Of bytes that nobody can change: their version.
+    pub sealed: Option<Version>,
+}
+
+impl Found {
+    /// What is known of it.
+    #[inline]
+    pub(crate) fn object(&self) -> Object {
+        match self.sealed {
+            None => Object::of_file(&self.identity),
+            Some(version) => Object::of_memory(self.identity.size, version),
+        }
+    }
 }
 
 /// A name below a prefix.
@@ -80,11 +96,22 @@ pub trait Backing: Send + Sync + std::fmt::Debug {
     fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss>;
 
     /// What the object of that name looks like at this moment.
-    fn stat(&self, path: &[u8], patience: Patience) -> Result<Identity, Miss>;
+    fn stat(&self, path: &[u8], patience: Patience) -> Result<Object, Miss>;
 
     /// At most `limit` names one level below `path`, those whose encoded names come
     /// after `after`, in the order of their encoded names' bytes. May wait.
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss>;
+
+    /// The path that the rest of a normal URI names, without escapes. By default as
+    /// [`tree::path`] has it.
+    fn path<'a>(&self, rest: &'a [u8]) -> Result<Cow<'a, [u8]>, Refusal> {
+        tree::path(rest)
+    }
+
+    /// Whether it is worth remembering where a name leads: finding out costs more than that.
+    fn is_remembered(&self) -> bool {
+        true
+    }
 
     /// The directory tree that it is, if it is one: only names of a tree can be watched for
     /// changes, so only its files can be kept open and shared.

@@ -49,6 +49,7 @@ pub mod mount;
 
 pub mod store;
 
+pub use backing::keys::Keys;
 pub use backing::tree::{ReadOnly, Tree};
 pub use backing::{Backing, Found, MountId, Patience};
 pub use caller::Caller;

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use objmapper_os::clock;
 use objmapper_os::file::Identity;
 use objmapper_proto::{Kind, Version};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 /// Metadata of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,26 @@ impl Object {
             immutable: false,
         }
     }
+}
+
+impl Object {
+    /// Bytes in sealed memory.
+    pub(crate) fn of_memory(size: u64, version: Version) -> Self {
+        let seals = objmapper_os::memory::immutable_bits();
+        Self { kind: Kind::Memory, size, mtime_ns: 0, version, seals, immutable: true }
+    }
+}
+
+/// The version of bytes: the same as long as this process runs, and another for other bytes, as far
+/// as 128 bits that nobody outside can choose tell them apart.
+pub(crate) fn version_of(bytes: &[u8]) -> Version {
+    static KEYS: LazyLock<[foldhash::quality::RandomState; 2]> = LazyLock::new(Default::default);
+    let [low, high] = KEYS.each_ref().map(|key| {
+        let mut hasher = key.build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
+    });
+    Version(u128::from(high) << 64 | u128::from(low))
 }
 
 /// The version of a file that looks like `identity` at `now_ns`.

@@ -257,7 +257,7 @@ impl Shared {
         if places.generation != pin.generation {
             return Err(found);
         }
-        let Found { file, identity } = found;
+        let Found { file, identity, .. } = found;
         let file = Arc::new(file);
         let hash = self.files.hash_in(pin.place.tree, path);
         let held = Held { file: file.clone(), identity, place: pin.place };

@@ -13,12 +13,11 @@
 
 mod sharing;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use objmapper_os::file::Identity;
 use objmapper_os::opened::Opened;
-use objmapper_proto::word::uri;
 use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limits};
 
 use crate::backing::tree::Tree;
@@ -161,13 +160,12 @@ impl Store {
         let (found, whose) = self.at(caller, want.uri, |mount, path| {
             Ok((mount.backing().open(path, patience.at(mount.id()))?, whose(mount)))
         })?;
-        Ok(self.outline(want, &found.identity)?.fill_in(found, whose))
+        Ok(self.outline(want, found.object())?.fill_in(found, whose))
     }
 
-    /// What is to be delivered of a file that looks like this.
+    /// What is to be delivered of an object.
     #[inline]
-    fn outline(&self, want: &Want<'_>, identity: &Identity) -> Result<Outline, Miss> {
-        let object = Object::of_file(identity);
+    fn outline(&self, want: &Want<'_>, object: Object) -> Result<Outline, Miss> {
         if want.unless == Some(object.version) {
             let range = Range { offset: 0, length: 0 };
             return Ok(Outline { object, range, form: Form::None, reason: Reason::Asked });
@@ -189,7 +187,6 @@ impl Store {
         patience: Patience,
     ) -> Result<Object, Miss> {
         self.at(caller, name, |mount, path| mount.backing().stat(path, patience.at(mount.id())))
-            .map(|identity| Object::of_file(&identity))
     }
 
     /// Which mount answers for a name, if one does: whom to wait for.
@@ -218,7 +215,7 @@ impl Store {
                     return Err(Refusal::Denied { uid: caller.uid() }.into());
                 }
                 let rest = rest.strip_suffix(b"/").unwrap_or(rest);
-                let path = decoded(rest)?;
+                let path = mount.backing().path(rest)?;
                 match mount.backing().list(&path, listing.cursor, limit) {
                     // Nothing there, but something is mounted further down.
                     Err(Miss::Refused(Refusal::NotFound)) if !below.is_empty() => Names::default(),
@@ -264,20 +261,29 @@ impl Store {
         let normal = Uri::normalise(name, &mut scratch).map_err(Refusal::from)?;
         let (number, mount, rest) = mounts.route(normal).ok_or(Refusal::NotMounted)?;
         allow(caller, mounts, number, mount)?;
-        let path = decoded(rest)?;
+        let path = mount.backing().path(rest)?;
         let opened = open(mount, &path)?;
-        self.remember(mounts, number, normal, rest, path);
+        if mount.backing().is_remembered() {
+            self.remember(mounts, number, normal, rest, &path);
+        }
         Ok(opened)
     }
 
-    fn remember(&self, mounts: &Mounts, mount: usize, name: Uri<'_>, rest: &[u8], path: Path<'_>) {
+    fn remember(
+        &self,
+        mounts: &Mounts,
+        mount: usize,
+        name: Uri<'_>,
+        rest: &[u8],
+        path: &Cow<'_, [u8]>,
+    ) {
         let Some(index) = &self.index else { return };
         let name = name.as_bytes();
         let tail = u16::try_from(name.len() - rest.len());
         let (Ok(mount), Ok(tail)) = (u16::try_from(mount), tail) else { return };
         let (path, weight) = match path {
-            Path::Plain(_) => (None, 0),
-            Path::Decoded(bytes) => (Some(Arc::from(bytes.as_slice())), bytes.len()),
+            Cow::Borrowed(_) => (None, 0),
+            Cow::Owned(bytes) => (Some(Arc::from(bytes.as_slice())), bytes.len()),
         };
         let route = Route { epoch: mounts.epoch(), mount, tail, path };
         index.put(index.hash(name), name, route, weight);
@@ -296,7 +302,7 @@ struct Outline {
 impl Outline {
     /// The delivery of a file that was opened for it.
     #[inline]
-    fn fill_in(self, Found { file, identity }: Found, whose: (MountId, bool)) -> Delivery {
+    fn fill_in(self, Found { file, identity, .. }: Found, whose: (MountId, bool)) -> Delivery {
         let Self { object, range, form, reason } = self;
         let how = match form {
             // Where to is the business of whoever sends it.
@@ -330,49 +336,6 @@ fn allow(caller: &mut Caller, mounts: &Mounts, number: usize, mount: &Mount) -> 
     } else {
         Err(Refusal::Denied { uid: caller.uid() }.into())
     }
-}
-
-/// A path without escapes: mostly the name's own bytes.
-enum Path<'a> {
-    Plain(&'a [u8]),
-    Decoded(Vec<u8>),
-}
-
-impl std::ops::Deref for Path<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Plain(bytes) => bytes,
-            Self::Decoded(bytes) => bytes,
-        }
-    }
-}
-
-/// Undoes the escapes. One that hides a `/` or a NUL would change where the path
-/// leads, and no file has such a name.
-///
-/// A path reference has been checked for segments that need resolving; what follows a
-/// scheme has not (`kv:..` is a key), and beneath a directory they would be a second
-/// name, and a way around the rules of a mount further down.
-fn decoded(text: &[u8]) -> Result<Path<'_>, Refusal> {
-    let mut segments = text.split(|&b| b == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        let inner = segments.peek().is_some();
-        if matches!(segment, b"." | b"..") || segment.is_empty() && inner {
-            return Err(Refusal::BadName);
-        }
-    }
-    if !text.contains(&b'%') {
-        return Ok(Path::Plain(text));
-    }
-    let mut path = Vec::with_capacity(text.len());
-    uri::decode_path(text, &mut path);
-    let slashes = |bytes: &[u8]| bytes.split(|&b| b == b'/').count();
-    if path.contains(&0) || slashes(&path) != slashes(text) {
-        return Err(Refusal::BadName);
-    }
-    Ok(Path::Decoded(path))
 }
 
 /// A name that is there because of mounts further down.

@@ -9,14 +9,18 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use objmapper::{Backing, Mount, Mounts, Rules, Tree};
+use objmapper::kv::Keyspace;
+use objmapper::{Backing, Keys, Mount, Mounts, Rules, Tree};
 
 use crate::closers::CloseQueue;
 use crate::config::{MountSpec, ReadOnlyClone};
 
 /// What is served, and the settings that it was made from.
 #[derive(Debug, Default)]
-pub struct Served(Vec<Entry>);
+pub struct Served {
+    entries: Vec<Entry>,
+    keys: Option<Arc<Keyspace>>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -25,15 +29,25 @@ struct Entry {
 }
 
 impl Served {
+    /// Nothing yet but this keyspace, at `kv:`, if there is one: it stays.
+    pub fn keys(keys: Option<Arc<Keyspace>>) -> Self {
+        Self { entries: Vec::new(), keys }
+    }
+
     /// The mounts of `specs`, with what `self` has open already.
     pub fn renew(&self, specs: &[MountSpec]) -> anyhow::Result<(Self, Mounts)> {
         let entry = |spec: &MountSpec| {
             let tree = self.tree_of(spec).map_or_else(|| open(spec), Ok)?;
             anyhow::Ok(Entry { spec: spec.clone(), tree })
         };
-        let new = Self(specs.iter().map(entry).collect::<anyhow::Result<_>>()?);
-        let mounts = Mounts::new(new.0.iter().map(Entry::mount).collect())?;
-        Ok((new, mounts))
+        let entries = specs.iter().map(entry).collect::<anyhow::Result<_>>()?;
+        let new = Self { entries, keys: self.keys.clone() };
+        let mut mounts: Vec<Mount> = new.entries.iter().map(Entry::mount).collect();
+        if let Some(keyspace) = &new.keys {
+            let database = Arc::new(Keys::new(keyspace.clone(), 0));
+            mounts.push(Mount::new("kv:".parse()?, database, Rules::owner_only()));
+        }
+        Ok((new, Mounts::new(mounts)?))
     }
 
     /// The tree of this mount, if it is open and still the right one.
@@ -43,35 +57,35 @@ impl Served {
                 && known.symlinks == spec.symlinks
                 && known.read_only_clone == spec.read_only_clone
         };
-        let known = self.0.iter().find(|entry| is_same(&entry.spec))?;
+        let known = self.entries.iter().find(|entry| is_same(&entry.spec))?;
         // If that cannot be found out, opening it says why.
         matches!(known.tree.is_in_place(), Ok(true)).then(|| known.tree.clone())
     }
 
     /// How many mounts there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     /// Tells the log what is not as it was with `before`.
     pub fn log_changes_since(&self, before: &Self) {
         let at = |served: &Self, spec: &MountSpec| {
-            served.0.iter().position(|entry| entry.spec.uri == spec.uri)
+            served.entries.iter().position(|entry| entry.spec.uri == spec.uri)
         };
-        for old in &before.0 {
+        for old in &before.entries {
             if at(self, &old.spec).is_none() {
                 let uri = &old.spec.uri;
                 tracing::info!(%uri, backing = old.tree.describe(), "unmounted");
             }
         }
-        for new in &self.0 {
+        for new in &self.entries {
             let uri = &new.spec.uri;
-            let old = at(before, &new.spec).and_then(|at| before.0.get(at));
+            let old = at(before, &new.spec).and_then(|at| before.entries.get(at));
             match old {
                 Some(old) if Arc::ptr_eq(&old.tree, &new.tree) => {
                     if old.spec.allow != new.spec.allow {

@@ -74,8 +74,10 @@ pub fn run(
             os::limits::nofile()?.0
         }
     };
-    let (served, mounts) = mounts(settings)?;
-    let house = house(settings, nofile, mounts)?;
+    let keyspace = Arc::new(keyspace(settings));
+    let keys = settings.kv.socket.is_some().then(|| keyspace.clone());
+    let (served, mounts) = mounts(settings, keys)?;
+    let house = house(settings, nofile, mounts, keyspace)?;
     let listener = listener(settings, inherited)?;
     let mut running = start(settings, &house)?;
     let (socket, send_buffer) = (described(&listener), settings.limits.send_buffer);
@@ -104,13 +106,13 @@ pub fn run(
 }
 
 /// Opens what is to be served.
-fn mounts(settings: &Settings) -> anyhow::Result<(Served, Mounts)> {
+fn mounts(settings: &Settings, keys: Option<Arc<Keyspace>>) -> anyhow::Result<(Served, Mounts)> {
     anyhow::ensure!(
         os::probe::features().open_beneath,
         "openat2(2) does not work here, and nothing is opened without it: it takes Linux 5.6, and a \
          service manager that does not filter it (systemd does with RestrictSUIDSGID= or DynamicUser=)"
     );
-    let none = Served::default();
+    let none = Served::keys(keys);
     let (served, mounts) = none.renew(&settings.mounts)?;
     served.log_changes_since(&none);
     Ok((served, mounts))
@@ -129,7 +131,12 @@ fn checked(
 }
 
 /// Builds what all threads share.
-fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc<House>> {
+fn house(
+    settings: &Settings,
+    nofile: u64,
+    mounts: Mounts,
+    keyspace: Arc<Keyspace>,
+) -> anyhow::Result<Arc<House>> {
     let limits =
         plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
     let bounds = index::Bounds {
@@ -142,7 +149,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     allowance.tell(settings, nofile);
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
-        desk: Desk { keyspace: keyspace(settings).into() },
+        desk: Desk { keyspace },
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),

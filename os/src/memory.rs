@@ -57,6 +57,11 @@ pub fn prefetch<T: ?Sized>(place: &T) {
     raw::prefetch(place);
 }
 
+/// The kernel's own bits of what [`sealed`] makes.
+pub fn immutable_bits() -> u32 {
+    (SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).bits()
+}
+
 /// The seals it has; `None` for a file that has no notion of seals.
 pub fn seals(fd: BorrowedFd<'_>) -> Result<Option<Seals>> {
     match rustix::fs::fcntl_get_seals(fd) {

@@ -9,6 +9,7 @@
 //!   nothing where that mount's file system asks somebody: no open of a worker hangs;
 //! - only regular files are handed out; FIFOs, sockets and devices are closed again.
 
+use std::borrow::Cow;
 use std::collections::BinaryHeap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -22,9 +23,10 @@ use os::opened::{Closer, OnTheSpot, Opened};
 use os::root::{Links, Resolve, Root};
 
 use objmapper_proto::Kind;
-use objmapper_proto::word::uri::encode_path;
+use objmapper_proto::word::uri::{decode_path, encode_path};
 
 use crate::backing::{Backing, Found, Name, Names, Patience};
+use crate::object::Object;
 use crate::refusal::{Miss, Refusal};
 
 /// Whether descriptors of a tree come through a read-only mount of our own, so that
@@ -131,7 +133,7 @@ impl Tree {
             } else {
                 Opened::prompt(file)
             };
-            Ok(Found { file, identity })
+            Ok(Found { file, identity, sealed: None })
         } else {
             Err(Refusal::NotRegular.into())
         }
@@ -200,9 +202,9 @@ impl Backing for Tree {
         Some(self)
     }
 
-    fn stat(&self, path: &[u8], patience: Patience) -> Result<Identity, Miss> {
+    fn stat(&self, path: &[u8], patience: Patience) -> Result<Object, Miss> {
         // By opening it: STAT then refuses exactly what GET refuses.
-        self.open(path, patience).map(|found| found.identity)
+        self.open(path, patience).map(|found| found.object())
     }
 
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {
@@ -241,6 +243,32 @@ impl Backing for Tree {
         };
         format!("{} (symlinks {links}, {guard}{asks})", self.path.display())
     }
+}
+
+/// Undoes the escapes. One that hides a `/` or a NUL would change where the path
+/// leads, and no file has such a name.
+///
+/// A path reference has been checked for segments that need resolving; what follows a
+/// scheme has not (`kv:..` is a key), and beneath a directory they would be a second
+/// name, and a way around the rules of a mount further down.
+pub(super) fn path(text: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    let mut segments = text.split(|&b| b == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let inner = segments.peek().is_some();
+        if matches!(segment, b"." | b"..") || segment.is_empty() && inner {
+            return Err(Refusal::BadName);
+        }
+    }
+    if !text.contains(&b'%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut path = Vec::with_capacity(text.len());
+    decode_path(text, &mut path);
+    let slashes = |bytes: &[u8]| bytes.split(|&b| b == b'/').count();
+    if path.contains(&0) || slashes(&path) != slashes(text) {
+        return Err(Refusal::BadName);
+    }
+    Ok(Cow::Owned(path))
 }
 
 fn next_id() -> u64 {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use objmapper_os as os;
 use os::file::CachedRead;
@@ -40,13 +41,27 @@ impl Large {
 pub struct Sealed {
     file: OwnedFd,
     size: u64,
+    /// Another for each that this process makes.
+    number: u64,
 }
 
 impl Sealed {
     /// A memfd with these bytes, sealed. ENOMEM, EMFILE, ENFILE.
     pub fn new(bytes: &[u8]) -> os::Result<Self> {
         let file = os::memory::sealed("objmapper-value", bytes)?;
-        Ok(Self { file, size: bytes.len() as u64 })
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { file, size: bytes.len() as u64, number })
+    }
+
+    /// Another for each that this process makes: who has seen it knows the bytes.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// An open file description of its own, for reading. EMFILE, ENFILE, ENOMEM.
+    pub fn reopen(&self) -> os::Result<OwnedFd> {
+        os::file::reopen(self.file.as_fd())
     }
 
     /// Its size in bytes.

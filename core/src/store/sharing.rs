@@ -3,11 +3,12 @@
 
 use objmapper_proto::{Delivery as Form, Mode, Uri};
 
-use super::{Store, Want, decoded, whose};
+use super::{Store, Want, whose};
 use crate::backing::tree::Tree;
 use crate::backing::{Backing, MountId, Patience};
 use crate::caller::Caller;
 use crate::delivery::Delivery;
+use crate::object::Object;
 use crate::refusal::{Miss, Refusal};
 use crate::rule::{Rules, Verbs};
 use crate::shared::{Counters, Shared};
@@ -55,7 +56,7 @@ impl Store {
             if mount.prefix().below(prefix).is_some() {
                 flushed += shared.flush(tree.id(), b"");
             } else if let Some(rest) = prefix.below(mount.prefix()) {
-                let path = decoded(rest)?;
+                let path = mount.backing().path(rest)?;
                 flushed += shared.flush(tree.id(), &path);
             }
         }
@@ -77,7 +78,7 @@ impl Store {
                 Some(tree) if !bytes => self.share(shared, (tree, whose), path, want, patience),
                 _ => {
                     let found = mount.backing().open(path, patience)?;
-                    Ok(self.outline(want, &found.identity)?.fill_in(found, whose))
+                    Ok(self.outline(want, found.object())?.fill_in(found, whose))
                 }
             }
         })
@@ -92,7 +93,7 @@ impl Store {
         patience: Patience,
     ) -> Result<Delivery, Miss> {
         if let Some((file, identity)) = shared.find(tree, path) {
-            let outline = self.outline(want, &identity)?;
+            let outline = self.outline(want, Object::of_file(&identity))?;
             // Bytes are never read from it: a receiver could have set O_DIRECT on it (fcntl(2)).
             if matches!(outline.form, Form::Descriptor | Form::None) {
                 return Ok(outline.share(file));
@@ -111,7 +112,7 @@ impl Store {
             }
             found => (pinned, found?),
         };
-        let outline = self.outline(want, &found.identity)?;
+        let outline = self.outline(want, found.object())?;
         if outline.form != Form::Descriptor {
             return Ok(outline.fill_in(found, whose));
         }
@@ -128,8 +129,8 @@ impl Store {
         };
         match kept {
             // By the second open it may be another file, or another version.
-            Ok((file, identity)) => Ok(self.outline(want, &identity)?.share(file)),
-            Err(found) => Ok(self.outline(want, &found.identity)?.fill_in(found, whose)),
+            Ok((file, identity)) => Ok(self.outline(want, Object::of_file(&identity))?.share(file)),
+            Err(found) => Ok(self.outline(want, found.object())?.fill_in(found, whose)),
         }
     }
 }

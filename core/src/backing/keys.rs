@@ -1,0 +1,170 @@
+//! A database of the keyspace as a mount: `kv:users/42` is the value of the key `users/42`.
+//!
+//! What must stay true:
+//! - a key has one name: its bytes, percent-encoded where RFC 3986 needs it; a `/` in a key is
+//!   written as it is, any other byte may be escaped;
+//! - what is handed out is sealed: a version of the value that stays as it is, whatever happens to
+//!   the key; short values are copied into a memfd for it, long ones lie in one.
+//!
+//! A page of names costs a pass over all keys of the database: no order is kept beside the table,
+//! which would take as much memory again for keys that nobody lists.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use objmapper_os as os;
+use objmapper_proto::word::uri::{decode_path, encode_path};
+use objmapper_proto::{Kind, Version};
+use os::opened::Opened;
+
+use super::{Backing, Found, Name, Names, Patience};
+use crate::kv::{Keyspace, Sealed, Value};
+use crate::object::{Object, version_of};
+use crate::refusal::{Miss, Refusal};
+
+/// Keys that are looked at under one lock, for a page of names. Not tuned.
+const AT_ONCE: u32 = 256;
+
+/// One database.
+#[derive(Debug)]
+pub struct Keys {
+    keyspace: Arc<Keyspace>,
+    db: u8,
+}
+
+/// A value as it was under the lock.
+enum Taken {
+    Bytes(Vec<u8>),
+    Sealed(Arc<Sealed>),
+}
+
+impl Keys {
+    /// Database `db` of a keyspace.
+    pub const fn new(keyspace: Arc<Keyspace>, db: u8) -> Self {
+        Self { keyspace, db }
+    }
+
+    fn take(&self, key: &[u8]) -> Result<Taken, Miss> {
+        let key = self.keyspace.key(self.db, key);
+        let mut hold = self.keyspace.hold(&key, Keyspace::now());
+        match hold.get(&key) {
+            None => Err(Refusal::NotFound.into()),
+            Some(Value::Bytes(bytes)) => Ok(Taken::Bytes(bytes.to_vec())),
+            Some(Value::Sealed(sealed)) => Ok(Taken::Sealed(sealed.clone())),
+        }
+    }
+}
+
+impl Taken {
+    fn version(&self) -> Version {
+        match self {
+            Self::Bytes(bytes) => version_of(bytes),
+            Self::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
+        }
+    }
+}
+
+impl Backing for Keys {
+    fn open(&self, path: &[u8], _: Patience) -> Result<Found, Miss> {
+        let taken = self.take(path)?;
+        let version = taken.version();
+        let sealed = match taken {
+            Taken::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
+            Taken::Sealed(sealed) => sealed,
+        };
+        let file = sealed.reopen()?;
+        let identity = os::file::identity(file.as_fd())?;
+        Ok(Found { file: Opened::prompt(file), identity, sealed: Some(version) })
+    }
+
+    fn stat(&self, path: &[u8], _: Patience) -> Result<Object, Miss> {
+        let taken = self.take(path)?;
+        let size = match &taken {
+            Taken::Bytes(bytes) => bytes.len() as u64,
+            Taken::Sealed(sealed) => sealed.size(),
+        };
+        Ok(Object::of_memory(size, taken.version()))
+    }
+
+    fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {
+        let mut prefix = path.to_vec();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let mut page = Page { after, limit, names: BTreeMap::new(), more: false };
+        let (now, mut cursor) = (Keyspace::now(), 0);
+        loop {
+            cursor = self.keyspace.scan(self.db, cursor, AT_ONCE, now, |key, value, _| {
+                if let Some(rest) = key.strip_prefix(&*prefix) {
+                    page.offer(rest, value.len());
+                }
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+        if page.names.is_empty() && !path.is_empty() && after.is_empty() {
+            return Err(Refusal::NotFound.into());
+        }
+        Ok(page.names())
+    }
+
+    fn path<'a>(&self, rest: &'a [u8]) -> Result<Cow<'a, [u8]>, Refusal> {
+        if !rest.contains(&b'%') {
+            return Ok(Cow::Borrowed(rest));
+        }
+        let mut key = Vec::with_capacity(rest.len());
+        decode_path(rest, &mut key);
+        let slashes = |bytes: &[u8]| bytes.iter().filter(|&&b| b == b'/').count();
+        // A second name for the same key.
+        if slashes(&key) == slashes(rest) { Ok(Cow::Owned(key)) } else { Err(Refusal::BadName) }
+    }
+
+    fn is_remembered(&self) -> bool {
+        false
+    }
+
+    fn describe(&self) -> String {
+        format!("database {} of the keyspace", self.db)
+    }
+}
+
+/// The smallest names behind a cursor, in bounded memory.
+struct Page<'a> {
+    after: &'a [u8],
+    limit: usize,
+    names: BTreeMap<Box<[u8]>, (Kind, u64)>,
+    more: bool,
+}
+
+impl Page<'_> {
+    /// Offers what is left of a key behind the prefix.
+    fn offer(&mut self, rest: &[u8], size: u64) {
+        let segment = rest.iter().position(|&b| b == b'/').map(|at| rest.get(..=at));
+        let (segment, kind, size) = match segment.flatten() {
+            Some(segment) => (segment, Kind::Prefix, 0),
+            None => (rest, Kind::Inline, size),
+        };
+        let mut encoded = Vec::with_capacity(segment.len());
+        encode_path(segment, &mut encoded);
+        if *encoded <= *self.after {
+            return;
+        }
+        self.names.insert(encoded.into(), (kind, size));
+        if self.names.len() > self.limit {
+            self.names.pop_last();
+            self.more = true;
+        }
+    }
+
+    fn names(self) -> Names {
+        let last = self.names.last_key_value().map(|(name, _)| name.clone());
+        let name = |(name, (kind, size))| Name { name, kind, size, mtime_ns: 0 };
+        Names {
+            next: last.filter(|_| self.more),
+            names: self.names.into_iter().map(name).collect(),
+        }
+    }
+}
