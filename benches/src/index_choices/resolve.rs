@@ -7,8 +7,8 @@
 use anyhow::{Context, Result};
 use objmapper::index::Bounds;
 use objmapper::{
-    Backing, Caller, Found, Limits, Links, Miss, Mount, Mounts, Patience, Refusal, Rules, Store,
-    Tree, Want,
+    Backing, Caller, Found, Limits, Links, Miss, Mount, Mounts, Object, Patience, Refusal, Rules,
+    Store, Tree, Want,
 };
 use objmapper_os::file::Identity;
 use serde::Serialize;
@@ -43,9 +43,9 @@ impl Backing for Nothing {
         Err(Refusal::NotFound.into())
     }
 
-    fn stat(&self, path: &[u8], _: Patience) -> Result<Identity, Miss> {
+    fn stat(&self, path: &[u8], _: Patience) -> Result<Object, Miss> {
         let size = path.len() as u64; // so that the path has to be known
-        Ok(Identity {
+        Ok(Object::of_file(&Identity {
             dev: 1,
             ino: 1,
             size,
@@ -54,7 +54,7 @@ impl Backing for Nothing {
             mode: 0o100_444,
             nlink: 1,
             blocks: 0,
-        })
+        }))
     }
 
     fn list(&self, _: &[u8], _: &[u8], _: usize) -> Result<objmapper::Page, Miss> {
