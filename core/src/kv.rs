@@ -2,7 +2,9 @@
 //!
 //! The modules form a ladder: each uses only those before it.
 
+mod bell;
 pub mod fault;
+pub mod glob;
 mod ops;
 mod record;
 pub mod value;

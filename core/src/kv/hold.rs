@@ -66,6 +66,7 @@ pub struct Hold<'k> {
     parts: SmallVec<[Part<'k>; 1]>,
     /// For the journal.
     log: Vec<u8>,
+    untouched: bool,
     finished: bool,
 }
 
@@ -75,7 +76,7 @@ type Place = (usize, At);
 impl<'k> Hold<'k> {
     #[inline]
     pub(super) fn new(keyspace: &'k Keyspace, now: i64, parts: SmallVec<[Part<'k>; 1]>) -> Self {
-        Self { keyspace, now, parts, log: Vec::new(), finished: false }
+        Self { keyspace, now, parts, log: Vec::new(), untouched: false, finished: false }
     }
 
     /// The moment that all of it happens at, in milliseconds since 1970.
@@ -99,7 +100,8 @@ impl<'k> Hold<'k> {
             return None;
         };
         shard.hits += 1;
-        if let Some(policy) = self.keyspace.memory.tracking()
+        if !self.untouched
+            && let Some(policy) = self.keyspace.memory.tracking()
             && let Some(record) = shard.record_mut(at)
         {
             record.set_access(evict::touched(policy, record.access(), self.now));
@@ -341,6 +343,26 @@ impl<'k> Hold<'k> {
         found.get(at).map(|name| Box::from(*name))
     }
 
+    /// Sums over all shards that are held.
+    pub fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        self.add_to(&mut sum);
+        sum
+    }
+
+    /// Keys of a database whose locks are all held, and how many have an expiry.
+    pub fn size(&self, db: u8) -> (usize, usize) {
+        let parts = self.parts.iter().filter(|part| part.db() == db);
+        parts.fold((0, 0), |(keys, volatile), part| {
+            (keys + part.shard.len(), volatile + part.shard.volatile())
+        })
+    }
+
+    /// Uses of keys are not noted from now on, so that eviction does not see them.
+    pub fn touch_nothing(&mut self) {
+        self.untouched = true;
+    }
+
     pub(super) fn add_to(&self, sum: &mut Totals) {
         for Part { shard, .. } in &self.parts {
             sum.hits += shard.hits;
@@ -353,7 +375,8 @@ impl<'k> Hold<'k> {
         }
     }
 
-    pub(super) fn reset_counters(&mut self) {
+    /// Sets the counters of all shards that are held to zero.
+    pub fn reset_counters(&mut self) {
         for Part { shard, .. } in &mut self.parts {
             (shard.hits, shard.misses, shard.expired, shard.evicted) = (0, 0, 0, 0);
         }
@@ -418,6 +441,11 @@ impl<'k> Hold<'k> {
                 let volatile = diff(now.volatile, part.before.volatile);
                 let sealed = diff(now.sealed, part.before.sealed);
                 self.keyspace.count(part.number, volatile, sealed);
+                if volatile > 0
+                    || now.bytes > part.before.bytes && self.keyspace.memory.is_pressed()
+                {
+                    self.keyspace.bell.ring();
+                }
             }
         }
         position
