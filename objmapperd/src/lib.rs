@@ -44,6 +44,7 @@ pub mod input;
 
 pub mod admission;
 pub mod helpers;
+pub mod quantum;
 pub mod service;
 pub mod transfer_path;
 

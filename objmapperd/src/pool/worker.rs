@@ -6,6 +6,7 @@
 //! after its neighbours: see `help_neighbour`.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -282,7 +283,9 @@ impl<S: Serve> Worker<S> {
             self.counters.timed_turns.add(1);
             now
         });
-        let turn = self.serve.turn(&mut connection, hung_up);
+        let Self { serve, shared, events, deque, number, .. } = self;
+        let mut others = || look(shared, *number, events, deque);
+        let turn = serve.turn(&mut connection, hung_up, &mut others);
         if let Some(began) = began {
             self.counters.work_ns.add(clock::monotonic_ns() - began);
         }
@@ -311,6 +314,9 @@ impl<S: Serve> Worker<S> {
                 // That was a long turn: who became ready meanwhile goes first.
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
+                if !self.deque.is_empty() {
+                    self.shared.wake_one(self.number + 1);
+                }
                 self.deque.push(task);
             }
             Turn::Blocked => {
@@ -337,4 +343,19 @@ impl<S: Serve> Worker<S> {
         drop(connection);
         self.shared.retire(task);
     }
+}
+
+/// In the middle of a turn: queues what became ready, where others can steal it. Whether anybody
+/// waits for a turn here.
+fn look<C: AsFd + Send + 'static>(
+    shared: &Shared<C>,
+    number: usize,
+    events: &mut Events,
+    deque: &Deque<Arc<Task<C>>>,
+) -> bool {
+    if let Some(own) = shared.remotes.get(number) {
+        own.poll(events, Some(Duration::ZERO));
+        own.notify(events, |task| deque.push(task));
+    }
+    !deque.is_empty() || !shared.injector.is_empty()
 }
