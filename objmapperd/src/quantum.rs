@@ -11,10 +11,13 @@
 
 /// Objects of a slice, some 70 us of misses. Half of it makes p99 of a neighbour of somebody who
 /// never stops shorter by a twentieth, and looks twice as often.
-const SLICE: usize = 18;
+pub const SLICE: usize = 18;
 
 /// Slices of a quantum: some 400 us of opening, a batch of 64 with room to spare.
 const SLICES: usize = 4;
+
+/// Objects of a quantum.
+pub const QUANTUM: usize = SLICES * SLICE;
 
 /// Bytes that take about as long to copy as an object to open.
 const BYTES: u64 = 4096;
@@ -35,7 +38,7 @@ impl<'a> Quantum<'a> {
         if used_up {
             Self { left: SLICE, slices: SLICES - 1, others }
         } else {
-            Self { left: SLICES * SLICE, slices: 0, others }
+            Self { left: QUANTUM, slices: 0, others }
         }
     }
 
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_never_stops_has_a_slice_while_others_wait() {
-        assert_eq!(steps(true, || false, OBJECT), SLICES * SLICE);
+        assert_eq!(steps(true, || false, OBJECT), QUANTUM);
         assert_eq!(steps(true, || true, OBJECT), SLICE);
         let mut looks = 0;
         let at_the_second_look = || {
@@ -113,8 +116,8 @@ mod tests {
     #[test]
     fn who_used_up_none_has_a_whole_one() {
         let nobody_looks = || panic!("nobody looks");
-        assert_eq!(steps(false, nobody_looks, OBJECT), SLICES * SLICE);
-        assert_eq!(steps(false, nobody_looks, TWO_OBJECTS), SLICES * SLICE / 2);
+        assert_eq!(steps(false, nobody_looks, OBJECT), QUANTUM);
+        assert_eq!(steps(false, nobody_looks, TWO_OBJECTS), QUANTUM / 2);
     }
 
     #[test]
