@@ -53,8 +53,12 @@ impl Held {
     /// Waits until it is.
     #[track_caller]
     pub fn is_caught(&self) {
-        let begun = format!("{}(", self.call);
-        until("the thread is held back", || self.said().matches(&begun).count() >= self.nth);
+        until("the thread is held back", || self.has_caught());
+    }
+
+    /// Whether it is, or was.
+    pub fn has_caught(&self) -> bool {
+        self.said().matches(&format!("{}(", self.call)).count() >= self.nth
     }
 
     fn said(&self) -> String {
