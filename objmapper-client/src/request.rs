@@ -48,9 +48,11 @@ impl Wanted {
     pub(crate) fn on(self, name: &[u8]) -> proto::Request<'_> {
         match self {
             Self::Metadata => proto::Request::Stat(name),
-            Self::Object { mode, range, unless, shared } => {
-                proto::Request::Get(proto::Get { unless, shared, ..proto::Get::new(mode, range, name) })
-            }
+            Self::Object { mode, range, unless, shared } => proto::Request::Get(proto::Get {
+                unless,
+                shared,
+                ..proto::Get::new(mode, range, name)
+            }),
             Self::Sent { range } => {
                 let get = proto::Get::new(Mode::Splice, range, name);
                 proto::Request::Get(proto::Get { to: true, ..get })
