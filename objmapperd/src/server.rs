@@ -135,6 +135,7 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     allowance.tell(settings, nofile);
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
+        in_place: settings.delivery.in_place_limit,
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),

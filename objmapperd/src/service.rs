@@ -29,6 +29,8 @@ use crate::metrics::{self, AnswerCounters, Metrics};
 pub struct House {
     /// Names to objects.
     pub store: Store,
+    /// Bytes of a stream that a worker sends itself.
+    pub in_place: u64,
     /// Descriptors in flight.
     pub ledger: Arc<Ledger>,
     /// What else can be used up.
