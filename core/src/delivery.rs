@@ -157,11 +157,8 @@ impl Body {
     pub fn is_resident(&self, offset: u64, length: u64) -> Result<bool, Miss> {
         let Some(last) = length.checked_sub(1) else { return Ok(true) };
         for at in (0..last).step_by(SAMPLE).chain([last]) {
-            match file::page_at(self.file(), offset.saturating_add(at))? {
-                Page::Cached => {}
-                Page::Cold => return Ok(false),
-                // Pages of a file system in memory.
-                Page::Untold => return Ok(true),
+            if file::page_at(self.file(), offset.saturating_add(at))? == Page::Cold {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -199,7 +199,7 @@ impl Store {
     /// One page of the names one level below a prefix. May wait for a disk.
     ///
     /// Mounts that lie below the prefix are shown as prefixes, if `caller` may do
-    /// anything there at all. The cost of a page is one pass over the directory.
+    /// anything there at all, and their name there is at most [`limits::CURSOR`] bytes long. The cost of a page is one pass over the directory.
     pub fn list(&self, caller: &mut Caller, listing: &Listing<'_>) -> Result<Page, Miss> {
         let mounts = self.mounts.load();
         let mut scratch = Vec::new();
@@ -360,7 +360,8 @@ fn mounts_below(
         let visible = caller.may(Verbs::READ, epoch, number, rules)
             || caller.may(Verbs::LIST, epoch, number, rules);
         let name: Box<[u8]> = [segment, b"/"].concat().into();
-        if !visible || *name <= *cursor {
+        // A page could not go on behind a longer name: it fits into no cursor.
+        if !visible || *name <= *cursor || name.len() > limits::CURSOR {
             continue;
         }
         let hides = rest.strip_suffix(b"/").unwrap_or(rest) == segment;

@@ -421,3 +421,28 @@ fn opaque_names_do_not_lead_around_a_mount() {
     let listed = store.list(&mut user(7), &listing);
     assert_eq!(listed, Err(Miss::Refused(Refusal::BadName)));
 }
+
+#[test]
+fn a_mount_that_no_cursor_could_name_is_not_listed() {
+    let forest = Forest::new();
+    forest.plant("a", &["x"]);
+    let (long, longer) = ("y".repeat(1023), "x".repeat(1024));
+    let uris = ["/b", &format!("/{long}/z"), &format!("/{longer}/z")].map(str::to_owned);
+    let mounts: Vec<_> = uris.iter().map(|uri| (uri.as_str(), "a")).collect();
+    let store = Store::new(forest.open_to_all(&mounts));
+    let mut cursor = Vec::new();
+    let mut names = Vec::new();
+    loop {
+        let listing = Listing { prefix: b"/", cursor: &cursor, limit: 1 };
+        let page = store.list(&mut user(7), &listing).unwrap();
+        names.extend(
+            page.names.into_iter().map(|name| String::from_utf8(name.name.into()).unwrap()),
+        );
+        let Some(next) = page.next else { break };
+        assert!(next.len() <= 1024, "{}", next.len());
+        cursor = next.into();
+    }
+    assert_eq!(names, ["b/".to_owned(), format!("{long}/")]);
+    let object = store.stat(&mut user(7), format!("{}/x", uris[2]).as_bytes(), Patience::Block);
+    assert!(object.is_ok(), "it is served all the same");
+}

@@ -11,7 +11,7 @@
 //!   make us keep to one read and its replies;
 //! - everything that one read brought is answered before anything is sent, so that a
 //!   pipeline costs one recv and one send, and its descriptors share one message;
-//! - a turn ends after a bounded number of objects.
+//! - a turn ends when its quantum is used up.
 //!
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
@@ -34,16 +34,13 @@ use crate::input::{Input, Read};
 use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
+use crate::quantum::Quantum;
 use crate::service::{Answer, Service};
-use crate::session::{Agreed, Asked, Order};
+use crate::session::{Agreed, Asked, Order, SHORT_DATA};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
 
 use endings::{beside_bodies, crowded, flush, parting, stuck};
-
-/// Objects that one turn may open. Small enough for others' latency (some 400 us of
-/// opening), large enough that a pipeline of usual depth is one turn.
-const ITEMS: usize = 72;
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
@@ -68,7 +65,7 @@ pub struct Ways {
 pub struct Attendant {
     service: Service,
     ways: Ways,
-    /// Bytes of a body that may be sent in a turn.
+    /// Bytes of a body that is sent here and not by the transfer path.
     in_place: u64,
     input: Input,
     outbox: Outbox,
@@ -78,7 +75,7 @@ pub struct Attendant {
 enum Served {
     /// All whole frames are answered.
     Hungry,
-    /// The turn's objects are used up.
+    /// The turn's quantum is used up.
     Tired,
     /// The next one has to wait for a disk.
     Cold,
@@ -93,22 +90,21 @@ enum Served {
 impl Attendant {
     /// Buffers included.
     pub fn new(service: Service, ways: Ways) -> Self {
-        let in_place = service.house.store.limits().inline;
+        let in_place = service.house.in_place;
         Self { service, ways, in_place, input: Input::default(), outbox: Outbox::default() }
     }
 
-    fn drive(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+    fn drive(&mut self, c: &mut Connection, hung_up: bool, quantum: &mut Quantum<'_>) -> Turn {
         if let Some(turn) = flush(c) {
             return turn;
         }
         if c.session.closing {
             return parting(c);
         }
-        let mut items = ITEMS;
         let mut reads = 0;
         c.drained = false;
         loop {
-            let served = self.serve(c, &mut items);
+            let served = self.serve(c, quantum);
             if let Served::Body = served {
                 // The head leaves together with the body's first frame.
                 return Turn::Leave;
@@ -240,7 +236,7 @@ impl Attendant {
     }
 
     /// Answers the frames that were read.
-    fn serve(&mut self, c: &mut Connection, items: &mut usize) -> Served {
+    fn serve(&mut self, c: &mut Connection, quantum: &mut Quantum<'_>) -> Served {
         self.service.begin();
         // Known again only if an unfinished frame is what this ends at.
         c.wanted = 0;
@@ -249,9 +245,6 @@ impl Attendant {
             return self.serve_keys(c);
         }
         loop {
-            if *items == 0 {
-                return Served::Tired;
-            }
             let (frame, used) = match c.session.split(self.input.bytes()) {
                 Ok(Split::Whole(frame, used)) => (frame, used),
                 Ok(Split::Partial(wanted)) => {
@@ -265,11 +258,14 @@ impl Attendant {
                 }
                 Err(violation) => return self.violated(c, &violation),
             };
+            if quantum.is_over() {
+                return Served::Tired;
+            }
             let (id, fds) = (frame.header.id, frame.header.fds);
             c.has_come();
             // A GET_MANY counts its items itself.
             if frame.header.op != Op::GetMany as u8 {
-                *items = items.saturating_sub(1);
+                quantum.spend();
             }
             let asked = c.session.admit(frame).and_then(|asked| {
                 c.arrivals.belong(fds)?;
@@ -281,7 +277,7 @@ impl Attendant {
                     return Served::Body;
                 }
                 Ok(Asked::Request(request, agreed, order)) => {
-                    self.service.answer(c, id, request, (agreed, order), items)
+                    self.service.answer(c, id, request, (agreed, order), quantum)
                 }
                 Ok(Asked::Hello(ack)) => {
                     self.greet(c, id, &ack);
@@ -304,8 +300,8 @@ impl Attendant {
                 Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
             match answer {
-                Answer::Body if self.send_in_place(c) => {}
-                Answer::Part if !c.bodies.is_empty() && self.send_in_place(c) => {}
+                Answer::Body if self.send_in_place(c, quantum) => {}
+                Answer::Part if !c.bodies.is_empty() && self.send_in_place(c, quantum) => {}
                 Answer::Body if c.session.is_out_of_order() && c.bodies.is_between_frames() => {}
                 Answer::Body => return Served::Body,
                 Answer::Part if !c.bodies.is_empty() => return Served::Body,
@@ -316,6 +312,7 @@ impl Attendant {
                 Answer::Done => {}
             }
             if c.link.outbox.len() >= ENOUGH {
+                quantum.spend_bytes(c.link.outbox.len() as u64);
                 match c.link.flush() {
                     Flushed::All => {}
                     flushed => return Served::Stuck(flushed),
@@ -324,20 +321,24 @@ impl Attendant {
         }
     }
 
-    /// Sends a short body here and now, if it is in memory and its peer takes it: two
-    /// changes of thread would cost many times as much. Whether it is out.
-    fn send_in_place(&self, c: &mut Connection) -> bool {
-        let Connection { bodies, link, .. } = c;
+    /// Sends a body here and now, if it is short, in memory and its peer takes it: two
+    /// changes of thread cost as much as moving 256 KiB. Where others may overtake, one frame
+    /// at most. Whether it is out.
+    fn send_in_place(&self, c: &mut Connection, quantum: &mut Quantum<'_>) -> bool {
+        let Connection { bodies, link, session, .. } = c;
+        let one_frame = session.is_out_of_order();
+        let most = if one_frame { self.in_place.min(SHORT_DATA as u64) } else { self.in_place };
         let alone = bodies.len() == 1;
-        let Some(body) = bodies.front().filter(|body| alone && body.length() <= self.in_place)
-        else {
+        let Some(body) = bodies.front().filter(|body| alone && body.length() <= most) else {
             return false;
         };
         let Step::Done(status) = body.step(link, false) else { return false };
         self.service.counters.body_bytes.add(body.length());
+        self.service.counters.in_place.add(1);
         if status != Status::Ok {
             self.service.counters.refusal(status);
         }
+        quantum.spend_bytes(body.length());
         bodies.finish();
         true
     }
@@ -355,7 +356,12 @@ impl Attendant {
 impl Serve for Attendant {
     type Connection = Connection;
 
-    fn turn(&mut self, c: &mut Connection, hung_up: bool) -> Turn {
+    fn turn(
+        &mut self,
+        c: &mut Connection,
+        hung_up: bool,
+        others: &mut dyn FnMut() -> bool,
+    ) -> Turn {
         c.wake_up();
         if self.service.patience != Patience::Never {
             self.service.patience = Patience::For(match c.errand {
@@ -375,10 +381,11 @@ impl Serve for Attendant {
             c.link.outbox = mem::take(&mut self.outbox);
         }
         self.input.take_up(&mut c.leftover);
-        let turn = match self.drive(c, hung_up) {
+        let turn = match self.drive(c, hung_up, &mut Quantum::new(c.used_up, others)) {
             Turn::Close => self.linger(c),
             turn => turn,
         };
+        c.used_up = turn == Turn::Again;
         // The drain rouses it once: who leaves has to come back for a turn to part.
         c.drained &= turn != Turn::Leave || !self.service.house.is_draining();
         self.input.leave(&mut c.leftover);

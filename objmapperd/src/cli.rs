@@ -128,7 +128,7 @@ struct Flags {
     #[arg(help_heading = "How it works")]
     spin: Option<OsString>,
 
-    /// Bytes that a worker sends in place at most [default: 64KiB]
+    /// Bytes of a body that is put into its reply at most [default: 64KiB]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_INLINE_LIMIT", hide_env = true)]
     #[arg(help_heading = "How it works")]
     inline_limit: Option<OsString>,
@@ -137,6 +137,11 @@ struct Flags {
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_AUTO_LIMIT", hide_env = true)]
     #[arg(help_heading = "How it works")]
     auto_limit: Option<OsString>,
+
+    /// Bytes of a stream that a worker sends itself at most [default: 1MiB]
+    #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_IN_PLACE_LIMIT", hide_env = true)]
+    #[arg(help_heading = "How it works")]
+    in_place_limit: Option<OsString>,
 
     /// How long connections may finish after SIGTERM [default: 10s]
     #[arg(long, value_name = "TIME", env = "OBJMAPPERD_DRAIN_DEADLINE", hide_env = true)]
@@ -242,6 +247,7 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.pool.spin, "spin", flags.spin);
     put(&mut raw.delivery.inline_limit, "inline_limit", flags.inline_limit);
     put(&mut raw.delivery.auto_limit, "auto_limit", flags.auto_limit);
+    put(&mut raw.delivery.in_place_limit, "in_place_limit", flags.in_place_limit);
     put(&mut raw.drain_deadline, "drain_deadline", flags.drain_deadline);
     put(&mut raw.log.filter, "log", flags.log);
     put(&mut raw.log.format, "log_format", flags.log_format);

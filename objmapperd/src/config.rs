@@ -167,10 +167,13 @@ pub struct Pool {
 /// The sizes at which the form of a delivery turns, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// The largest body that a worker sends in place; longer ones are streamed. 0: all are.
+    /// The largest body that is read and put into its reply; longer ones are streams. 0: all are.
     pub inline_limit: u64,
     /// Mode `auto` sends bodies of at most so many bytes, and a descriptor above.
     pub auto_limit: u64,
+    /// The largest stream that a worker sends itself if it is in memory and the socket takes it;
+    /// longer ones, and what is left of them, are for the transfer path. 0: all are.
+    pub in_place_limit: u64,
 }
 
 /// What may be used up. Reaching one makes somebody wait or be refused, never fail.

@@ -49,6 +49,8 @@ pub struct Connection {
     pub caller: Caller,
     /// Bytes that were read and not served yet: mostly none.
     pub leftover: Vec<u8>,
+    /// Whether the last turn used its quantum up.
+    pub used_up: bool,
     /// Bytes that `leftover` must have before it is a whole frame; 0 if it may be.
     pub wanted: usize,
     /// Whether the last read emptied the socket: then what comes next is a new edge.
@@ -90,6 +92,7 @@ impl Connection {
             keys: None,
             caller,
             leftover: Vec::new(),
+            used_up: false,
             wanted: 0,
             drained: true,
             waited_ms: 0,

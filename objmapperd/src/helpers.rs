@@ -160,7 +160,8 @@ impl Shared {
         while let Some((ticket, mut loan)) = self.next(stay) {
             let hung_up = loan.hung_up();
             if let Some(connection) = loan.connection() {
-                match attendant.turn(connection, hung_up) {
+                // Nobody waits for this thread in particular.
+                match attendant.turn(connection, hung_up, &mut || false) {
                     Turn::Leave => attendant.leave(loan),
                     turn => loan.give_back(turn),
                 }

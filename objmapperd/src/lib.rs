@@ -50,6 +50,7 @@ pub mod connection;
 pub mod input;
 
 pub mod helpers;
+pub mod quantum;
 pub mod service;
 pub mod transfer_path;
 

@@ -50,10 +50,10 @@ impl Link {
     }
 
     /// Keeps what waits in the socket short: a reply overtakes what has not been sent,
-    /// and nothing that has. Costs throughput.
+    /// and nothing that has. A frame of `bytes` fits whole behind what there may be when room is
+    /// told of (half as much), since the kernel doubles the number. Costs throughput.
     pub fn prefer_latency(&self, bytes: usize) {
-        // Half, since the kernel doubles it.
-        if let Err(error) = self.socket.shrink_send_buffer(bytes / 2) {
+        if let Err(error) = self.socket.shrink_send_buffer(bytes) {
             tracing::debug!(%error, "the send buffer stays as it is");
         }
     }

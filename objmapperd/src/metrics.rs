@@ -109,8 +109,10 @@ counters! {
         violations: "connections.violations",
         /// Requests that went to a helper because they would have had to wait.
         errands: "pool.errands",
-        /// Bodies handed to the transfer path.
+        /// Bodies that were streamed.
         transfers: "transfer.bodies",
+        /// Those of them that a worker sent.
+        in_place: "transfer.in_place",
         /// Times that a body had to wait for a disk.
         cold: "transfer.cold",
         /// Bodies that ended because the object changed.

@@ -155,6 +155,7 @@ fn house(
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
         desk: desk(settings, keyspace, &metrics)?,
+        in_place: settings.delivery.in_place_limit,
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),

@@ -33,6 +33,8 @@ pub struct House {
     pub store: Store,
     /// Who answers those that speak RESP.
     pub desk: Desk,
+    /// Bytes of a stream that a worker sends itself.
+    pub in_place: u64,
     /// Descriptors in flight.
     pub ledger: Arc<Ledger>,
     /// What else can be used up.

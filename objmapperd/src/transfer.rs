@@ -111,9 +111,9 @@ impl Transfer {
         self.body.range().length
     }
 
-    /// Whether no frame has begun that is not out: others may send.
+    /// Whether no frame has begun that is not out, END included: others may send.
     pub const fn is_between_frames(&self) -> bool {
-        self.due == 0
+        self.due == 0 && !self.ended
     }
 
     /// Whether it waits for [`Self::fetch`].

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use objmapper_os::poll::{Events, Interest, Poll, Token, Waker};
+use objmapper_os::socket::Readiness;
 use objmapper_proto::Status;
 use parking_lot::Mutex;
 
@@ -133,6 +134,27 @@ struct Place {
     /// The alarm that is set for them.
     alarm: Option<Instant>,
     queued: bool,
+    since: Since,
+}
+
+/// What was done with a connection since it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Nothing,
+    /// It has had a step: it need not stay for another.
+    Step,
+    /// That, and then nothing stood before the next one.
+    Asked,
+}
+
+/// What stands before a connection's next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// A turn of a worker: there is something to be read.
+    Turn,
+    /// Its peer: a frame that was sent is not read, and a reply may come that would wait for two.
+    Room,
 }
 
 struct Streamer {
@@ -184,7 +206,8 @@ impl Streamer {
         drop(letters);
         for loan in loans {
             let (watched, destinations, alarm) = (None, false, None);
-            let place = Place { loan, watched, destinations, alarm, queued: true };
+            let (queued, since) = (true, Since::Nothing);
+            let place = Place { loan, watched, destinations, alarm, queued, since };
             let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(place));
             self.running.push_back(token);
         }
@@ -203,22 +226,30 @@ impl Streamer {
     fn step(&mut self, token: usize) {
         let Some(place) = self.slots.at_mut(token) else { return };
         place.queued = false;
-        let step = match place.loan.connection() {
-            Some(connection) => {
-                destinations::tell_ends(connection, &self.counters);
-                let step = step(connection);
-                if step == Step::Again {
-                    connection.has_sent();
-                }
-                step
-            }
-            None => Step::Gone,
+        let Some(connection) = place.loan.connection() else { return self.gone(token) };
+        destinations::tell_ends(connection, &self.counters);
+        let mut before = match place.since {
+            Since::Asked => Before::Nothing,
+            since => before(connection, since == Since::Step),
         };
-        match step {
-            Step::Again | Step::Parked if place.loan.connection().is_some_and(wants_turn) => {
-                self.lend_back(token);
+        let mut did = Step::Again;
+        if before == Before::Nothing {
+            did = step(connection);
+            if did == Step::Again {
+                connection.has_sent();
             }
+            if matches!(did, Step::Again | Step::Parked) {
+                before = self::before(connection, true);
+                let again = did == Step::Again && before == Before::Nothing;
+                place.since = if again { Since::Asked } else { Since::Step };
+            } else if place.since == Since::Asked {
+                place.since = Since::Step;
+            }
+        }
+        match did {
+            _ if before == Before::Turn => self.lend_back(token),
             Step::Again | Step::Parked | Step::Full | Step::Blocked if self.forward(token) => {}
+            _ if before == Before::Room => self.wait(token),
             Step::Again => self.queue(token),
             Step::Full => self.full.push(token),
             Step::Blocked => self.wait(token),
@@ -310,14 +341,21 @@ fn step(connection: &mut Connection) -> Step {
     step
 }
 
-/// Whether there is something to be read or answered that need not wait for a body; and
-/// no frame is in the middle. The socket is asked (once for each DATA frame): the worker
-/// that would be told may have no CPU.
-fn wants_turn(c: &mut Connection) -> bool {
-    let may = c.session.is_out_of_order()
-        && !matches!(c.waits_for, WaitsFor::Body | WaitsFor::Limit)
-        && !c.session.closing
-        && c.bodies.is_between_frames();
+/// What stands before the next frame. Where replies may overtake bodies, none begins while most of
+/// another waits to be read. The socket is asked (once for each DATA frame): the worker that would
+/// be told of input may have no CPU. One that has not `moved` yet gets its frame first.
+fn before(c: &mut Connection, moved: bool) -> Before {
+    if !c.session.is_out_of_order() || !c.bodies.is_between_frames() {
+        return Before::Nothing;
+    }
+    let ready = c.link.socket.readiness().unwrap_or(Readiness { input: true, room: true });
+    let may = !matches!(c.waits_for, WaitsFor::Body | WaitsFor::Limit) && !c.session.closing;
     let waiting = !c.leftover.is_empty() && c.leftover.len() >= c.wanted;
-    may && (waiting || !c.drained || c.link.socket.has_input().unwrap_or(true))
+    if moved && may && (waiting || !c.drained || ready.input) {
+        Before::Turn
+    } else if ready.room || c.bodies.front().is_none() {
+        Before::Nothing
+    } else {
+        Before::Room
+    }
 }

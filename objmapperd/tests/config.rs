@@ -433,6 +433,7 @@ fn help_tells_the_defaults_that_hold() {
         ("--helpers", "helpers"),
         ("--inline-limit", "inline_limit"),
         ("--auto-limit", "auto_limit"),
+        ("--in-place-limit", "in_place_limit"),
         ("--drain-deadline", "drain_deadline"),
         ("--log", "filter"),
         ("--log-format", "format"),

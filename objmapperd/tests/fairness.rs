@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::VecDeque;
+use std::fs;
+use std::path::PathBuf;
 
 use objmapper_client::Mode;
 use objmapper_os::fds::FdQueue;
@@ -215,4 +217,28 @@ fn a_worker_that_is_held_back_is_relieved() {
     assert!(!peers[stuck].stream.has_input().unwrap(), "it was held back all the while");
     drop(held);
     assert_eq!(peers[stuck].object(id).bytes, b"x");
+}
+
+/// How often a thread of this name has given up its CPU: each time that it went to sleep.
+fn sleeps(daemon: &Daemon, thread: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let is_named = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap().trim() == thread;
+    let status = fs::read_to_string(tasks.find(is_named).unwrap().join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_worker_that_works_alone_is_watched() {
+    let daemon = Daemon::start();
+    // All the work is one worker's; the other wakes up now and then to see how it gets on.
+    let mut peer = daemon.greeted();
+    let workers = ["worker-0", "worker-1"];
+    let before = workers.map(|worker| sleeps(&daemon, worker));
+    until("both have slept again and again", || {
+        peer.ping();
+        let now = workers.map(|worker| sleeps(&daemon, worker));
+        now.iter().zip(before).all(|(now, before)| *now > before + 20)
+    });
 }

@@ -10,8 +10,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use objmapper_client::{Client, Mode, Object, Version};
-use objmapper_proto::Status;
+use objmapper_proto::{Get, Range, Request, Status};
 use support::daemon::{Daemon, Setup, counter, mtime_ns, settle};
+use support::held::Held;
 use support::{is_root, skip};
 
 const OLD: &[u8] = b"the old content";
@@ -292,4 +293,28 @@ fn overwrites_of_the_same_size_within_one_tick() {
     let inside = format!("/proc/{}/root{}", daemon.pid(), tree.join("file").display());
     let unseen = overwrite_many_times(&daemon, Path::new(&inside), "/file");
     assert!(unseen > 0, "no two of the writes came within one tick: nothing was tested");
+}
+
+#[test]
+fn a_short_copy_does_not_mind_another_name_or_other_permissions() {
+    let changes: [fn(&Path); 2] = [
+        |file| fs::hard_link(file, file.with_extension("too")).unwrap(),
+        |file| fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap(),
+    ];
+    for change in changes {
+        let daemon = Setup::default().workers(1).start();
+        let file = daemon.write("file", OLD);
+        let mut peer = daemon.greeted();
+        assert_eq!(peer.get(Mode::Copy, b"/file", Range::ALL).bytes, OLD);
+        // Between opening and reading.
+        let Some(held) = Held::at(&daemon, "worker-0", ("preadv2", 1), 50) else {
+            return skip("strace is needed to hold a thread back");
+        };
+        let id = peer.request(Request::Get(Get::new(Mode::Copy, Range::ALL, b"/file")));
+        held.is_caught();
+        change(&file);
+        drop(held);
+        let answer = peer.object(id);
+        assert_eq!((answer.status(), answer.bytes.as_slice()), (Status::Ok, OLD));
+    }
 }

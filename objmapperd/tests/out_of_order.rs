@@ -107,6 +107,22 @@ fn a_ping_overtakes_a_body() {
 }
 
 #[test]
+fn no_frame_begins_while_one_waits_to_be_read() {
+    let (daemon, mut peer) = scene();
+    let mut watcher = daemon.client();
+    let body = peer.request(get(b"/a"));
+    until("a frame is there", || peer.stream.readiness().unwrap().input);
+    // The daemon is asked until it had the time for a second one.
+    (0..100).for_each(|_| assert!(counter(&mut watcher, "bodies.under_way") == 1));
+    let ping = peer.request(Request::Ping(b"x"));
+    let mut heard = Heard::default();
+    heard.until(&mut peer, Op::Pong, ping);
+    assert!(heard.data(body, 0..heard.frames.len()) <= 1, "{:?}", heard.frames);
+    heard.until(&mut peer, Op::End, body);
+    assert!(heard.bodies[&body] == content(LARGE, 1));
+}
+
+#[test]
 fn nothing_overtakes_where_it_was_not_agreed_on() {
     let (daemon, _) = scene();
     let mut peer = daemon.greeted();

@@ -97,9 +97,9 @@ fn one_that_asks_for_nothing() {
     asking.ping();
     told(&mut silent, "timeouts.idle");
     // Also one whose last answer came by way of the transfer path.
-    daemon.write("large", &vec![7; 1 << 20]);
+    daemon.write("large", &vec![7; 2 << 20]);
     let mut asking = daemon.greeted();
-    assert_eq!(asking.get(Mode::Copy, b"/large", Range::ALL).bytes.len(), 1 << 20);
+    assert_eq!(asking.get(Mode::Copy, b"/large", Range::ALL).bytes.len(), 2 << 20);
     told(&mut asking, "timeouts.idle");
 }
 

@@ -100,8 +100,8 @@ pub enum CachedRead {
     Cold,
 }
 
-/// Reads at an offset only what is in memory. Where the file system cannot say (tmpfs and memfd,
-/// whose pages are memory) it is a plain read. 0 is the end of the file; Linux 5.9 and 5.10 may say
+/// Reads at an offset only what is in memory. Where the file system does not say, a file whose pages
+/// are memory anyway ([`is_memory`]) is read, and any other is [`CachedRead::Cold`]. 0 is the end of the file; Linux 5.9 and 5.10 may say
 /// so too early, so compare with the size. preadv2(2) with `RWF_NOWAIT`
 pub fn read_at_cached(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result<CachedRead> {
     if i64::try_from(offset).is_err() {
@@ -113,10 +113,9 @@ pub fn read_at_cached(fd: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> Result
     match answer.map_err(Error::on("preadv2")) {
         Ok(bytes) => Ok(CachedRead::Bytes(bytes)),
         Err(error) if error.is_would_block() => Ok(CachedRead::Cold),
-        Err(error) if error.errno() == errno::EOPNOTSUPP => {
-            read_at(fd, buf, offset).map(CachedRead::Bytes)
-        }
-        Err(error) => Err(error),
+        Err(error) if error.errno() != errno::EOPNOTSUPP => Err(error),
+        Err(_) if is_memory(fd)? => read_at(fd, buf, offset).map(CachedRead::Bytes),
+        Err(_) => Ok(CachedRead::Cold),
     }
 }
 
@@ -137,8 +136,9 @@ pub fn read_at_append(
             Ok(bytes) => return Ok(CachedRead::Bytes(bytes)),
             Err(error) if error.is_interrupted() => (),
             Err(error) if nowait && error.is_would_block() => return Ok(CachedRead::Cold),
-            Err(error) if nowait && error.errno() == errno::EOPNOTSUPP => nowait = false,
-            Err(error) => return Err(error),
+            Err(error) if !nowait || error.errno() != errno::EOPNOTSUPP => return Err(error),
+            Err(_) if is_memory(fd)? => nowait = false,
+            Err(_) => return Ok(CachedRead::Cold),
         }
     }
 }
@@ -148,10 +148,8 @@ pub fn read_at_append(
 pub enum Page {
     /// In memory, or behind the end of the file.
     Cached,
-    /// Not in memory: reading waits.
+    /// Not in memory, or the file system does not say: reading may wait.
     Cold,
-    /// The file system does not say.
-    Untold,
 }
 
 /// Where the page is that the byte at `offset` is in. Reads that byte, and starts no read of the
@@ -167,9 +165,16 @@ pub fn page_at(fd: BorrowedFd<'_>, offset: u64) -> Result<Page> {
     match answer.map_err(Error::on("preadv2")) {
         Ok(_) => Ok(Page::Cached),
         Err(error) if error.is_would_block() => Ok(Page::Cold),
-        Err(error) if error.errno() == errno::EOPNOTSUPP => Ok(Page::Untold),
-        Err(error) => Err(error),
+        Err(error) if error.errno() != errno::EOPNOTSUPP => Err(error),
+        Err(_) => is_memory(fd).map(|memory| if memory { Page::Cached } else { Page::Cold }),
     }
+}
+
+/// Whether the pages of this file are memory by themselves and never wait for a disk, unless they
+/// were swapped out: tmpfs, memfd, ramfs, hugetlbfs. By the magic number. statfs(2)
+pub fn is_memory(fd: BorrowedFd<'_>) -> Result<bool> {
+    const MEMORY: [u64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+    filesystem(fd).map(|magic| MEMORY.contains(&(magic & 0xffff_ffff)))
 }
 
 /// Tells the kernel that these bytes will be read soon: it begins to, and does not wait for them.

@@ -10,7 +10,7 @@
 //! | feature | kernel | used for | without it | test |
 //! |---|---|---|---|---|
 //! | `openat2` with `RESOLVE_BENEATH` | 5.6 | [`root`] | no tree can be served | `openat2_beneath_refuses_dotdot_with_exdev` |
-//! | `preadv2` with `RWF_NOWAIT` | 4.14 | [`file::read_at_cached`] | a plain read | `rwf_nowait_says_what_is_cold_and_willneed_warms_it` |
+//! | `preadv2` with `RWF_NOWAIT` | 4.14 | [`file::read_at_cached`] | nothing counts as in memory but tmpfs | `rwf_nowait_says_what_is_cold_and_willneed_warms_it` |
 //! | `RESOLVE_CACHED` | 5.12 | [`root::Resolve::CachedOnly`] | everything counts as cold | `a_name_that_was_never_asked_for_is_cold` |
 //! | `open_tree`, `mount_setattr` | 5.2, 5.12 | [`root::Root::read_only_clone`] | a read-only mount by the service manager | `descriptor_through_read_only_clone_cannot_be_reopened_for_writing` |
 //! | `SO_PEERGROUPS` | 4.13 | [`peer::Peer::groups`] | none: it is required | `a_peer_may_have_very_many_groups` |

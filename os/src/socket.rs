@@ -14,7 +14,7 @@ mod listener;
 
 pub use bind::BindOptions;
 pub use listener::Listener;
-pub use stream::{Received, Stream};
+pub use stream::{Readiness, Received, Stream};
 
 use crate::errno;
 use crate::error::Result;

@@ -5,7 +5,7 @@ mod common;
 use common::{Balance, directory, disk_directory, file, pair, skip};
 use objmapper_os::clock::realtime_coarse_ns;
 use objmapper_os::file::{
-    CachedRead, Page, filesystem, identity, identity_at, may_hang, page_at, read_at,
+    CachedRead, Page, filesystem, identity, identity_at, is_memory, may_hang, page_at, read_at,
     read_at_append, read_at_cached, reopen, send_file, will_need,
 };
 use objmapper_os::memory::{sealed, seals};
@@ -146,8 +146,27 @@ fn memory_is_never_cold() {
     let read = read_at_append(memory.as_fd(), &mut vec, 8, 1, true).unwrap();
     assert_eq!((read, vec.as_slice()), (CachedRead::Bytes(2), &b"bc"[..]));
     assert_eq!(filesystem(memory.as_fd()).unwrap(), TMPFS_MAGIC);
-    assert_eq!(page_at(memory.as_fd(), 0).unwrap(), Page::Untold);
+    assert_eq!(page_at(memory.as_fd(), 0).unwrap(), Page::Cached);
+    assert!(is_memory(memory.as_fd()).unwrap());
     assert!(!may_hang(memory.as_fd()).unwrap());
+}
+
+#[test]
+fn who_does_not_know_rwf_nowait_may_wait() {
+    let _balance = Balance::new();
+    let told = File::open("/proc/self/status").unwrap();
+    let mut byte = [0];
+    let mut buffers = [std::io::IoSliceMut::new(&mut byte)];
+    let nowait = rustix::io::ReadWriteFlags::NOWAIT;
+    let answer = rustix::io::preadv2(&told, &mut buffers, 0, nowait);
+    assert_eq!(answer, Err(rustix::io::Errno::OPNOTSUPP), "procfs knows it: use another");
+    assert!(!is_memory(told.as_fd()).unwrap());
+    assert_eq!(page_at(told.as_fd(), 0).unwrap(), Page::Cold);
+    assert_eq!(read_at_cached(told.as_fd(), &mut [0; 8], 0).unwrap(), CachedRead::Cold);
+    let mut vec = Vec::new();
+    assert_eq!(read_at_append(told.as_fd(), &mut vec, 8, 0, true).unwrap(), CachedRead::Cold);
+    let read = read_at_append(told.as_fd(), &mut vec, 5, 0, false).unwrap();
+    assert_eq!((read, vec.as_slice()), (CachedRead::Bytes(5), &b"Name:"[..]));
 }
 
 #[test]

@@ -449,6 +449,32 @@ fn a_stream_from_elsewhere_is_examined() {
 }
 
 #[test]
+fn there_is_room_while_a_quarter_of_the_buffer_waits_at_most() {
+    let _balance = Balance::new();
+    let (one, other) = pair();
+    one.shrink_send_buffer(64 * 1024).unwrap();
+    one.set_nonblocking(true).unwrap();
+    let room = || one.readiness().unwrap().room;
+    assert!(room());
+    while room() {
+        one.send(&[7; 4096], &[], false).unwrap();
+    }
+    let unread = one.unread().unwrap();
+    assert!((32 * 1024..64 * 1024).contains(&unread), "{unread} of 128 KiB, told in pieces");
+    assert!(one.send(&[7; 4096], &[], false).is_ok(), "and yet it takes more");
+    while !room() {
+        other.recv_bytes(&mut [0; 4096]).unwrap();
+    }
+    assert!(one.unread().unwrap() > 0, "long before all of it was read");
+    while room() {
+        one.send(&[7; 4096], &[], false).unwrap();
+    }
+    other.shutdown().unwrap();
+    drop(other);
+    assert!(room(), "who has gone is not waited for");
+}
+
+#[test]
 fn input_is_bytes_or_the_end() {
     let _balance = Balance::new();
     let (one, other) = pair();

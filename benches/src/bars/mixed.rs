@@ -48,7 +48,12 @@ fn mixed(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
     }
     let tree = Tree::temporary(shape(64, 64 * KIB))?;
     let in_place = bench.daemon(&tree, None, place)?;
-    let handed = bench.daemon_told(&["--inline-limit", "4KiB"], &tree, None, place)?;
+    let handed = bench.daemon_told(
+        &["--inline-limit", "4KiB", "--in-place-limit", "0"],
+        &tree,
+        None,
+        place,
+    )?;
     let floor = bench.floor(&tree, place)?;
     let mix = Form { mix: Mix::Fdpass(0.8), ..single(Job::Fdpass) };
     let asked = [(Dialect::Objm, single(Job::Fdpass)), (Dialect::Objm, mix), (EACH, mix)];

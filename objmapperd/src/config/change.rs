@@ -36,7 +36,8 @@ impl Settings {
             path is_wanted mode owner group backlog stats);
         compare!(names, Destinations, "destinations.", destinations, new.destinations, allow);
         compare!(names, Pool, "pool.", pool, new.pool, workers helpers spin);
-        compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
+        compare!(names, Delivery, "delivery.", delivery, new.delivery,
+            inline_limit auto_limit in_place_limit);
         compare!(names, Limits, "limits.", limits, new.limits,
             connections connections_per_uid descriptors_in_flight descriptors_per_uid
             descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies

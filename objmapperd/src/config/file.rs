@@ -88,6 +88,7 @@ macro_rules! section {
         $(#[$doc])*
         #[derive(Debug, Clone, Default)]
         #[allow(missing_docs)] // config.rs says what they mean, under the same names
+        #[allow(clippy::struct_field_names)] // as the file has them
         $visibility struct $name {
             $($visibility $key: Option<Given>,)*
             $($($visibility $switch: Option<Given>,)*)?
@@ -121,7 +122,7 @@ section! {
 
 section! {
     /// `[delivery]`
-    pub Delivery: inline_limit auto_limit
+    pub Delivery: inline_limit auto_limit in_place_limit
 }
 
 section! {

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use objmapper::Links;
-use objmapper_proto::UriBuf;
+use objmapper_proto::{UriBuf, limits};
 
 use super::allow::{AllowRule, rules};
 use super::file::{Mount, Raw};
@@ -143,6 +143,13 @@ impl Kind for Prefix {
     fn read(&self, given: &Given) -> Result<UriBuf, String> {
         let text = given.as_str().ok_or("must be a URI such as /models, in quotes")?;
         let uri: UriBuf = text.parse().map_err(|error| format!("must be a URI: {error}"))?;
+        // As a prefix in a listing it is named with a `/` behind it.
+        let most = limits::CURSOR - 1;
+        if uri.as_uri().as_str().split('/').any(|segment| segment.len() > most) {
+            return Err(format!(
+                "must have no segment of more than {most} bytes: it could not be listed"
+            ));
+        }
         // `/a/` and `/a` have the same names below them; the root is `/` itself.
         let normal = uri.to_string();
         match normal.strip_suffix('/') {
@@ -209,6 +216,14 @@ mod tests {
         assert_eq!(mount.allow.len(), 2);
         assert!(word("/srv/x").unwrap_err().starts_with("must be URI=DIR"));
         assert!(word("/a=/srv,symlinks=beneath,z").is_err());
+    }
+
+    #[test]
+    fn a_segment_fits_into_the_cursor_of_a_listing() {
+        let long = |bytes: usize| format!("/a/{}/b", "x".repeat(bytes));
+        assert_eq!(prefix(&long(1023)), long(1023));
+        let refused = Prefix.read(&Given::text(&long(1024), &Origin::File(0))).unwrap_err();
+        assert!(refused.contains("more than 1023 bytes"), "{refused}");
     }
 
     #[test]

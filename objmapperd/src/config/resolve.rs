@@ -125,6 +125,14 @@ fn delivery(sheet: &mut Sheet<'_>, raw: &file::Delivery) -> Delivery {
     Delivery {
         inline_limit: sheet.take("inline_limit", &raw.inline_limit, inline, &room),
         auto_limit: sheet.take("auto_limit", &raw.auto_limit, auto, &Bytes(0..=GIB as u64)),
+        // A hand-over and back costs as much as moving 256 KiB; where a body is 1 MiB it is a fifth
+        // (`objmapper-bench bars --only "1 MiB" --daemon-arg=--in-place-limit=..`).
+        in_place_limit: sheet.take(
+            "in_place_limit",
+            &raw.in_place_limit,
+            MIB as u64,
+            &Bytes(0..=MIB as u64),
+        ),
     }
 }
 

@@ -37,13 +37,16 @@ pub(super) struct Remote<C> {
     slots: Mutex<Slots<Arc<Task<C>>>>,
     /// How often the worker itself has polled.
     polls: AtomicU64,
+    /// How often that found something.
+    finds: AtomicU64,
 }
 
 impl<C: AsFd> Remote<C> {
     pub(super) fn new(stealer: Stealer<Arc<Task<C>>>) -> os::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        Ok(Self { stealer, poll, waker, slots: Mutex::default(), polls: AtomicU64::new(0) })
+        let (polls, finds) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { stealer, poll, waker, slots: Mutex::default(), polls, finds })
     }
 
     /// Takes a connection in, for the worker with this number. Its readiness at this
@@ -91,7 +94,18 @@ impl<C: AsFd> Remote<C> {
             tracing::error!(%error, "cannot poll");
         }
         // One writer.
-        self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let add = |count: &AtomicU64| {
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        };
+        add(&self.polls);
+        if !events.is_empty() {
+            add(&self.finds);
+        }
+    }
+
+    /// How often the worker has polled and found something.
+    pub(super) fn finds(&self) -> u64 {
+        self.finds.load(Ordering::Relaxed)
     }
 
     /// For a neighbour: takes what is queued and what is ready in the epoll instance.

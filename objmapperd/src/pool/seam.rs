@@ -17,8 +17,14 @@ pub trait Serve: Send + 'static {
     /// A connection; its descriptor is what epoll watches.
     type Connection: AsFd + Send + 'static;
 
-    /// Serves a bounded batch. `hung_up`: the peer has, so read until the end.
-    fn turn(&mut self, connection: &mut Self::Connection, hung_up: bool) -> Turn;
+    /// Serves a bounded batch. `hung_up`: the peer has, so read until the end. `others` looks
+    /// whether anybody waits for a turn, which is not for nothing.
+    fn turn(
+        &mut self,
+        connection: &mut Self::Connection,
+        hung_up: bool,
+        others: &mut dyn FnMut() -> bool,
+    ) -> Turn;
 
     /// Takes a connection that left by [`Turn::Leave`].
     fn leave(&mut self, loan: Loan<Self::Connection>);

@@ -6,6 +6,8 @@
 //! after its neighbours: see `help_neighbour`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,9 +31,14 @@ const EVENTS: usize = 256;
 /// seen in the figures.
 const TIMED: u64 = 64;
 
-/// How long a worker sleeps at most while another is awake, which may lose its CPU
-/// with connections waiting. Not tuned.
-const WATCH: Duration = Duration::from_millis(1);
+/// How long a worker sleeps at most while another works, which may lose its CPU with
+/// connections waiting: at first, and at most after doubling each time that there was nothing
+/// to do. One who watches is enough: a thousand wake-ups a second are 2 % of a CPU.
+const WATCH: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(8);
+
+/// In so many turns a worker sees to it once that another watches. One who has less to do
+/// than that is not worth a wake-up. Not tuned.
+const TURNS_PER_WATCHER: u64 = 64;
 
 /// By time, and by a number of their own so that no two are equal.
 type Timers<C> = BTreeMap<(Instant, u64), Arc<Task<C>>>;
@@ -52,6 +59,10 @@ pub(super) struct Worker<S: Serve> {
     polls: u64,
     /// When the poll that is being timed returned.
     timed: Option<u64>,
+    /// How often the others had found something in all when this one lay down last.
+    watched: u64,
+    /// How long it sleeps next if it watches.
+    nap: Duration,
 }
 
 impl<S: Serve> Worker<S> {
@@ -77,6 +88,8 @@ impl<S: Serve> Worker<S> {
             counters,
             polls: 0,
             timed: None,
+            watched: 0,
+            nap: *WATCH.start(),
         }
     }
 
@@ -202,7 +215,7 @@ impl<S: Serve> Worker<S> {
 
     fn sleep(&mut self) {
         self.shared.sleepers.lie_down(self.number);
-        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.longest_sleep() };
+        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.bedtime() };
         if timeout != Some(Duration::ZERO) {
             self.counters.sleeps.add(1);
         }
@@ -212,9 +225,27 @@ impl<S: Serve> Worker<S> {
         self.queue_ready();
     }
 
-    fn longest_sleep(&self) -> Option<Duration> {
-        let watch = self.others().any(|(n, _)| !self.shared.sleepers.is_asleep(n)).then_some(WATCH);
-        self.next_timer().into_iter().chain(watch).min()
+    /// How long to sleep.
+    fn bedtime(&mut self) -> Option<Duration> {
+        let watch = self.is_to_watch();
+        if !watch {
+            self.shared.sleepers.fall_asleep(self.number);
+        }
+        let nap = watch.then_some(self.nap);
+        if watch {
+            self.nap = (self.nap * 2).min(*WATCH.end());
+        }
+        self.next_timer().into_iter().chain(nap).min()
+    }
+
+    /// Whether anybody works, now or since this was asked last, whom nobody with a lower number
+    /// watches.
+    fn is_to_watch(&mut self) -> bool {
+        let sleepers = &self.shared.sleepers;
+        let awake = self.others().any(|(n, _)| !sleepers.is_asleep(n));
+        let finds = self.others().fold(0, |sum: u64, (_, other)| sum.wrapping_add(other.finds()));
+        let busy = std::mem::replace(&mut self.watched, finds) != finds;
+        (awake || busy) && !(0..self.number).any(|n| sleepers.dozes(n))
     }
 
     fn next_timer(&self) -> Option<Duration> {
@@ -276,17 +307,24 @@ impl<S: Serve> Worker<S> {
 
     fn run_task(&mut self, task: Arc<Task<S::Connection>>) {
         let Some((mut connection, hung_up)) = task.begin() else { return };
+        self.nap = *WATCH.start();
         let began = self.timed.map(|ready| {
             let now = clock::monotonic_ns();
             self.counters.wait_ns.add(now - ready);
             self.counters.timed_turns.add(1);
             now
         });
-        let turn = self.serve.turn(&mut connection, hung_up);
+        let Self { serve, shared, events, deque, number, .. } = self;
+        let mut others = || look(shared, *number, events, deque);
+        let turn = serve.turn(&mut connection, hung_up, &mut others);
         if let Some(began) = began {
             self.counters.work_ns.add(clock::monotonic_ns() - began);
         }
         self.counters.turns.add(1);
+        let many = self.counters.turns.value().is_multiple_of(TURNS_PER_WATCHER);
+        if many && self.shared.sleepers.all_sleep_but(self.number) {
+            self.shared.wake_one(self.number + 1);
+        }
         self.settle(task, connection, turn);
     }
 
@@ -311,6 +349,9 @@ impl<S: Serve> Worker<S> {
                 // That was a long turn: who became ready meanwhile goes first.
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
+                if !self.deque.is_empty() {
+                    self.shared.wake_one(self.number + 1);
+                }
                 self.deque.push(task);
             }
             Turn::Blocked => {
@@ -337,4 +378,19 @@ impl<S: Serve> Worker<S> {
         drop(connection);
         self.shared.retire(task);
     }
+}
+
+/// In the middle of a turn: queues what became ready, where others can steal it. Whether anybody
+/// waits for a turn here.
+fn look<C: AsFd + Send + 'static>(
+    shared: &Shared<C>,
+    number: usize,
+    events: &mut Events,
+    deque: &Deque<Arc<Task<C>>>,
+) -> bool {
+    if let Some(own) = shared.remotes.get(number) {
+        own.poll(events, Some(Duration::ZERO));
+        own.notify(events, |task| deque.push(task));
+    }
+    !deque.is_empty() || !shared.injector.is_empty()
 }

@@ -14,6 +14,7 @@ use super::place::{Claim, Placed, claim, flush_and_claim, place_refusal};
 use super::{Answer, Service};
 use crate::connection::Connection;
 use crate::link::ENOUGH;
+use crate::quantum::Quantum;
 use crate::session::{Agreed, Order};
 
 impl Service {
@@ -26,7 +27,7 @@ impl Service {
         many: &GetMany<'_>,
         agreed: Agreed,
         order: Order,
-        items: &mut usize,
+        quantum: &mut Quantum<'_>,
     ) -> Answer {
         let total = many.count();
         let most = ENOUGH.min(agreed.max_payload / 2);
@@ -38,6 +39,7 @@ impl Service {
         for uri in many.uris().skip(c.session.many_done as usize) {
             let mut claimed = claim(c, agreed, many.mode);
             if claimed == Claim::Flush || part.length(c) >= most {
+                quantum.spend_bytes(part.length(c) as u64);
                 part.end(c, total);
                 claimed = match flush_and_claim(c, agreed, many.mode) {
                     Ok(claimed) => claimed,
@@ -45,11 +47,11 @@ impl Service {
                 };
                 part = Part::begin(c, id);
             }
-            if *items == 0 {
+            if quantum.is_over() {
                 part.end(c, total);
                 return Answer::Part;
             }
-            *items -= 1;
+            quantum.spend();
             let descriptors = claimed == Claim::Descriptor;
             let (mode, range) = (many.mode, Range::ALL);
             let shared = many.shared;

@@ -11,6 +11,7 @@ use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
 use crate::admission::Place;
 use crate::connection::{Connection, WaitsFor};
+use crate::quantum::Quantum;
 use crate::seldom;
 use crate::session::{Agreed, Order};
 
@@ -21,7 +22,7 @@ const RETRY_MS: u32 = 20;
 pub(super) const ITEM: usize = ObjectHead::SIZE + limits::TEXT;
 
 impl Service {
-    /// Answers one request. `items` is how many objects it may still open in this turn.
+    /// Answers one request. `quantum` is what the turn may still do.
     #[inline]
     pub fn answer(
         &self,
@@ -29,15 +30,15 @@ impl Service {
         id: u64,
         request: Request<'_>,
         (agreed, order): (Agreed, Order),
-        items: &mut usize,
+        quantum: &mut Quantum<'_>,
     ) -> Answer {
         match request {
             Request::Get(get) => self.get(connection, id, &get, agreed, order),
-            Request::GetMany(many) => self.many(connection, id, &many, agreed, order, items),
+            Request::GetMany(many) => self.many(connection, id, &many, agreed, order, quantum),
             Request::Stat(uri) => self.stat(connection, id, uri),
             Request::List(list) => {
                 // A page costs a pass over its directory: a turn's worth.
-                *items = 0;
+                quantum.end();
                 self.list(connection, id, &list, agreed)
             }
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
@@ -48,12 +49,12 @@ impl Service {
                 Answer::Done
             }
             Request::Stats => {
-                *items = 0;
+                quantum.end();
                 let stats = self.house.stats();
                 self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
             }
             Request::Flush(prefix) => {
-                *items = 0;
+                quantum.end();
                 self.flush(connection, id, prefix)
             }
             Request::Close => {

@@ -1,44 +1,75 @@
 //! A thread of the daemon that is held back, as if it had lost its CPU.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use super::daemon::Daemon;
-use super::wait_for;
+use super::{until, wait_for};
 
 /// Until this is dropped.
 #[derive(Debug)]
-pub struct Held(Child);
+pub struct Held {
+    strace: Child,
+    log: PathBuf,
+    call: &'static str,
+    nth: usize,
+}
 
 impl Held {
     /// Holds the thread with this name back at its next openat2, for so long at most. `None` where
     /// strace(1) is missing or may not trace.
     pub fn back(daemon: &Daemon, thread: &str, seconds: u32) -> Option<Self> {
+        Self::at(daemon, thread, ("openat2", 1), seconds)
+    }
+
+    /// The same for the nth of these calls from now on.
+    pub fn at(
+        daemon: &Daemon,
+        thread: &str,
+        (call, nth): (&'static str, usize),
+        seconds: u32,
+    ) -> Option<Self> {
         let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
         let named = |dir: &Path| fs::read_to_string(dir.join("comm")).unwrap().trim() == thread;
         let task = tasks.map(|task| task.unwrap().path()).find(|dir| named(dir)).unwrap();
         let log = daemon.outside("strace");
         let strace = Command::new("strace")
-            .args(["-p", task.file_name().unwrap().to_str().unwrap(), "-e", "trace=openat2"])
-            .args(["-e", &format!("inject=openat2:delay_enter={seconds}s:when=1")])
+            .args(["-p", task.file_name().unwrap().to_str().unwrap()])
+            .args(["-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:delay_enter={seconds}s:when={nth}")])
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .ok()?;
-        let mut held = Self(strace);
+        let mut held = Self { strace, log, call, nth };
         let attached = wait_for("strace is attached, or not", || {
-            let said = fs::read_to_string(&log).unwrap();
-            let ended = held.0.try_wait().unwrap().is_some();
+            let said = held.said();
+            let ended = held.strace.try_wait().unwrap().is_some();
             (ended || said.contains("attached")).then_some(!ended)
         });
         attached.then_some(held)
+    }
+
+    /// Waits until it is.
+    #[track_caller]
+    pub fn is_caught(&self) {
+        until("the thread is held back", || self.has_caught());
+    }
+
+    /// Whether it is, or was.
+    pub fn has_caught(&self) -> bool {
+        self.said().matches(&format!("{}(", self.call)).count() >= self.nth
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         // Fails if it has ended, which is as well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
     }
 }

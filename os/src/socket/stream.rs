@@ -55,6 +55,16 @@ pub struct Received {
     pub cut: bool,
 }
 
+/// What can be done with a socket without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// A receive gives something: bytes, the end, or an error.
+    pub input: bool,
+    /// The peer has read so much that no more than a quarter of the send buffer waits for it, or
+    /// it has gone. A send may succeed long before; this is when epoll(7) tells of room.
+    pub room: bool,
+}
+
 impl Stream {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket }
@@ -278,20 +288,30 @@ impl Stream {
     /// Whether the peer has closed its end, so that nothing can be sent to it any more. One that
     /// only said "no more bytes from me" has not hung up. What it sent before may still be read.
     pub fn has_hung_up(&self) -> Result<bool> {
-        self.now(PollFlags::empty(), PollFlags::HUP | PollFlags::ERR)
+        Ok(self.now(PollFlags::empty())?.intersects(PollFlags::HUP | PollFlags::ERR))
     }
 
     /// Whether a receive would give something: bytes, the end, or an error. poll(2)
     pub fn has_input(&self) -> Result<bool> {
-        self.now(PollFlags::IN, PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+        Ok(self.readiness()?.input)
     }
 
-    fn now(&self, asked: PollFlags, any_of: PollFlags) -> Result<bool> {
+    /// What can be done now. poll(2)
+    pub fn readiness(&self) -> Result<Readiness> {
+        let over = PollFlags::HUP | PollFlags::ERR;
+        let found = self.now(PollFlags::IN | PollFlags::OUT)?;
+        Ok(Readiness {
+            input: found.intersects(PollFlags::IN | over),
+            room: found.intersects(PollFlags::OUT | over),
+        })
+    }
+
+    fn now(&self, asked: PollFlags) -> Result<PollFlags> {
         let mut fds = [PollFd::new(&self.socket, asked)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         retry_on_intr(|| poll(&mut fds, Some(&now))).map_err(Error::on("poll"))?;
         let [fd] = &fds;
-        Ok(fd.revents().intersects(any_of))
+        Ok(fd.revents())
     }
 }
 
