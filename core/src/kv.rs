@@ -2,7 +2,9 @@
 //!
 //! The modules form a ladder: each uses only those before it.
 
+pub mod extended;
 pub mod fault;
+pub mod glob;
 mod ops;
 mod record;
 pub mod value;
@@ -37,6 +39,8 @@ pub enum Content<'a> {
     Bytes(&'a [u8]),
     /// In memory of our own.
     Heap(&'a [u8]),
+    /// The same, taken over as it is.
+    Owned(Vec<u8>),
     /// In sealed memory; its bytes, where they are at hand.
     Sealed(Arc<Sealed>, Option<&'a [u8]>),
 }
@@ -47,6 +51,7 @@ impl Content<'_> {
             Self::Bytes(bytes) | Self::Heap(bytes) | Self::Sealed(_, Some(bytes)) => {
                 Ok(Cow::Borrowed(bytes))
             }
+            Self::Owned(bytes) => Ok(Cow::Borrowed(bytes)),
             Self::Sealed(sealed, None) => {
                 let mut out = Vec::new();
                 sealed.read_into(&mut out, 0, sealed.size())?;

@@ -6,6 +6,9 @@
 //!   replaying needs no clock;
 //! - a key whose time is up is removed by whoever meets it, and never seen.
 
+mod moves;
+mod waste;
+
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
@@ -144,6 +147,7 @@ impl<'k> Hold<'k> {
         let fresh = match content {
             Content::Bytes(bytes) => Fresh::Bytes(bytes),
             Content::Heap(bytes) => Fresh::Large(Large::Heap(bytes.to_vec())),
+            Content::Owned(bytes) => Fresh::Large(Large::Heap(bytes)),
             Content::Sealed(sealed, _) => Fresh::Large(Large::Sealed(sealed)),
         };
         shard.put((key.hash, key.name, at), fresh, expiry, access);
