@@ -87,10 +87,8 @@ impl Extended {
     fn rounded(negative: bool, n: u128, exponent: i32, rest: bool) -> Option<Self> {
         let bits = 128_i32 - n.leading_zeros().cast_signed();
         let drop = (bits - 64).max(LEAST - exponent).clamp(-64, 128);
-        let (mut kept, mut exponent) = (n, exponent + drop);
-        if drop <= 0 {
-            kept = n << drop.unsigned_abs();
-        } else {
+        let (mut kept, mut exponent) = (n << drop.min(0).unsigned_abs(), exponent + drop);
+        if drop > 0 {
             let drop = drop.unsigned_abs();
             kept = n.checked_shr(drop).unwrap_or(0);
             let lost = n & (u128::MAX >> (128 - drop));
