@@ -12,9 +12,17 @@
 
 mod call;
 mod connection;
+mod expiry;
 mod general;
+mod lcs;
+mod moment;
+mod numbers;
+mod object;
+mod ranges;
 mod strings;
+mod survey;
 mod table;
+mod values;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use objmapper_proto::resp::Args;
 
 use super::Names;
 use super::call::{Answer, Call};
-use super::{connection, general, strings};
+use super::{connection, expiry, general, lcs, numbers, object, ranges, strings, survey};
 
 /// What holds for a command, as clients know it from COMMAND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,12 @@ impl Flags {
     pub(super) const NOT_QUEUED: Self = Self(32);
     /// For who runs it, rather than for programs.
     pub(super) const ADMIN: Self = Self(64);
-    /// Takes all locks of its database.
+    /// In a transaction, all locks of its database are held.
     pub(super) const WHOLE: Self = Self(128);
+    /// In a transaction, all locks of all databases are held.
+    pub(super) const EVERYWHERE: Self = Self(256);
+    /// Its second key may belong to another database, which its arguments say.
+    pub(super) const ELSEWHERE: Self = Self(512);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -65,6 +69,12 @@ impl Command {
     #[inline]
     pub(super) fn keys<'a>(&self, keyspace: &Keyspace, db: u8, args: Args<'a>) -> Names<'a> {
         let mut names = Names::new();
+        if self.flags.has(Flags::ELSEWHERE) {
+            let other = general::elsewhere(args, db);
+            let to = if self.place == ONE { args.at(1) } else { args.at(2) };
+            names.extend([keyspace.key(db, args.at(1)), keyspace.key(other, to)]);
+            return names;
+        }
         match self.place {
             (0, ..) => {}
             (1, 1, _) => names.push(keyspace.key(db, args.at(1))),
@@ -85,6 +95,10 @@ impl Command {
 const NOWHERE: (i8, i8, i8) = (0, 0, 0);
 /// Where one key is.
 const ONE: (i8, i8, i8) = (1, 1, 1);
+/// Where two are.
+const TWO: (i8, i8, i8) = (1, 2, 1);
+/// Where each is followed by its value.
+const PAIRS: (i8, i8, i8) = (1, -1, 2);
 /// Where all arguments are keys.
 const ALL: (i8, i8, i8) = (1, -1, 1);
 
@@ -103,15 +117,58 @@ macro_rules! commands {
 
 /// In the order of their names.
 pub(super) static COMMANDS: &[Command] = commands! {
+    "append" 3 GROWS_FAST, ONE, ranges::append;
+    "copy" -3 GROWS.and(Flags::ELSEWHERE), TWO, general::copy;
+    "dbsize" 1 READS_FAST.and(Flags::WHOLE), NOWHERE, survey::dbsize;
+    "decr" 2 GROWS_FAST, ONE, numbers::decr;
+    "decrby" 3 GROWS_FAST, ONE, numbers::decrby;
     "del" -2 WRITES, ALL, general::del;
     "echo" 2 Flags::FAST, NOWHERE, connection::echo;
     "exists" -2 READS_FAST, ALL, general::exists;
+    "expire" -3 WRITES_FAST, ONE, expiry::expire;
+    "expireat" -3 WRITES_FAST, ONE, expiry::expireat;
+    "expiretime" 2 READS_FAST, ONE, expiry::expiretime;
+    "flushall" -1 WRITES.and(Flags::EVERYWHERE), NOWHERE, survey::flushall;
+    "flushdb" -1 WRITES.and(Flags::WHOLE), NOWHERE, survey::flushdb;
     "get" 2 READS_FAST, ONE, strings::get;
-    "incr" 2 GROWS_FAST, ONE, strings::incr;
+    "getdel" 2 WRITES_FAST, ONE, strings::getdel;
+    "getex" -2 WRITES_FAST, ONE, strings::getex;
+    "getrange" 4 READS, ONE, ranges::getrange;
+    "getset" 3 GROWS_FAST, ONE, strings::getset;
+    "incr" 2 GROWS_FAST, ONE, numbers::incr;
+    "incrby" 3 GROWS_FAST, ONE, numbers::incrby;
+    "incrbyfloat" 3 GROWS_FAST, ONE, numbers::incrbyfloat;
+    "keys" 2 READS.and(Flags::WHOLE), NOWHERE, survey::keys;
+    "lcs" -3 READS, TWO, lcs::lcs;
+    "memory" -2 READS, (2, 2, 1), object::memory;
+    "mget" -2 READS_FAST, ALL, strings::mget;
+    "move" 3 WRITES_FAST.and(Flags::ELSEWHERE), ONE, general::relocate;
+    "mset" -3 GROWS, PAIRS, strings::mset;
+    "msetnx" -3 GROWS, PAIRS, strings::msetnx;
+    "object" -2 READS, (2, 2, 1), object::object;
+    "persist" 2 WRITES_FAST, ONE, expiry::persist;
+    "pexpire" -3 WRITES_FAST, ONE, expiry::pexpire;
+    "pexpireat" -3 WRITES_FAST, ONE, expiry::pexpireat;
+    "pexpiretime" 2 READS_FAST, ONE, expiry::pexpiretime;
     "ping" -1 Flags::FAST, NOWHERE, connection::ping;
+    "psetex" 4 GROWS, ONE, strings::psetex;
+    "pttl" 2 READS_FAST, ONE, expiry::pttl;
     "quit" -1 Flags::FAST.and(Flags::NO_AUTH).and(Flags::NOT_QUEUED), NOWHERE, connection::quit;
+    "randomkey" 1 READS.and(Flags::WHOLE), NOWHERE, survey::randomkey;
+    "rename" 3 WRITES, TWO, general::rename;
+    "renamenx" 3 WRITES_FAST, TWO, general::renamenx;
+    "scan" -2 READS.and(Flags::WHOLE), NOWHERE, survey::scan;
     "select" 2 Flags::FAST, NOWHERE, connection::select;
     "set" -3 GROWS, ONE, strings::set;
+    "setex" 4 GROWS, ONE, strings::setex;
+    "setnx" 3 GROWS_FAST, ONE, strings::setnx;
+    "setrange" 4 GROWS, ONE, ranges::setrange;
+    "strlen" 2 READS_FAST, ONE, ranges::strlen;
+    "substr" 4 READS, ONE, ranges::getrange;
+    "touch" -2 READS_FAST, ALL, general::touch;
+    "ttl" 2 READS_FAST, ONE, expiry::ttl;
+    "type" 2 READS_FAST, ONE, general::kind;
+    "unlink" -2 WRITES_FAST, ALL, general::del;
 };
 
 /// The longest name.
