@@ -29,11 +29,12 @@ impl Hold<'_> {
     /// is written. Its expiry stays.
     pub fn add_number(&mut self, key: &Key<'_>, by: &[u8]) -> Result<String, Fault> {
         let old = match self.peek(key) {
-            None => Extended::ZERO,
+            None => Some(Extended::ZERO),
             Some(value) if value.len() > LONG => return Err(Fault::NotNumber),
             Some(value) => number(&value.bytes()?)?,
         };
-        let sum = old.plus(number(by)?).ok_or(Fault::NotFinite)?.to_string();
+        let sum = old.zip(number(by)?).and_then(|(old, by)| old.plus(by));
+        let sum = sum.ok_or(Fault::NotFinite)?.to_string();
         self.set(key, Content::Bytes(sum.as_bytes()), Expiry::Kept)?;
         Ok(sum)
     }
@@ -45,11 +46,11 @@ impl Hold<'_> {
     }
 }
 
-fn number(text: &[u8]) -> Result<Extended, Fault> {
+/// The number that these bytes spell; `None` if it is infinite.
+fn number(text: &[u8]) -> Result<Option<Extended>, Fault> {
     match Extended::parse(text) {
-        Some(number) => Ok(number),
-        None if is_infinity(text) => Err(Fault::NotFinite),
-        None => Err(Fault::NotNumber),
+        None if !is_infinity(text) => Err(Fault::NotNumber),
+        number => Ok(number),
     }
 }
 

@@ -89,7 +89,9 @@ pub(super) fn relocate(call: &mut Call<'_, '_>) -> Answer {
 fn database(word: &[u8]) -> Result<u8, Oops> {
     let number = integer(word)?;
     if i32::try_from(number).is_err() {
-        return Err(Oops::Text("ERR value is out of range"));
+        return Err(Oops::Text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
     }
     let number = u8::try_from(number).ok().filter(|number| *number < DATABASES);
     number.ok_or(Oops::Text("ERR DB index is out of range"))
