@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::resp::{Said, Talker, start};
+use support::talker::{Said, Talker, start};
 use support::until;
 
 #[test]

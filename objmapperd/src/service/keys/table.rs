@@ -30,12 +30,12 @@ impl Flags {
     pub(super) const NOT_QUEUED: Self = Self(32);
     /// For who runs it, rather than for programs.
     pub(super) const ADMIN: Self = Self(64);
-    /// In a transaction, all locks of its database are held.
+    /// Takes all locks of its database, in a transaction.
     pub(super) const WHOLE: Self = Self(128);
-    /// In a transaction, all locks of all databases are held.
-    pub(super) const EVERYWHERE: Self = Self(256);
+    /// Takes all locks of all databases, in a transaction.
+    pub(super) const EVERYTHING: Self = Self(256);
     /// Its second key may belong to another database, which its arguments say.
-    pub(super) const ELSEWHERE: Self = Self(512);
+    pub(super) const ELSEWHERE: Self = Self(2048);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -128,7 +128,7 @@ pub(super) static COMMANDS: &[Command] = commands! {
     "expire" -3 WRITES_FAST, ONE, expiry::expire;
     "expireat" -3 WRITES_FAST, ONE, expiry::expireat;
     "expiretime" 2 READS_FAST, ONE, expiry::expiretime;
-    "flushall" -1 WRITES.and(Flags::EVERYWHERE), NOWHERE, survey::flushall;
+    "flushall" -1 WRITES.and(Flags::EVERYTHING), NOWHERE, survey::flushall;
     "flushdb" -1 WRITES.and(Flags::WHOLE), NOWHERE, survey::flushdb;
     "get" 2 READS_FAST, ONE, strings::get;
     "getdel" 2 WRITES_FAST, ONE, strings::getdel;
