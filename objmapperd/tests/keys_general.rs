@@ -37,7 +37,7 @@ fn when_keys_end() {
     let daemon = start();
     let mut keys = Talker::of(&daemon);
     keys.holds(
-        r#"
+        r"
         TTL k                            => :-2
         PTTL k                           => :-2
         EXPIRETIME k                     => :-2
@@ -94,7 +94,7 @@ fn when_keys_end() {
         SET k v                          => +OK
         EXPIREAT k 1                     => :1
         EXISTS k                         => :0
-        "#,
+        ",
     );
 }
 
@@ -183,7 +183,9 @@ fn all_keys_are_seen_page_by_page() {
     for name in &names {
         keys.ask(&[b"SET", &name[..], b"x"]);
     }
-    names.iter().for_each(|_| assert_eq!(keys.hear().to_string(), "+OK"));
+    for _ in &names {
+        assert_eq!(keys.hear().to_string(), "+OK");
+    }
     keys.line("SET ended x PXAT 1");
     for terms in ["", "COUNT 1", "COUNT 77", "COUNT 100000000000", "MATCH * COUNT 5", "TYPE STRING"]
     {

@@ -26,7 +26,7 @@ const LEAST: i32 = -16_445;
 const MOST: i32 = 16_383 - 63;
 
 /// The longest text that is read.
-const LONGEST: usize = 5 * 1024 - 1;
+const LONGEST: i64 = 5 * 1024 - 1;
 
 /// Decimal digits of a number before it is too large, and behind the point before it is 0.
 const DIGITS: i64 = 5000;
@@ -41,7 +41,7 @@ impl Extended {
     /// Reads a number: digits, a point among them or not, an exponent or not. `None` if it is not
     /// one, or one that is too large, or so small that nothing is left of it.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() > LONGEST {
+        if text.len() as u64 > LONGEST.unsigned_abs() {
             return None;
         }
         let (negative, text) = match text {
@@ -73,7 +73,7 @@ impl Extended {
 
     /// `number * 10^power`, rounded.
     fn scaled(negative: bool, mut number: Big, power: i64) -> Option<Self> {
-        if !(-DIGITS - LONGEST as i64..=DIGITS).contains(&power) {
+        if !(-DIGITS - LONGEST..=DIGITS).contains(&power) {
             return None;
         }
         let mut tens = Big::from(1);
@@ -142,15 +142,12 @@ impl fmt::Display for Extended {
         let places = self.exponent.unsigned_abs();
         let significand = u128::from(self.significand);
         let mut whole = significand.checked_shr(places).unwrap_or(0);
-        // Of 2^places. Beyond 2^127 nothing is left of it.
-        let part = if places > 127 { 0 } else { significand & ((1 << places) - 1) };
-        let scale = 10_u128.pow(PLACES);
-        let (mut tail, lost) = if places > 127 {
-            (0, 0)
-        } else {
-            (part * scale >> places, part * scale & ((1 << places) - 1))
-        };
-        let half = 1_u128 << (places - 1).min(127);
+        // Beyond 2^-127 nothing is left of it.
+        let (part, places) = if places > 127 { (0, 127) } else { (significand, places) };
+        let (scale, mask) = (10_u128.pow(PLACES), (1_u128 << places) - 1);
+        let scaled = (part & mask) * scale;
+        let (mut tail, lost) = (scaled >> places, scaled & mask);
+        let half = 1_u128 << (places - 1);
         if lost > half || lost == half && tail & 1 == 1 {
             tail += 1;
         }
@@ -256,9 +253,7 @@ impl Big {
 
     /// To the left.
     fn shift(&mut self, by: u32) {
-        if by % 64 != 0 {
-            self.times_plus(1 << (by % 64), 0);
-        }
+        self.times_plus(1 << (by % 64), 0);
         if !self.is_zero() {
             self.0.splice(0..0, std::iter::repeat_n(0, (by / 64) as usize));
         }

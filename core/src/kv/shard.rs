@@ -40,7 +40,7 @@ pub(super) enum Waste {
     /// One value.
     Large(#[allow(dead_code)] Large),
     /// All there was.
-    All(#[allow(dead_code)] Table<Record>, #[allow(dead_code)] Vec<Option<Large>>),
+    All(#[allow(dead_code)] Table<Record, 3>, #[allow(dead_code)] Vec<Option<Large>>),
 }
 
 /// See above.

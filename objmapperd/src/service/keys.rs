@@ -10,6 +10,8 @@
 //! - its keys are where its row says, and their locks are held before it runs: so a transaction
 //!   can hold those of all its commands first.
 
+#![allow(clippy::unnecessary_wraps)] // all commands have one form, those too that never refuse
+
 mod call;
 mod connection;
 mod expiry;

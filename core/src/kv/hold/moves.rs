@@ -2,6 +2,7 @@
 
 use super::Hold;
 use crate::kv::keyspace::Key;
+use crate::kv::record::Record;
 use crate::kv::value::{Large, Value};
 use crate::kv::{Content, Expiry, Fault};
 
@@ -40,7 +41,7 @@ impl Hold<'_> {
     fn content_of(&mut self, key: &Key<'_>, take: bool) -> Option<(Content<'static>, Expiry)> {
         let (part, at) = self.find(key)?;
         let part = self.parts.get_mut(part)?;
-        let expiry = part.shard.record(at).and_then(|record| record.expiry());
+        let expiry = part.shard.record(at).and_then(Record::expiry);
         let expiry = expiry.map_or(Expiry::Never, Expiry::At);
         let content = match part.shard.value(at) {
             Some(Value::Sealed(sealed)) => Content::Sealed(sealed.clone(), None),

@@ -1,9 +1,11 @@
 //! What is done to all keys of the shards that are held, rather than to one.
 
+use smallvec::SmallVec;
+
 use super::{Hold, Part};
-use crate::index::table::Named;
 use crate::kv::evict;
 use crate::kv::keyspace::part_number;
+use crate::kv::record::Record;
 use crate::kv::{Totals, Value};
 
 impl Hold<'_> {
@@ -15,47 +17,61 @@ impl Hold<'_> {
         })
     }
 
-    /// Lets `each` see the keys and values of one shard, from slot `from` on, up to `count`
-    /// slots; gives how many slots those were, and the one to go on at if there are more.
+    /// Lets `each` see the keys and values of one shard, some `count` of them, from `cursor` on;
+    /// gives how many those were, and where to go on if there are more.
     pub fn pass(
         &mut self,
         (db, shard): (u8, usize),
-        from: u32,
+        cursor: u32,
         count: u32,
         mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
     ) -> (u32, Option<u32>) {
-        let number = part_number(db, shard);
-        let slots =
-            |hold: &Self, part| hold.parts.get(part).map_or(0, |p: &Part<'_>| p.shard.slots());
-        let Some(part) = self.part(number) else { return (0, None) };
-        let end = from.saturating_add(count).min(slots(self, part));
-        for at in from..end {
-            let Some(Part { shard, .. }) = self.parts.get(part) else { break };
-            let Some(record) = shard.record(at) else { continue };
-            if record.expiry().is_some_and(|when| when <= self.now) {
-                self.expire_at((part, at));
-            } else if let Some(value) = shard.value(at) {
-                each(record.name(), value, record.expiry());
+        let Some(part) = self.part(part_number(db, shard)) else {
+            return (0, None);
+        };
+        let (mut seen, mut cursor) = (0, cursor);
+        loop {
+            let Some(Part { shard, .. }) = self.parts.get(part) else { return (seen, None) };
+            let mut due: SmallVec<[Box<[u8]>; 4]> = SmallVec::new();
+            shard.chain(cursor, |at, record| {
+                if record.expiry().is_some_and(|when| when <= self.now) {
+                    due.push(record.name().into());
+                } else if let Some(value) = shard.value(at) {
+                    seen += 1;
+                    each(record.name(), value, record.expiry());
+                }
+            });
+            let next = shard.after(cursor);
+            for name in due {
+                self.find(&self.keyspace.key(db, &name));
             }
+            let Some(next) = next else { return (seen, None) };
+            if seen >= count {
+                return (seen, Some(next));
+            }
+            cursor = next;
         }
-        (end.saturating_sub(from), (end < slots(self, part)).then_some(end))
     }
 
     /// A key of one shard, any.
     pub fn random(&mut self, (db, shard): (u8, usize), luck: u64) -> Option<Box<[u8]>> {
         let part = self.part(part_number(db, shard))?;
-        let slots = self.parts.get(part)?.shard.slots();
-        let start = u32::try_from(luck % u64::from(slots.max(1))).unwrap_or(0);
-        for step in 0..slots {
-            let at = (start + step) % slots;
-            let record = self.parts.get(part)?.shard.record(at);
-            match record.map(|record| record.expiry().is_some_and(|when| when <= self.now)) {
-                Some(true) => self.expire_at((part, at)),
-                Some(false) => return record.map(|record| record.name().into()),
-                None => {}
+        let Part { shard, .. } = self.parts.get(part)?;
+        let chains = shard.chains();
+        let start = u32::try_from(luck % u64::from(chains.max(1))).unwrap_or(0);
+        let mut found: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        for step in 0..chains {
+            shard.chain((start + step) % chains, |at, record| {
+                if record.expiry().is_none_or(|when| when > self.now) {
+                    found.extend(shard.record(at).map(Record::name));
+                }
+            });
+            if !found.is_empty() {
+                break;
             }
         }
-        None
+        let at = usize::try_from((luck >> 32) % (found.len().max(1) as u64)).unwrap_or(0);
+        found.get(at).map(|name| Box::from(*name))
     }
 
     pub(in crate::kv) fn add_to(&self, sum: &mut Totals) {

@@ -20,6 +20,7 @@ pub(super) fn pexpireat(call: &mut Call<'_, '_>) -> Answer {
 }
 
 /// On which conditions an end is set.
+#[allow(clippy::struct_excessive_bools)] // as they are said, each by itself
 #[derive(Debug, Default)]
 struct Terms {
     new: bool,

@@ -1,6 +1,6 @@
 //! Commands on keys, whatever their values are.
 
-use objmapper::kv::{DATABASES, Keyspace};
+use objmapper::kv::{DATABASES, Fault};
 use objmapper_proto::resp::Args;
 
 use super::call::{Answer, Call, Oops, integer};
@@ -33,7 +33,7 @@ pub(super) fn kind(call: &mut Call<'_, '_>) -> Answer {
 pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
     let [from, to] = &call.keys[..] else { return Ok(()) };
     if !call.hold.rename(from, to)? {
-        return Err(objmapper::kv::Fault::NoKey.into());
+        return Err(Fault::NoKey.into());
     }
     call.out.ok();
     Ok(())
@@ -42,7 +42,7 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
 pub(super) fn renamenx(call: &mut Call<'_, '_>) -> Answer {
     let [from, to] = &call.keys[..] else { return Ok(()) };
     if !call.hold.has(from) {
-        return Err(objmapper::kv::Fault::NoKey.into());
+        return Err(Fault::NoKey.into());
     }
     let done = !call.hold.has(to) && call.hold.rename(from, to)?;
     call.out.integer(i64::from(done));

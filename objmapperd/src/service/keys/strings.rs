@@ -182,7 +182,7 @@ fn contents<'a>(
     call: &mut Call<'a, '_>,
     name: &'static str,
 ) -> Result<SmallVec<[Content<'a>; 4]>, Oops> {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(Oops::Arity(name));
     }
     let values = (2..call.args.len()).step_by(2);
