@@ -2,6 +2,7 @@
 //!
 //! The modules form a ladder: each uses only those before it.
 
+mod bell;
 pub mod extended;
 pub mod fault;
 pub mod glob;

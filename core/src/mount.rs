@@ -83,9 +83,6 @@ impl Mount {
 /// The mounts do not make a table.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadMounts {
-    /// None at all.
-    #[error("nothing is mounted: name at least one directory")]
-    None,
     /// Two for the same prefix.
     #[error("two mounts at {0}: give each its own prefix")]
     Twice(UriBuf),
@@ -102,12 +99,9 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// A table of these.
+    /// A table of these; with none, nothing is found.
     pub fn new(mut mounts: Vec<Mount>) -> Result<Self, BadMounts> {
         static EPOCH: AtomicU32 = AtomicU32::new(1);
-        if mounts.is_empty() {
-            return Err(BadMounts::None);
-        }
         if u16::try_from(mounts.len()).is_err() {
             return Err(BadMounts::TooMany(mounts.len()));
         }

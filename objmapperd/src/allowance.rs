@@ -19,6 +19,13 @@ const OWN_DESCRIPTORS: usize = 64;
 /// thirds of all. Many services have all their clients under one user.
 const TIMES: usize = 3;
 
+/// Bytes that are queued, where nothing else is said: some hundred requests of the largest size.
+const QUEUED: usize = 64 << 20;
+
+/// The same where values can be set: one user alone has room for a value of the largest size,
+/// 512 MiB, and something beside it.
+const QUEUED_WITH_KEYS: usize = 2 << 30;
+
 /// What may be used up, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
@@ -28,11 +35,14 @@ pub struct Allowance {
     pub bodies: usize,
     /// Open file descriptions that are kept to be shared.
     pub shared: usize,
+    /// Bytes of unfinished requests and unsent replies.
+    pub queued: usize,
 }
 
 impl Allowance {
-    /// Numbers for what the settings leave open, where the kernel allows so many descriptors.
-    pub fn new(settings: &Settings, nofile: u64) -> anyhow::Result<Self> {
+    /// Numbers for what the settings leave open, where the kernel allows so many descriptors; `keys`:
+    /// clients may set values.
+    pub fn new(settings: &Settings, nofile: u64, keys: bool) -> anyhow::Result<Self> {
         room_for_mounts(settings.mounts.len(), nofile)?;
         let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
         let l = &settings.limits;
@@ -55,7 +65,12 @@ impl Allowance {
             per_user,
             per_connection: l.descriptors_per_connection.max(MAX_PER_MESSAGE),
         };
-        Ok(Self { in_flight, bodies, shared })
+        let queued = match l.queued_bytes {
+            0 if keys => QUEUED_WITH_KEYS,
+            0 => QUEUED,
+            bytes => bytes,
+        };
+        Ok(Self { in_flight, bodies, shared, queued })
     }
 
     /// What all limits come to together.
@@ -105,7 +120,7 @@ impl Allowance {
         Budgets {
             connections: Budget::new(connections, limits.connections, of_a_user),
             bodies: Budget::new(bodies, self.bodies, Share::Left(TIMES)),
-            queued: Budget::new(queued, limits.queued_bytes, Share::Left(1)),
+            queued: Budget::new(queued, self.queued, Share::Left(1)),
         }
     }
 }
@@ -115,7 +130,7 @@ impl Allowance {
 pub fn remarks(settings: &Settings) -> String {
     let said =
         objmapper_os::limits::nofile().map_err(anyhow::Error::from).and_then(|(_, nofile)| {
-            let allowance = Allowance::new(settings, nofile)?;
+            let allowance = Allowance::new(settings, nofile, settings.kv.has_a_door())?;
             Ok(allowance.sums(settings, nofile).to_string())
         });
     let said = said.unwrap_or_else(|error| format!("Here it would not start: {error}\n"));

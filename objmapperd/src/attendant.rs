@@ -48,6 +48,9 @@ const ITEMS: usize = 72;
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
 
+/// Reads in one turn that only collects a long request. Not tuned.
+const COLLECTED: usize = 16;
+
 /// How often a connection that is over is asked whether its peer has taken the
 /// descriptors that were sent. Not tuned.
 const LINGER: Duration = Duration::from_millis(100);
@@ -121,7 +124,7 @@ impl Attendant {
                 Served::Hungry if reads == READS => return Turn::Again,
                 Served::Hungry => {
                     let begun = self.input.bytes().len();
-                    c.queued.set(begun);
+                    c.queued.set(begun + c.kept());
                     if begun > 0 && !c.queued.may_grow() {
                         return crowded(c);
                     }
@@ -161,6 +164,7 @@ impl Attendant {
     /// that a byte costs the same however many came before it. How the turn ends if it
     /// is not whole yet.
     fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
+        let mut collected = 0;
         while c.leftover.len() < c.wanted {
             if !c.queued.may_grow() {
                 // What it has sent stays with the kernel, unless nobody waits for an answer.
@@ -182,7 +186,11 @@ impl Attendant {
                 Read::Some | Read::Last | Read::Descriptors | Read::Lost => {
                     c.leftover.extend_from_slice(self.input.bytes());
                     self.input.clear();
-                    c.queued.set(c.leftover.len());
+                    c.queued.set(c.leftover.len() + c.kept());
+                    collected += 1;
+                    if collected == COLLECTED && c.leftover.len() < c.wanted {
+                        return Some(Turn::Again);
+                    }
                     if read == Read::Last && !hung_up && c.leftover.len() < c.wanted {
                         return Some(self.rest(c));
                     }
@@ -382,7 +390,7 @@ impl Serve for Attendant {
             }
             self.outbox.shrink();
         }
-        c.queued.set(c.leftover.len() + c.link.outbox.len());
+        c.queued.set(c.leftover.len() + c.link.outbox.len() + c.kept());
         turn
     }
 

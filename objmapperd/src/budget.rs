@@ -166,6 +166,26 @@ impl Permit {
         share.allows(used, used, limit) || self.may_grow_by_count()
     }
 
+    /// Why its user may not have more, if it may not.
+    pub fn over(&self) -> Option<Over> {
+        if self.may_grow() {
+            return None;
+        }
+        let Budget { words, limit, share, .. } = *self.budget;
+        let mine = self.budget.users.lock().get(&self.uid).copied().unwrap_or(0);
+        Some(Over { words, uid: self.uid, mine, used: self.budget.used(), limit, share })
+    }
+
+    /// The most that it could have if nobody had anything else.
+    pub fn most(&self) -> usize {
+        let Budget { limit, share, .. } = *self.budget;
+        match share {
+            Share::AtMost(most) => most.min(limit),
+            // What it has is not left: with one times that, a half.
+            Share::Left(times) => (limit - limit / KEPT) / (times + 1) * times,
+        }
+    }
+
     #[cold]
     fn may_grow_by_count(&self) -> bool {
         let users = self.budget.users.lock();

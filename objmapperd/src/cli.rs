@@ -27,6 +27,8 @@ Examples:
       serve it under /models to the members of a group
   objmapperd --root /usr/share --socket /tmp/objm.sock --log debug
       try it out
+  objmapperd --kv-socket /tmp/kv.sock
+      keep keys and values for Redis clients, and nothing else
   objmapperd --check-config
       print the settings that would be used, and where each comes from
 
@@ -84,6 +86,17 @@ struct Flags {
     #[arg(long, value_name = "PATH", env = "OBJMAPPERD_KV_SOCKET", hide_env = true)]
     #[arg(help_heading = "The keyspace")]
     kv_socket: Option<OsString>,
+
+    /// Address of this machine's own where they connect by TCP: 127.0.0.1:PORT [default: there is
+    /// none]
+    #[arg(long, value_name = "ADDRESS", env = "OBJMAPPERD_KV_LISTEN", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_listen: Option<OsString>,
+
+    /// File with the password for who is not known otherwise [default: there is none]
+    #[arg(long, value_name = "FILE", env = "OBJMAPPERD_KV_PASSWORD_FILE", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_password_file: Option<OsString>,
 
     /// Bytes that keys and values may take; 0 for any number [default: 0]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_KV_MAXMEMORY", hide_env = true)]
@@ -219,6 +232,8 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.listen.mode, "socket_mode", flags.socket_mode);
     put(&mut raw.listen.group, "socket_group", flags.socket_group);
     put(&mut raw.kv.socket, "kv_socket", flags.kv_socket);
+    put(&mut raw.kv.listen, "kv_listen", flags.kv_listen);
+    put(&mut raw.kv.password_file, "kv_password_file", flags.kv_password_file);
     put(&mut raw.kv.max_memory, "kv_maxmemory", flags.kv_maxmemory);
     put(&mut raw.kv.eviction, "kv_eviction", flags.kv_eviction);
     put(&mut raw.limits.connections, "max_connections", flags.max_connections);

@@ -33,6 +33,7 @@ mod allow;
 mod mount;
 mod resolve;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub struct Loaded {
 /// All settings, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What is served; at least one, no two with the same URI.
+    /// What is served, no two with the same URI; at least one, or a door to the keyspace.
     pub mounts: Vec<MountSpec>,
     /// Where clients connect.
     pub listen: Listen,
@@ -90,6 +91,8 @@ pub struct Settings {
 pub struct Listen {
     /// An absolute path, or `@` and an abstract name.
     pub path: PathBuf,
+    /// Whether the daemon makes it: not for a keyspace alone, unless it was named.
+    pub is_wanted: bool,
     /// Permission bits of the path: who may write may connect.
     pub mode: u32,
     /// The user who shall own it; `None` leaves it with the daemon's.
@@ -195,8 +198,8 @@ pub struct Limits {
     /// Bodies under way, each of which has a file open; 0: a quarter of `RLIMIT_NOFILE`, or
     /// `connections` if that is less. One user may have three times as many as are left.
     pub bodies: usize,
-    /// Bytes of unfinished requests and unsent replies that are kept for all connections. One
-    /// user may have as many as are left.
+    /// Bytes of unfinished requests and unsent replies that are kept for all connections; 0: as
+    /// many as suit those who may connect. One user may have as many as are left.
     pub queued_bytes: usize,
     /// Open file descriptions that are kept to be shared; 0: nothing is.
     pub shared_descriptors: usize,
@@ -218,14 +221,30 @@ pub struct Timeouts {
 /// The keyspace, and where Redis clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kv {
-    /// An absolute path, or `@` and an abstract name; `None`: there is no keyspace.
+    /// An absolute path, or `@` and an abstract name; `None`: there is no such socket.
     pub socket: Option<PathBuf>,
     /// Permission bits of the path: who may write may connect.
     pub mode: u32,
+    /// An address of this machine's own, for TCP; `None`: there is none.
+    pub listen: Option<SocketAddr>,
+    /// Whoever connects to that address needs no password.
+    pub listen_without_password: bool,
+    /// A file with the password; `None`: there is none.
+    pub password_file: Option<PathBuf>,
+    /// Who needs no password, of those who may connect to the socket. Empty: nothing was said, so
+    /// the daemon's own user and root.
+    pub allow: Vec<Rule>,
     /// Bytes that keys and values may take; 0: as many as there are.
     pub max_memory: u64,
     /// What goes when there is no room.
     pub eviction: Policy,
+}
+
+impl Kv {
+    /// Whether anybody can reach the keyspace.
+    pub const fn has_a_door(&self) -> bool {
+        self.socket.is_some() || self.listen.is_some()
+    }
 }
 
 /// What is logged, and how.

@@ -111,6 +111,12 @@ impl Connection {
         Self { keys, ..self }
     }
 
+    /// Bytes that its conversation keeps, beside what was read and what is to be sent.
+    #[inline]
+    pub fn kept(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.talk.footprint())
+    }
+
     /// Tells the peer why it is being parted with.
     pub fn tell(&mut self, status: Status, text: &dyn Display) {
         let outbox = &mut self.link.outbox;

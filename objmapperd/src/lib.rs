@@ -29,7 +29,10 @@ pub mod pool;
 
 pub mod deadline;
 pub mod ledger;
+
+pub mod clients;
 pub mod session;
+pub mod ticker;
 
 pub mod outbox;
 

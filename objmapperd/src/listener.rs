@@ -6,25 +6,28 @@
 //! is not left to spin on: one reserve descriptor is given up to accept and close the
 //! next client, and accepting pauses.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use objmapper::Caller;
+use objmapper::kv::Keyspace;
 use objmapper_os as os;
 use objmapper_proto::Status;
-use objmapper_proto::resp::Encoder;
+use objmapper_proto::resp::{Decoder, Encoder};
 use os::limits::ReserveFd;
 use os::peer::Peer;
 use os::socket::{self, Listener, Stream};
 
+use crate::clients::Origin;
 use crate::closers::ClosedElsewhere;
 use crate::connection::Connection;
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::seldom;
 use crate::service::House;
+use crate::session::keys::{Keys, Talk};
 
 /// How long accepting pauses when descriptors or memory have run out. Not tuned.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +46,8 @@ pub struct Door {
     house: Arc<House>,
     send_buffer: usize,
     speech: Speech,
+    /// Its name for who asks where a connection came to.
+    name: Arc<str>,
     paused_until: Option<Instant>,
     more: bool,
     /// Whether clients may have descriptors in their connections' queues: all of them where the
@@ -77,16 +82,24 @@ impl Door {
         send_buffer: usize,
         speech: Speech,
     ) -> os::Result<Self> {
-        let refuses = socket::refuse_descriptors(listener.as_fd())?;
+        // Over TCP none can come.
+        let refuses = listener.address().is_some() || socket::refuse_descriptors(listener.as_fd())?;
+        let name = name_of(&listener).into();
+        let wary = match (listener.address(), refuses) {
+            (Some(_), _) => Wary::None,
+            (None, true) => Wary::First,
+            (None, false) => Wary::All,
+        };
         Ok(Self {
             listener,
             reserve: ReserveFd::new()?,
             house: house.clone(),
             send_buffer,
             speech,
+            name,
             paused_until: None,
             more: false,
-            wary: if refuses { Wary::First } else { Wary::All },
+            wary,
         })
     }
 
@@ -153,8 +166,10 @@ impl Door {
     }
 
     fn receive(&self, stream: Stream) -> Option<Box<Connection>> {
+        let is_local = self.listener.address().is_none();
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
+            Err(_) if !is_local => STRANGER,
             Err(error) => {
                 seldom!(WARN, %error, "cannot tell who connected; closed");
                 return None;
@@ -182,11 +197,34 @@ impl Door {
         let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
         let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
         let may_pass = house.may_pass(&caller);
-        let keys = (self.speech == Speech::Keys).then(Box::default);
+        let keys = (self.speech == Speech::Keys)
+            .then(|| self.conversation(&link.socket, &peer, &caller, is_local));
         let connection = Connection::new(link, caller, deadline, [open, queued], guard);
         let mut connection = connection.speaking(keys);
         connection.session.may_pass = may_pass;
         Some(Box::new(connection))
+    }
+
+    /// What a connection that speaks RESP begins with.
+    fn conversation(
+        &self,
+        socket: &Arc<Stream>,
+        peer: &Peer,
+        caller: &Caller,
+        is_local: bool,
+    ) -> Box<Keys> {
+        let desk = &self.house.desk;
+        let local = self.name.clone();
+        let (origin, trust) = if is_local {
+            let at = local.to_string();
+            let origin = Origin { uid: Some(peer.uid), pid: peer.pid, peer: at, local };
+            (origin, desk.access.of_peer(caller))
+        } else {
+            (Origin::tcp(socket.peer_address(), local), desk.access.of_stranger())
+        };
+        let fd = socket.as_fd().as_raw_fd();
+        let member = desk.clients.join(origin, (socket, fd), Keyspace::now());
+        Box::new(Keys { decoder: Decoder::default(), talk: Talk::new(member, trust) })
     }
 
     /// For a connection that may bring descriptors.
@@ -198,6 +236,19 @@ impl Door {
             tracing::debug!(%error, "a connection goes on taking descriptors");
         }
         Some(ClosedElsewhere::new(self.house.closers.of(uid), socket.clone()))
+    }
+}
+
+/// Somebody over TCP: the overflow user, whom no rule but "any" is about; and that one is about
+/// Unix sockets.
+const STRANGER: Peer = Peer { pid: None, uid: 65534, gid: 65534, groups: Vec::new() };
+
+/// An address, or a path as clients of Redis know it.
+fn name_of(listener: &Listener) -> String {
+    match (listener.address(), listener.path()) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(path)) => format!("{}:0", path.display()),
+        (None, None) => String::new(),
     }
 }
 

@@ -89,6 +89,10 @@ counters! {
         list: "requests.list",
         /// Everything else.
         other: "requests.other",
+        /// Commands of those who speak RESP.
+        commands: "requests.commands",
+        /// Of these, answered with an error.
+        errors: "replies.command_errors",
         /// Descriptors sent.
         descriptors: "replies.descriptors",
         /// Objects that were not sent because the client has that version.
@@ -161,6 +165,14 @@ impl Metrics {
         let block = Arc::new(CachePadded::new(AnswerCounters::default()));
         self.answers.lock().push(block.clone());
         block
+    }
+
+    /// Commands that were answered to those who speak RESP, and how many with an error.
+    pub fn commands(&self) -> (u64, u64) {
+        let blocks = self.answers.lock();
+        blocks.iter().fold((0, 0), |(commands, errors), block| {
+            (commands + block.commands.value(), errors + block.errors.value())
+        })
     }
 
     /// Lines of `name value`.

@@ -9,6 +9,7 @@
 //! The main thread sits at the [`Front`] meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -37,12 +38,16 @@ use crate::mounts::Served;
 use crate::pool::Pool;
 use crate::reload::Reread;
 use crate::service::keys::Desk;
+use crate::service::keys::access::Access;
+use crate::service::keys::facts::Facts;
 use crate::service::{House, Service};
 use crate::supervisor::Supervisor;
-use crate::transfer_path::Path;
+use crate::ticker::Ticker;
+use crate::transfer_path;
 
-/// Name of our socket among those that a service manager passes (FileDescriptorName=).
+/// Names of our sockets among those that a service manager passes (FileDescriptorName=).
 const SOCKET_NAME: &str = "objmapper";
+const KV_SOCKET_NAME: &str = "objmapper-kv";
 
 /// How often a drain looks whether everybody has left. Nothing waits on it but the exit.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -51,7 +56,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 struct Running {
     house: Arc<House>,
     pool: Pool<Connection>,
-    transfer: Path,
+    transfer: transfer_path::Path,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -75,22 +80,21 @@ pub fn run(
         }
     };
     let keyspace = Arc::new(keyspace(settings));
-    let keys = settings.kv.socket.is_some().then(|| keyspace.clone());
-    let (served, mounts) = mounts(settings, keys)?;
-    let house = house(settings, nofile, mounts, keyspace)?;
-    let listener = listener(settings, inherited)?;
+    let keys = settings.kv.has_a_door() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
+    let (served, mounts) = mounts(settings, keys.then(|| keyspace.clone()))?;
+    let house = house(settings, nofile, mounts, (keyspace, keys))?;
+    let listeners = listeners(settings, inherited)?;
     let mut running = start(settings, &house)?;
-    let (socket, send_buffer) = (described(&listener), settings.limits.send_buffer);
-    let mut doors = vec![Door::new(listener, &house, send_buffer, Speech::Objects)?];
-    if let Some(listener) = kv_listener(settings)? {
-        tracing::info!(socket = %described(&listener), "keys");
-        doors.push(Door::new(listener, &house, send_buffer, Speech::Keys)?);
+    let mut doors = Vec::new();
+    for (listener, speech) in listeners {
+        let at = described(&listener);
+        match speech {
+            Speech::Objects => tracing::info!(socket = %at, mounts = served.len(), "objects"),
+            Speech::Keys => tracing::info!(socket = %at, "keys"),
+        }
+        doors.push(Door::new(listener, &house, settings.limits.send_buffer, speech)?);
     }
-    tracing::info!(
-        %socket,
-        mounts = served.len(),
-        "ready"
-    );
+    tracing::info!("ready");
     let reread = checked(reread, nofile);
     let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
     front.accept_until_told(&mut doors, &mut running.pool, &running.transfer)?;
@@ -135,7 +139,7 @@ fn house(
     settings: &Settings,
     nofile: u64,
     mounts: Mounts,
-    keyspace: Arc<Keyspace>,
+    (keyspace, keys): (Arc<Keyspace>, bool),
 ) -> anyhow::Result<Arc<House>> {
     let limits =
         plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
@@ -145,21 +149,37 @@ fn house(
         shards: settings.limits.index_shards,
     };
     let bounds = (bounds.entries > 0).then_some(bounds);
-    let allowance = Allowance::new(settings, nofile)?;
+    let allowance = Allowance::new(settings, nofile, keys)?;
     allowance.tell(settings, nofile);
+    let metrics = Arc::default();
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
-        desk: Desk { keyspace },
+        desk: desk(settings, keyspace, &metrics)?,
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
         destinations: destinations(settings),
         closers: Closers::default(),
         stats_for: settings.listen.stats,
-        metrics: Arc::default(),
+        metrics,
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),
     }))
+}
+
+/// Whoever answers those that speak RESP.
+fn desk(
+    settings: &Settings,
+    keyspace: Arc<Keyspace>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Desk> {
+    Ok(Desk {
+        access: Access::new(&settings.kv)?,
+        clients: Arc::default(),
+        ticker: Ticker::new(keyspace.clone()),
+        facts: Facts::new(settings, metrics),
+        keyspace,
+    })
 }
 
 fn keyspace(settings: &Settings) -> Keyspace {
@@ -207,56 +227,79 @@ fn workers(settings: &Settings) -> usize {
     }
 }
 
-/// The socket that the service manager passed, or one of our own.
-fn listener(settings: &Settings, inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Listener> {
+/// All sockets, those that the service manager passed and our own.
+fn listeners(
+    settings: &Settings,
+    mut inherited: Vec<(String, OwnedFd)>,
+) -> anyhow::Result<Vec<(Listener, Speech)>> {
+    let keys = inherited.iter().position(|(name, _)| name == KV_SOCKET_NAME);
+    let keys = keys.map(|at| inherited.remove(at));
     let only = inherited.len() == 1;
-    let passed = inherited.into_iter().find(|(name, _)| only || name == SOCKET_NAME);
-    let listen = &settings.listen;
-    let listener = if let Some((name, fd)) = passed {
-        Listener::from_fd(fd)
-            .with_context(|| format!("the inherited socket '{name}' cannot be used"))?
-    } else {
-        let options = BindOptions {
-            mode: listen.mode,
-            owner: listen.owner,
-            group: listen.group,
-            backlog: listen.backlog,
-        };
-        let told = || {
-            let path = listen.path.display();
-            match listen.path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
-                Some(dir) => format!(
-                    "cannot listen at {path}: create the directory {}, or choose another place with --socket",
-                    dir.display()
-                ),
-                None => format!("cannot listen at {path}"),
-            }
-        };
-        Listener::bind(&listen.path, options).with_context(told)?
+    let objects = inherited.into_iter().find(|(name, _)| only || name == SOCKET_NAME);
+    let (listen, kv) = (&settings.listen, &settings.kv);
+    let mut all = Vec::new();
+    let objects = match objects {
+        Some(passed) => Some(inherit(passed)?),
+        None if listen.is_wanted => Some(bind(&listen.path, listen, listen.mode, "--socket")?),
+        None => None,
     };
+    all.extend(objects.map(|listener| (listener, Speech::Objects)));
+    let keys = match (keys, &kv.socket) {
+        (Some(passed), _) => Some(inherit(passed)?),
+        (None, Some(path)) => Some(bind(path, listen, kv.mode, "--kv-socket")?),
+        (None, None) => None,
+    };
+    all.extend(keys.map(|listener| (listener, Speech::Keys)));
+    if let Some(address) = kv.listen {
+        let listener =
+            Listener::bind_tcp(address, listen.backlog).context("cannot listen (kv.listen)")?;
+        all.push((listener, Speech::Keys));
+    }
+    Ok(all)
+}
+
+/// A socket that the service manager passed.
+fn inherit((name, fd): (String, OwnedFd)) -> anyhow::Result<Listener> {
+    let listener = Listener::from_fd(fd)
+        .with_context(|| format!("the inherited socket '{name}' cannot be used"))?;
     // As early as can be; the door asks again whether the kernel can.
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
 }
 
-/// The socket for Redis clients, if there is to be one.
-fn kv_listener(settings: &Settings) -> anyhow::Result<Option<Listener>> {
-    let Some(path) = &settings.kv.socket else { return Ok(None) };
-    let Listen { owner, group, backlog, .. } = settings.listen;
-    let options = BindOptions { mode: settings.kv.mode, owner, group, backlog };
-    let told = || format!("cannot listen at {} (kv.socket)", path.display());
-    Listener::bind(path, options).with_context(told).map(Some)
+/// A socket of our own.
+fn bind(path: &Path, listen: &Listen, mode: u32, flag: &str) -> anyhow::Result<Listener> {
+    let Listen { owner, group, backlog, .. } = *listen;
+    let told = || {
+        let shown = path.display();
+        match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+            Some(dir) => format!(
+                "cannot listen at {shown}: create the directory {}, or choose another place with \
+                 {flag}",
+                dir.display()
+            ),
+            None => format!("cannot listen at {shown}"),
+        }
+    };
+    let options = BindOptions { mode, owner, group, backlog };
+    let listener = Listener::bind(path, options).with_context(told)?;
+    socket::refuse_descriptors(listener.as_fd())?;
+    Ok(listener)
 }
 
 fn described(listener: &Listener) -> String {
-    listener.path().map_or("inherited".into(), |path| path.display().to_string())
+    match (listener.address(), listener.path()) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(path)) => path.display().to_string(),
+        (None, None) => "inherited".to_owned(),
+    }
 }
 
 fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let metrics: &Arc<Metrics> = &house.metrics;
     let helpers = &house.helpers;
-    let (transfer, thread) = Path::start(helpers.clone(), metrics.answers())?;
-    let mut threads = vec![thread, house.deadlines.start()?];
+    let (transfer, thread) = transfer_path::Path::start(helpers.clone(), metrics.answers())?;
+    let mut threads = vec![thread, house.deadlines.start()?, house.desk.ticker.start()?];
     let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
     let kept = house.clone();
     let attendant =
@@ -296,6 +339,7 @@ fn stop(running: Running) {
     running.house.helpers.stop();
     running.pool.stop();
     running.house.deadlines.stop();
+    running.house.desk.ticker.stop();
     for thread in running.threads {
         if thread.join().is_err() {
             tracing::error!("a thread ended in a panic");

@@ -80,6 +80,12 @@ impl AsFd for Signals {
     }
 }
 
+/// Sends one to this process, as if somebody else had. kill(2)
+pub fn to_self(signal: Signal) -> Result<()> {
+    let number = NUMBERS.iter().find(|(known, _)| *known == signal).map(|(_, number)| *number);
+    nix::sys::signal::kill(nix::unistd::Pid::this(), number).map_err(Error::from_nix("kill"))
+}
+
 /// Writing to a peer that has gone gives EPIPE instead of killing the process. Sends of this crate
 /// ask for that one by one; [`crate::file::send_file`] cannot, so a daemon calls this at start.
 /// Rust programs begin with it ignored, C programs that load a library of ours may not.

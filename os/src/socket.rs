@@ -1,4 +1,5 @@
-//! Unix stream sockets that carry descriptors: listening, connecting, sending, receiving.
+//! Unix stream sockets that carry descriptors: listening, connecting, sending, receiving. TCP
+//! sockets too, as far as listening and bytes go.
 //!
 //! A name is a path, or an abstract name if it begins with `@` (write `./@x` for a file of that
 //! name). Every descriptor made or received here is close-on-exec, every send is without SIGPIPE,

@@ -11,6 +11,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ sys.path.insert(0, "examples/python")
 import objmapper  # noqa: E402
 
 SOCKET = "/run/objmapper/objmapper.sock"
+KEYS = "/run/objmapper/kv.sock"
 CONFIG = "/etc/objmapper/objmapperd.toml"
 UNIT = "objmapperd.service"
 PATIENCE = 60  # seconds: beyond what a busy machine needs
@@ -331,8 +333,34 @@ def restart():
     check("the next client starts it", read("/name") == "/srv/objmapper")
 
 
+def command(*words):
+    """A command of Redis, and the beginning of its answer."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(KEYS)
+        peer.sendall((" ".join(words) + "\r\n").encode())
+        return peer.recv(4096).decode().strip()
+
+
+def keys():
+    print("-- keys: a second socket")
+    must("systemctl", "stop", UNIT)
+    must("systemctl", "enable", "--now", "objmapperd-kv.socket")
+    said = run("systemd-analyze", "verify", "objmapperd-kv.socket")
+    check("systemd-analyze verify", said.returncode == 0, (said.stdout + said.stderr).strip() or "clean")
+    check("a client of Redis starts the daemon", as_user("objmapper", lambda: command("SET", "a", "1")) == "+OK")
+    check("and objects are there too", read("/name") == "/srv/objmapper")
+    said = as_user("alice", lambda: command("GET", "a"))
+    check("who may connect and is not named is nobody", said.startswith("-NOAUTH"), said)
+    check("who may not connect does not", as_user("mallory", lambda: command("PING")) == "EACCES")
+    write_config(mount("/", "/srv/objmapper") + '[kv]\nallow = ["group:objmapper-clients"]\n')
+    must("systemctl", "restart", UNIT)
+    check("who is named is in", as_user("alice", lambda: command("PING")) == "+PONG")
+    must("systemctl", "disable", "--now", "objmapperd-kv.socket")
+    must("systemctl", "stop", UNIT)
+
+
 try:
-    for part in [install, activation, places, read_only, shared, reload, watchdog, restart]:
+    for part in [install, activation, places, read_only, shared, reload, watchdog, restart, keys]:
         part()
 except Exception:
     traceback.print_exc()

@@ -104,7 +104,7 @@ impl Memory {
 
     /// Bytes in use.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed).max(0).unsigned_abs()
+        self.used.load(Ordering::SeqCst).max(0).unsigned_abs()
     }
 
     /// The most bytes that were in use.
@@ -145,6 +145,12 @@ impl Memory {
         }
     }
 
+    /// Whether keys are to be evicted ahead of need, if any may be.
+    #[inline]
+    pub fn is_pressed(&self) -> bool {
+        self.limit() > 0 && self.pressure() >= Pressure::High && self.policy() != Policy::NoEviction
+    }
+
     /// Whether there is more than is allowed.
     #[inline]
     pub fn is_over(&self) -> bool {
@@ -155,7 +161,7 @@ impl Memory {
     #[inline]
     pub(super) fn add(&self, bytes: i64) {
         if bytes != 0 {
-            let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
             if used > self.peak.load(Ordering::Relaxed) {
                 self.peak.fetch_max(used, Ordering::Relaxed);
             }

@@ -69,6 +69,7 @@ pub struct Hold<'k> {
     parts: SmallVec<[Part<'k>; 1]>,
     /// For the journal.
     log: Vec<u8>,
+    untouched: bool,
     finished: bool,
     /// Freed when the locks are free: so this stands behind them.
     waste: Vec<Waste>,
@@ -80,12 +81,25 @@ type Place = (usize, At);
 impl<'k> Hold<'k> {
     #[inline]
     pub(super) fn new(keyspace: &'k Keyspace, now: i64, parts: SmallVec<[Part<'k>; 1]>) -> Self {
-        Self { keyspace, now, parts, log: Vec::new(), finished: false, waste: Vec::new() }
+        Self {
+            keyspace,
+            now,
+            parts,
+            log: Vec::new(),
+            untouched: false,
+            finished: false,
+            waste: Vec::new(),
+        }
     }
 
     /// The moment that all of it happens at, in milliseconds since 1970.
     pub const fn now(&self) -> i64 {
         self.now
+    }
+
+    /// Uses of keys are not noted from now on, so that eviction does not see them.
+    pub fn touch_nothing(&mut self) {
+        self.untouched = true;
     }
 
     /// Whose keys.
@@ -104,7 +118,8 @@ impl<'k> Hold<'k> {
             return None;
         };
         shard.hits += 1;
-        if let Some(policy) = self.keyspace.memory.tracking()
+        if !self.untouched
+            && let Some(policy) = self.keyspace.memory.tracking()
             && let Some(record) = shard.record_mut(at)
         {
             record.set_access(evict::touched(policy, record.access(), self.now));
@@ -324,6 +339,11 @@ impl<'k> Hold<'k> {
                 let volatile = diff(now.volatile, part.before.volatile);
                 let sealed = diff(now.sealed, part.before.sealed);
                 self.keyspace.count(part.number, volatile, sealed);
+                if volatile > 0
+                    || now.bytes > part.before.bytes && self.keyspace.memory.is_pressed()
+                {
+                    self.keyspace.bell.ring();
+                }
             }
         }
         position

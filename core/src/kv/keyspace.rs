@@ -14,11 +14,13 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use objmapper_os::clock;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use super::bell::Bell;
 use super::evict::{Memory, Policy};
 use super::hold::{Hold, Part};
 use super::journal::Journal;
@@ -98,6 +100,7 @@ pub struct Keyspace {
     pub(super) options: Options,
     pub(super) memory: Memory,
     pub(super) journal: Option<Journal>,
+    pub(super) bell: Bell,
     sealed: AtomicI64,
 }
 
@@ -110,6 +113,7 @@ impl Keyspace {
             memory: Memory::new(options.max_memory, options.policy),
             options,
             journal: None,
+            bell: Bell::default(),
             sealed: AtomicI64::new(0),
         }
     }
@@ -248,7 +252,8 @@ impl Keyspace {
             && let Some(database) =
                 self.databases.get(number as usize >> 16).and_then(OnceLock::get)
         {
-            database.volatile.fetch_add(volatile, Ordering::Relaxed);
+            // In one order with who asks before it sleeps: see `bell`.
+            database.volatile.fetch_add(volatile, Ordering::SeqCst);
         }
         if sealed != 0 {
             self.sealed.fetch_add(sealed, Ordering::Relaxed);
@@ -257,8 +262,36 @@ impl Keyspace {
 
     /// Whether any key has an expiry.
     pub fn has_volatile(&self) -> bool {
-        let any = |d: &Database| d.volatile.load(Ordering::Relaxed) > 0;
+        let any = |d: &Database| d.volatile.load(Ordering::SeqCst) > 0;
         self.databases.iter().filter_map(OnceLock::get).any(any)
+    }
+
+    /// Whether [`Self::tick`] has anything to do, now or when a key's time is up.
+    pub fn has_to_tick(&self) -> bool {
+        self.has_volatile() || self.memory.is_pressed()
+    }
+
+    /// Waits until [`Self::has_to_tick`], without a timer; or until [`Self::rouse`] is called. For
+    /// one thread, which ticks.
+    pub fn wait_to_tick(&self) {
+        self.bell.sleep(None, || self.has_to_tick());
+    }
+
+    /// Waits for that long, or until [`Self::rouse`] is called.
+    pub fn pause(&self, longest: Option<Duration>) {
+        self.bell.sleep(longest, || false);
+    }
+
+    /// Ends the waiting, this one or the next.
+    pub fn rouse(&self) {
+        self.bell.ring_aloud();
+    }
+
+    /// Allows so many bytes from now on, 0 for any number, and lets that go when there is no room.
+    pub fn set_memory(&self, limit: u64, policy: Policy) {
+        self.memory.set_policy(policy);
+        self.memory.set_limit(limit);
+        self.rouse();
     }
 
     /// The wall clock, by which keys end: milliseconds since 1970.

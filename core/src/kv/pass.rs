@@ -172,7 +172,7 @@ impl Keyspace {
                 }
             }
         }
-        if pressure >= Pressure::High {
+        if self.memory.is_pressed() {
             // To where pressure is high no longer; if nothing may go, writers are told.
             let _ = self.evict_until(self.memory.limit() / 100 * 84, now);
         }

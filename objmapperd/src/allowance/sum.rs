@@ -58,7 +58,7 @@ impl Sums {
                     "limits.connections x limits.send_buffer",
                     each(send_buffer(l.send_buffer)),
                 ),
-                term("replies and requests kept", "limits.queued_bytes", l.queued_bytes),
+                term("replies and requests kept", "limits.queued_bytes", allowance.queued),
                 term("requests that have begun", "limits.connections", each(LITTLE)),
                 term("state of connections", "limits.connections", each(size_of::<Connection>())),
                 term("names", "limits.index_bytes", index(settings)),

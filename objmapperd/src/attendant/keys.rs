@@ -1,5 +1,7 @@
 //! A turn of a connection that speaks RESP: the same reads and sends, other requests.
 
+use std::sync::atomic::Ordering;
+
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
 use super::{Attendant, Served};
@@ -14,7 +16,15 @@ impl Attendant {
     /// Answers the requests that were read.
     pub(super) fn serve_keys(&mut self, c: &mut Connection) -> Served {
         let Some(mut keys) = c.keys.take() else { return Served::Over };
+        keys.talk.crowded = None;
+        if let Some(over) = c.queued.over() {
+            keys.talk.give_way(over);
+        }
         let served = self.converse(c, &mut keys);
+        keys.talk.show();
+        let doing = &keys.talk.member.doing;
+        doing.input.store(self.input.bytes().len(), Ordering::Relaxed);
+        doing.output.store(c.link.outbox.len(), Ordering::Relaxed);
         c.keys = Some(keys);
         served
     }
@@ -32,7 +42,11 @@ impl Attendant {
                 Ok(Step::Whole(used)) => {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
-                    desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
+                    let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
+                    self.service.counters.commands.add(1);
+                    if !fine {
+                        self.service.counters.errors.add(1);
+                    }
                     self.input.consume(used);
                     keys.decoder.reset();
                 }
@@ -43,6 +57,9 @@ impl Attendant {
                 }
                 Ok(Step::Partial(wanted)) => {
                     c.wanted = wanted;
+                    if wanted > c.queued.most() {
+                        return too_long(c, keys, wanted);
+                    }
                     return Served::Hungry;
                 }
                 Err(malformed) => {
@@ -70,4 +87,16 @@ impl Attendant {
         }
         Served::Tired
     }
+}
+
+/// A request that could never be read to its end.
+fn too_long(c: &mut Connection, keys: &Keys, wanted: usize) -> Served {
+    let most = c.queued.most();
+    tracing::debug!(uid = c.caller.uid(), wanted, most, "a request is too long");
+    Encoder::new(c.link.outbox.bytes(), keys.talk.three).error(format_args!(
+        "ERR this request has {wanted} bytes, one user may have {most} queued: raise \
+         limits.queued_bytes"
+    ));
+    c.session.closing = true;
+    Served::Over
 }

@@ -32,7 +32,8 @@ impl Settings {
         if *drain_deadline != new.drain_deadline {
             names.push("drain_deadline");
         }
-        compare!(names, Listen, "listen.", listen, new.listen, path mode owner group backlog stats);
+        compare!(names, Listen, "listen.", listen, new.listen,
+            path is_wanted mode owner group backlog stats);
         compare!(names, Destinations, "destinations.", destinations, new.destinations, allow);
         compare!(names, Pool, "pool.", pool, new.pool, workers helpers spin);
         compare!(names, Delivery, "delivery.", delivery, new.delivery, inline_limit auto_limit);
@@ -41,7 +42,8 @@ impl Settings {
             descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
             queued_bytes shared_descriptors);
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
-        compare!(names, Kv, "kv.", kv, new.kv, socket mode max_memory eviction);
+        compare!(names, Kv, "kv.", kv, new.kv,
+            socket mode listen listen_without_password password_file allow max_memory eviction);
         compare!(names, Log, "log.", log, new.log, filter format);
         names
     }

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::given::{Given, Origin, Scalar};
 use super::sheet::{Problem, Problems};
@@ -42,8 +42,10 @@ pub struct Raw {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
-    /// `[kv]`
+    /// `[kv]`, but for its rules.
     pub kv: Kv,
+    /// `kv.allow`
+    pub kv_allow: Vec<Given>,
     /// `[log]`
     pub log: Log,
     /// `[destinations]`: `allow`
@@ -74,25 +76,32 @@ trait Section {
     /// Its keys.
     const KEYS: &'static [&'static str];
 
+    /// Those that may be a bare `true` or `false`.
+    const SWITCHES: &'static [&'static str] = &[];
+
     /// Where the value of this key goes; `None` if there is no such key.
     fn slot(&mut self, key: &str) -> Option<&mut Option<Given>>;
 }
 
 macro_rules! section {
-    ($(#[$doc:meta])* $visibility:vis $name:ident: $($key:ident)*) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident: $($key:ident)* $(; $($switch:ident)*)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default)]
         #[allow(missing_docs)] // config.rs says what they mean, under the same names
         $visibility struct $name {
             $($visibility $key: Option<Given>,)*
+            $($($visibility $switch: Option<Given>,)*)?
         }
 
         impl Section for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+            const KEYS: &'static [&'static str] =
+                &[$(stringify!($key),)* $($(stringify!($switch)),*)?];
+            $(const SWITCHES: &'static [&'static str] = &[$(stringify!($switch)),*];)?
 
             fn slot(&mut self, key: &str) -> Option<&mut Option<Given>> {
                 match key {
                     $(stringify!($key) => Some(&mut self.$key),)*
+                    $($(stringify!($switch) => Some(&mut self.$switch),)*)?
                     _ => None,
                 }
             }
@@ -129,7 +138,7 @@ section! {
 
 section! {
     /// `[kv]`
-    pub Kv: socket mode max_memory eviction
+    pub Kv: socket mode listen password_file max_memory eviction; listen_without_password
 }
 
 section! {
@@ -139,7 +148,7 @@ section! {
 
 section! {
     /// What of a mount is no list.
-    MountScalars: uri dir symlinks read_only_clone strict shared
+    MountScalars: uri dir symlinks read_only_clone; strict shared
 }
 
 /// All keys that stand outside of a table.
@@ -177,7 +186,7 @@ impl Raw {
                 "delivery" => reader.section(&value, &mut raw.delivery),
                 "limits" => reader.section(&value, &mut raw.limits),
                 "timeouts" => reader.section(&value, &mut raw.timeouts),
-                "kv" => reader.section(&value, &mut raw.kv),
+                "kv" => raw.kv_allow = reader.rules(&value, &mut raw.kv),
                 "log" => reader.section(&value, &mut raw.log),
                 unknown => reader.unknown(key.span().start, unknown, TOP),
             }
@@ -241,11 +250,49 @@ impl Reader<'_> {
             return self.misfit(value.span().start, "must be a table");
         };
         for (key, value) in table {
-            match section.slot(key.get_ref()) {
-                Some(slot) => *slot = self.scalar(value),
-                None => self.unknown(key.span().start, key.get_ref(), S::KEYS),
+            self.entry(key, value, section, S::KEYS);
+        }
+    }
+
+    /// Fills in one key of a section; `known` are all that could stand there.
+    fn entry<S: Section>(
+        &mut self,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+        section: &mut S,
+        known: &[&str],
+    ) {
+        let name: &str = key.get_ref();
+        let given = match (section.slot(name), value.get_ref()) {
+            (None, _) => return self.unknown(key.span().start, name, known),
+            (Some(_), DeValue::Boolean(on)) if S::SWITCHES.contains(&name) => {
+                Some(Given::text(on.to_string(), &Origin::File(value.span().start)))
+            }
+            (Some(_), _) => self.scalar(value),
+        };
+        if let Some(slot) = section.slot(name) {
+            *slot = given;
+        }
+    }
+
+    /// A section that has a list of rules as well.
+    fn rules<S: Section>(&mut self, value: &Spanned<DeValue<'_>>, section: &mut S) -> Vec<Given> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.misfit(value.span().start, "must be a table");
+            return Vec::new();
+        };
+        let known = [S::KEYS, &["allow"]].concat();
+        let mut allow = Vec::new();
+        for (key, value) in table {
+            match (&**key.get_ref(), value.get_ref()) {
+                ("allow", DeValue::Array(rules)) => {
+                    allow = rules.iter().filter_map(|rule| self.scalar(rule)).collect();
+                }
+                ("allow", _) => self.misfit(value.span().start, "must be a list of texts in [ ]"),
+                _ => self.entry(key, value, section, &known),
             }
         }
+        allow
     }
 
     fn list(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Given> {
@@ -286,26 +333,7 @@ impl Reader<'_> {
             return None;
         };
         let mut scalars = MountScalars::default();
-        let mut allow = Vec::new();
-        for (key, value) in table {
-            match (&**key.get_ref(), value.get_ref()) {
-                ("allow", _) => allow = self.list(value),
-                (name @ ("strict" | "shared"), DeValue::Boolean(on)) => {
-                    let origin = Origin::File(value.span().start);
-                    if let Some(slot) = scalars.slot(name) {
-                        *slot = Some(Given::text(on.to_string(), &origin));
-                    }
-                }
-                (name, _) => {
-                    if let Some(slot) = scalars.slot(name) {
-                        *slot = self.scalar(value);
-                    } else {
-                        let known = [MountScalars::KEYS, &["allow"]].concat();
-                        self.unknown(key.span().start, name, &known);
-                    }
-                }
-            }
-        }
+        let allow = self.rules(value, &mut scalars);
         for name in ["uri", "dir"] {
             if !table.keys().any(|key| key.get_ref() == name) {
                 self.misfit(offset, &format!("missing key `{name}`"));

@@ -24,8 +24,8 @@ const SYMLINKS: Word<Links> = Word(&[("refuse", Links::Refuse), ("beneath", Link
 const READ_ONLY_CLONE: Word<ReadOnlyClone> =
     Word(&[("auto", ReadOnlyClone::Auto), ("on", ReadOnlyClone::On), ("off", ReadOnlyClone::Off)]);
 
-/// All mounts that were given, in order.
-pub(super) fn mounts(sheet: &mut Sheet<'_>, raw: Raw) -> Vec<MountSpec> {
+/// All mounts that were given, in order; none is a mistake unless there is something else to do.
+pub(super) fn mounts(sheet: &mut Sheet<'_>, raw: Raw, may_be_none: bool) -> Vec<MountSpec> {
     sheet.enter("mount");
     let mut given = raw.mounts;
     let at_root = |dir: Given| Mount { uri: Given::text("/", &dir.origin), ..bare(dir) };
@@ -39,7 +39,7 @@ pub(super) fn mounts(sheet: &mut Sheet<'_>, raw: Raw) -> Vec<MountSpec> {
     // Later layers replace earlier ones, whatever the kind of mount they are written as.
     given.sort_by_key(|mount| mount.uri.origin.layer());
     let distinct = without_repetition(sheet, given);
-    if distinct.is_empty() && sheet.is_clean() {
+    if distinct.is_empty() && !may_be_none && sheet.is_clean() {
         let file = sheet.file();
         sheet.complain(format!(
             "nothing to serve: no directory was given.\n    \

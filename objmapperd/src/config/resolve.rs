@@ -12,10 +12,12 @@ use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
 use super::allow::{Group, User, Whom, rules};
 use super::file::{self, Document, Raw};
+use super::given::Given;
 use super::mount::mounts;
 use super::sheet::{Problems, Sheet};
 use super::value::{
-    Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
+    Absolute, Bytes, Filter, Loopback, Number, Permissions, PowerOfTwo, SocketName, Switch, UpTo,
+    Word, ZeroOr, ZeroOrBytes,
 };
 use super::{
     Delivery, Destinations, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
@@ -59,16 +61,17 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
         Duration::from_secs(10), // long enough for bodies under way, short for a restart; not tuned
         &UpTo(DAY),
     );
-    let listen = listen(&mut sheet, &raw.listen);
+    let mut listen = listen(&mut sheet, &raw.listen);
     sheet.section("destinations");
     let destinations = Destinations { allow: rules(&mut sheet, &raw.destinations, &Whom) };
     let pool = pool(&mut sheet, &raw.pool);
     let delivery = delivery(&mut sheet, &raw.delivery);
     let limits = limits(&mut sheet, &raw.limits);
     let timeouts = timeouts(&mut sheet, &raw.timeouts);
-    let kv = kv(&mut sheet, &raw.kv);
+    let kv = kv(&mut sheet, &raw.kv, &raw.kv_allow);
     let log = log(&mut sheet, &raw.log);
-    let mounts = mounts(&mut sheet, raw);
+    let mounts = mounts(&mut sheet, raw, kv.has_a_door());
+    listen.is_wanted |= !mounts.is_empty();
     let effective = sheet.finish()?;
     let settings = Settings {
         mounts,
@@ -89,6 +92,7 @@ fn listen(sheet: &mut Sheet<'_>, raw: &file::Listen) -> Listen {
     sheet.section("listen");
     Listen {
         path: sheet.take("path", &raw.path, default_socket(), &SocketName),
+        is_wanted: raw.path.is_some(),
         mode: sheet.take("mode", &raw.mode, 0o660, &Permissions),
         owner: sheet.take_if_given("owner", &raw.owner, &User),
         group: sheet.take_if_given("group", &raw.group, &Group),
@@ -156,7 +160,7 @@ fn limits(sheet: &mut Sheet<'_>, raw: &file::Limits) -> Limits {
             sheet.take("bodies", &raw.bodies, 0, &Number(0..=MOST_DESCRIPTORS)),
         // At least a few requests of the largest size.
         queued_bytes:
-            sheet.take("queued_bytes", &raw.queued_bytes, 64 * MIB, &Bytes(MIB..=1024 * GIB)),
+            sheet.take("queued_bytes", &raw.queued_bytes, 0, &ZeroOrBytes(MIB..=1024 * GIB)),
         // Not tuned.
         shared_descriptors:
             sheet.take("shared_descriptors", &raw.shared_descriptors, 1024, &Number(0..=MIB)),
@@ -175,14 +179,33 @@ fn timeouts(sheet: &mut Sheet<'_>, raw: &file::Timeouts) -> Timeouts {
     }
 }
 
-fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv) -> Kv {
+fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
     sheet.section("kv");
-    Kv {
+    let kv = Kv {
         socket: sheet.take_if_given("socket", &raw.socket, &SocketName),
         mode: sheet.take("mode", &raw.mode, 0o660, &Permissions),
+        listen: sheet.take_if_given("listen", &raw.listen, &Loopback),
+        listen_without_password: sheet.take(
+            "listen_without_password",
+            &raw.listen_without_password,
+            false,
+            &Switch,
+        ),
+        password_file: sheet.take_if_given("password_file", &raw.password_file, &Absolute),
+        allow: rules(sheet, allow, &Whom),
         max_memory: sheet.take("max_memory", &raw.max_memory, 0, &Bytes(0..=1 << 50)),
         eviction: sheet.take("eviction", &raw.eviction, Policy::default(), &EVICTION),
+    };
+    if let (Some(given), Some(_)) = (&raw.listen, kv.listen)
+        && kv.password_file.is_none()
+        && !kv.listen_without_password
+    {
+        let why = "must have a password, since every user of this machine can connect: write it \
+                   into a file and name that with kv.password_file (--kv-password-file), or say \
+                   kv.listen_without_password = true";
+        sheet.refuse("listen", given, why);
     }
+    kv
 }
 
 fn log(sheet: &mut Sheet<'_>, raw: &file::Log) -> Log {

@@ -4,6 +4,7 @@
 //! and names what would be accepted.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,27 @@ impl<T: Whole> Kind for Bytes<T> {
     }
 }
 
+/// Zero, which lets the daemon choose, or a number of bytes in a range.
+pub(super) struct ZeroOrBytes(pub(super) RangeInclusive<usize>);
+
+impl Kind for ZeroOrBytes {
+    type Value = usize;
+
+    fn read(&self, given: &Given) -> Result<usize, String> {
+        match Bytes(0..=*self.0.end()).read(given) {
+            Ok(bytes) if bytes == 0 || self.0.contains(&bytes) => Ok(bytes),
+            _ => {
+                let (least, most) = (self.show(self.0.start()), self.show(self.0.end()));
+                Err(format!("must be 0 (the daemon chooses) or a size from {least} to {most}"))
+            }
+        }
+    }
+
+    fn show(&self, value: &usize) -> String {
+        Bytes(0..=usize::MAX).show(value)
+    }
+}
+
 /// A duration up to a longest one.
 pub(super) struct UpTo(pub(super) Duration);
 
@@ -223,6 +245,30 @@ impl Kind for Absolute {
 
     fn show(&self, value: &PathBuf) -> String {
         quoted(&value.to_string_lossy())
+    }
+}
+
+/// An address of this machine's own, with its port.
+pub(super) struct Loopback;
+
+impl Kind for Loopback {
+    type Value = SocketAddr;
+
+    fn read(&self, given: &Given) -> Result<SocketAddr, String> {
+        const ALLOWED: &str = "must be an address of this machine's own and a port, such as \
+                               \"127.0.0.1:6379\" or \"[::1]:6379\"";
+        let address: Option<SocketAddr> = given.as_str().and_then(|text| text.trim().parse().ok());
+        match address {
+            Some(address) if address.ip().is_loopback() => Ok(address),
+            Some(_) => {
+                Err(format!("{ALLOWED}: nothing is encrypted, so it is not offered to a network"))
+            }
+            None => Err(ALLOWED.to_owned()),
+        }
+    }
+
+    fn show(&self, address: &SocketAddr) -> String {
+        quoted(&address.to_string())
     }
 }
 

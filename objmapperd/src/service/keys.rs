@@ -12,20 +12,31 @@
 
 #![allow(clippy::unnecessary_wraps)] // all commands have one form, those too that never refuse
 
+pub mod access;
+pub mod facts;
+
 mod call;
+mod catalog;
+mod client;
 mod connection;
+mod durability;
 mod expiry;
 mod general;
+mod info;
 mod lcs;
 mod moment;
 mod numbers;
 mod object;
+mod parameters;
 mod ranges;
+mod server;
 mod strings;
 mod survey;
 mod table;
+mod transaction;
 mod values;
 
+use std::ptr;
 use std::sync::Arc;
 
 use objmapper::Caller;
@@ -33,8 +44,13 @@ use objmapper::kv::{Key, Keyspace};
 use objmapper_proto::resp::{self, Args, Encoder};
 use smallvec::SmallVec;
 
-use crate::session::keys::{Request, Talk};
+use crate::clients::Clients;
+use crate::seldom;
+use crate::session::keys::{Mute, Talk};
+use crate::ticker::Ticker;
+use access::Access;
 use call::{Call, Oops};
+use facts::Facts;
 use table::{Command, Flags};
 
 /// Whoever answers RESP requests.
@@ -42,6 +58,14 @@ use table::{Command, Flags};
 pub struct Desk {
     /// The keys.
     pub keyspace: Arc<Keyspace>,
+    /// Who is let in.
+    pub access: Access,
+    /// Who is connected.
+    pub clients: Arc<Clients>,
+    /// What time brings.
+    pub ticker: Arc<Ticker>,
+    /// What there is to tell about the daemon.
+    pub facts: Facts,
 }
 
 /// Requests that are looked ahead at: as many waits for memory overlap, and no processor has more
@@ -68,48 +92,66 @@ impl Desk {
         keys.len()
     }
 
-    /// Answers one request: its reply is appended to `out`.
+    /// Answers one request: its reply is appended to `out`. Whether that is no error.
     #[inline]
-    pub fn answer(&self, talk: &mut Talk, caller: &Caller, args: Args<'_>, out: &mut Vec<u8>) {
+    pub fn answer(
+        &self,
+        talk: &mut Talk,
+        caller: &Caller,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let at = out.len();
+        let fine = self.respond(talk, caller, args, out);
+        if talk.mute != Mute::Never {
+            talk.mute = match talk.mute {
+                Mute::Next => Mute::This,
+                Mute::Always => Mute::Always,
+                Mute::This | Mute::Never => Mute::Never,
+            };
+            out.truncate(at);
+        }
+        fine
+    }
+
+    #[inline]
+    fn respond(&self, talk: &mut Talk, caller: &Caller, args: Args<'_>, out: &mut Vec<u8>) -> bool {
         let mut out = Encoder::new(out, talk.three);
-        let command = match self.admit(talk, args) {
+        let now = Keyspace::now();
+        let command = match self.admit(talk, args, now) {
             Ok(command) => command,
             Err(oops) => {
-                if let Some(transaction) = &mut talk.transaction {
-                    transaction.broken = true;
-                }
-                return out.error(oops);
+                out.error(transaction::spoil(talk, args, oops));
+                return false;
             }
         };
-        if let Some(transaction) = &mut talk.transaction
-            && !command.flags.has(Flags::NOT_QUEUED)
-        {
-            let request = Request::new(args);
-            transaction.bytes += request.footprint();
-            transaction.requests.push(request);
-            return out.simple("QUEUED");
+        talk.last = (now, ptr::from_ref(command).addr());
+        if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) {
+            return transaction::queue(talk, command, args, &mut out);
         }
-        let now = Keyspace::now();
         let keys = command.keys(&self.keyspace, talk.db, args);
-        let hold = match &*keys {
+        let mut hold = match &*keys {
             [] => self.keyspace.hold_keys(&[], now),
             [key] => self.keyspace.hold(key, now),
             keys => self.keyspace.hold_keys(keys, now),
         };
-        let mut call = Call { args, keys, out, talk, caller, desk: self, hold, in_exec: false };
-        let at = call.out.out().len();
-        if let Err(oops) = (command.run)(&mut call) {
-            call.out.out().truncate(at);
-            call.out.error(oops);
+        if talk.touches_nothing {
+            hold.touch_nothing();
         }
+        let mut call = Call { args, keys, out, talk, caller, desk: self, hold, in_exec: false };
+        let fine = call.run(command);
         let Call { hold, talk, .. } = call;
         talk.position = talk.position.max(hold.finish());
+        fine
     }
 
     /// Whether a request may be answered, or queued, now; and which command it is.
     #[inline]
-    fn admit(&self, talk: &Talk, args: Args<'_>) -> Result<&'static Command, Oops> {
-        let command = table::find(args.at(0)).ok_or_else(|| Oops::unknown(args))?;
+    fn admit(&self, talk: &mut Talk, args: Args<'_>, now: i64) -> Result<&'static Command, Oops> {
+        let command = match table::of(args) {
+            Some(command) => command,
+            None => return Err(unknown(talk, args)),
+        };
         if !command.takes(args.len()) {
             return Err(Oops::Arity(command.name));
         }
@@ -117,8 +159,21 @@ impl Desk {
             return Err(Oops::NoAuth);
         }
         if command.flags.has(Flags::GROWS) {
-            self.keyspace.make_room(Keyspace::now())?;
+            self.keyspace.make_room(now)?;
         }
         Ok(command)
     }
+}
+
+#[cold]
+fn unknown(talk: &mut Talk, args: Args<'_>) -> Oops {
+    let name = args.at(0);
+    if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+        // A browser that was told by a web page to talk to this machine: what comes next would be
+        // commands.
+        let peer = &talk.member.origin.peer;
+        seldom!(WARN, %peer, "somebody sends HTTP to the keyspace; the connection is closed");
+        (talk.mute, talk.over) = (Mute::This, true);
+    }
+    table::unknown(args)
 }

@@ -1,15 +1,21 @@
 //! Where a RESP connection is: what was agreed on, what is queued, what is watched.
 //!
-//! Plain data, as [`super::Session`] is for the other protocol.
+//! Plain data, as [`super::Session`] is for the other protocol; but what is watched is known to
+//! the keyspace too, and forgotten there when it is dropped here.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use objmapper::kv::Watch;
+use objmapper::kv::{Hold, Key, Keyspace, Watch};
 use objmapper_proto::resp::{Args, Decoder};
 
+use crate::budget::Over;
+use crate::clients::Member;
+
 /// One connection's state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keys {
     /// What has come of the next request.
     pub decoder: Decoder,
@@ -17,43 +23,119 @@ pub struct Keys {
     pub talk: Talk,
 }
 
+/// What is known of a client before it says anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trust {
+    /// It need not say who it is.
+    pub known: bool,
+    /// It is the daemon's own user, or root.
+    pub owner: bool,
+}
+
 /// What a client has said that holds for what it says later.
 #[derive(Debug)]
 pub struct Talk {
-    /// A number that no other connection has or had.
-    pub id: u64,
+    /// Its place among all that are connected.
+    pub member: Member,
+    /// What was known at first.
+    pub trust: Trust,
+    /// It has said who it is, or need not.
+    pub known: bool,
     /// Replies are in version 3.
     pub three: bool,
     /// The database that is selected.
     pub db: u8,
-    /// It has said who it is, or need not.
-    pub known: bool,
-    /// What it calls itself.
-    pub name: Vec<u8>,
     /// MULTI was said.
     pub transaction: Option<Transaction>,
     /// What is watched, and whether any of it has changed.
     pub watched: Watched,
+    /// What is not to be answered.
+    pub mute: Mute,
+    /// Its reads are no uses of keys.
+    pub touches_nothing: bool,
     /// No more is to be answered: QUIT was.
     pub over: bool,
     /// How far the journal must be durable before the replies may leave.
     pub position: u64,
+    /// Why no more can be kept for it now.
+    pub crowded: Option<Over>,
+    /// When it said something last, and the row of the command.
+    pub last: (i64, usize),
 }
 
-impl Default for Talk {
-    fn default() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+/// What is not answered, as `CLIENT REPLY` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mute {
+    /// Nothing is left out.
+    #[default]
+    Never,
+    /// This command, and the next.
+    Next,
+    /// This command.
+    This,
+    /// All.
+    Always,
+}
+
+impl Talk {
+    /// As it is at first.
+    pub fn new(member: Member, trust: Trust) -> Self {
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            member,
+            trust,
+            known: trust.known,
             three: false,
             db: 0,
-            known: true,
-            name: Vec::new(),
             transaction: None,
             watched: Watched::default(),
+            mute: Mute::Never,
+            touches_nothing: false,
             over: false,
             position: 0,
+            crowded: None,
+            last: (0, 0),
         }
+    }
+
+    /// As it was at first.
+    pub fn reset(&mut self) {
+        self.known = self.trust.known;
+        (self.three, self.db, self.mute) = (false, 0, Mute::Never);
+        self.transaction = None;
+        self.watched.release();
+        self.touches_nothing = false;
+        *self.member.names.lock() = crate::clients::Names::default();
+    }
+
+    /// Too much is kept: what was queued is forgotten, and what was watched counts as changed. Else
+    /// it could not even be told, since nothing more is read for it.
+    #[cold]
+    pub fn give_way(&mut self, over: Over) {
+        self.crowded = Some(over);
+        if let Some(transaction) = &mut self.transaction
+            && transaction.bytes > 0
+        {
+            *transaction = Transaction { broken: true, over: Some(over), ..Transaction::default() };
+        }
+        self.watched.give_way(over);
+    }
+
+    /// Bytes that are kept for it.
+    #[inline]
+    pub fn footprint(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.bytes) + self.watched.bytes
+    }
+
+    /// Lets others see what it is doing.
+    pub fn show(&self) {
+        let doing = &self.member.doing;
+        doing.seen.store(self.last.0, Ordering::Relaxed);
+        doing.command.store(self.last.1, Ordering::Relaxed);
+        doing.db.store(self.db.into(), Ordering::Relaxed);
+        doing.version.store(if self.three { 3 } else { 2 }, Ordering::Relaxed);
+        let queued = self.transaction.as_ref().map_or(0, |queued| queued.requests.len() + 1);
+        doing.queued.store(queued, Ordering::Relaxed);
+        doing.watched.store(self.watched.count(), Ordering::Relaxed);
     }
 }
 
@@ -64,8 +146,24 @@ pub struct Transaction {
     pub requests: Vec<Request>,
     /// One of them was refused: none will be done.
     pub broken: bool,
+    /// One of them may need room.
+    pub grows: bool,
     /// Bytes that they take.
     pub bytes: usize,
+    /// Why none is kept any more.
+    pub over: Option<Over>,
+}
+
+impl Transaction {
+    /// One more, if any is to be done.
+    pub fn push(&mut self, args: Args<'_>) {
+        if self.broken {
+            return;
+        }
+        let request = Request::new(args);
+        self.bytes += request.footprint();
+        self.requests.push(request);
+    }
 }
 
 /// One request, kept.
@@ -79,6 +177,7 @@ impl Request {
     /// A copy of these arguments.
     pub fn new(args: Args<'_>) -> Self {
         let (mut bytes, mut ranges) = (Vec::new(), Vec::with_capacity(args.len()));
+        bytes.reserve_exact(args.iter().map(<[u8]>::len).sum());
         for arg in args.iter() {
             let at = bytes.len();
             bytes.extend_from_slice(arg);
@@ -92,17 +191,94 @@ impl Request {
         Args::new(&self.bytes, &self.ranges)
     }
 
-    /// Bytes that it takes.
+    /// Bytes that it takes, its place in a list included.
     pub fn footprint(&self) -> usize {
-        self.bytes.capacity() + self.ranges.capacity() * size_of::<Range<usize>>()
+        let ranges = self.ranges.capacity() * size_of::<Range<usize>>();
+        // The list may have grown to twice what is in it.
+        self.bytes.capacity() + ranges + 2 * size_of::<Self>()
     }
 }
+
+/// Bytes that a watched key takes beside its name, there and here. Counted generously.
+const WATCHED: usize = 160;
 
 /// Keys that are watched.
 #[derive(Debug, Default)]
 pub struct Watched {
     /// Database and name of each.
-    pub keys: Vec<(u8, Box<[u8]>)>,
+    keys: BTreeSet<(u8, Box<[u8]>)>,
     /// Set when one has changed.
-    pub told: Watch,
+    told: Watch,
+    /// Where they are.
+    keyspace: Option<Arc<Keyspace>>,
+    /// Bytes that they take.
+    bytes: usize,
+    /// They were forgotten, and count as changed: why.
+    pub lost: Option<Over>,
+}
+
+impl Watched {
+    /// Keys.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Watches one more, whose lock is held.
+    pub fn add(&mut self, keyspace: &Arc<Keyspace>, hold: &mut Hold<'_>, db: u8, key: &Key<'_>) {
+        if self.keys.insert((db, key.name().into())) {
+            self.bytes += 2 * key.name().len() + WATCHED;
+            self.keyspace.get_or_insert_with(|| keyspace.clone());
+            hold.watch(key, &self.told);
+        }
+    }
+
+    /// The keys, hashed.
+    pub fn keys<'a>(&'a self, keyspace: &Keyspace) -> Vec<Key<'a>> {
+        self.keys.iter().map(|(db, name)| keyspace.key(*db, name)).collect()
+    }
+
+    /// Whether one has changed since it was watched, or has come to its end; the keys' locks are
+    /// held. None is watched any more then.
+    pub fn settle(&mut self, hold: &mut Hold<'_>) -> bool {
+        let keyspace = hold.keyspace();
+        for (db, name) in &self.keys {
+            let key = keyspace.key(*db, name);
+            // One whose time is up goes now, and tells.
+            hold.has(&key);
+            hold.unwatch(&key, &self.told);
+        }
+        let changed = self.lost.is_some() || self.told.load(Ordering::Acquire);
+        self.forget();
+        changed
+    }
+
+    /// None is watched any more.
+    pub fn release(&mut self) {
+        if let Some(keyspace) = self.keyspace.take() {
+            for (db, name) in &self.keys {
+                let key = keyspace.key(*db, name);
+                keyspace.hold(&key, 0).unwatch(&key, &self.told);
+            }
+            self.forget();
+        }
+        self.lost = None;
+    }
+
+    fn give_way(&mut self, over: Over) {
+        if self.bytes > 0 {
+            self.release();
+            self.lost = Some(over);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.keys.clear();
+        (self.told, self.keyspace, self.bytes, self.lost) = (Watch::default(), None, 0, None);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.release();
+    }
 }

@@ -10,14 +10,17 @@ use crate::error::{Error, Result};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// A listening Unix stream socket. unix(7)
+/// A listening stream socket: of Unix, or of TCP. unix(7), tcp(7)
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
     path: Option<PathBuf>,
+    /// Of TCP.
+    address: Option<SocketAddr>,
     /// What to remove at the end, independent of the working directory.
     ours: Option<(PathBuf, Inode)>,
 }
@@ -32,7 +35,28 @@ impl Listener {
         let (socket, inode) = bind::bind(path, options)?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let ours = inode.map(|inode| (absolute, inode));
-        Ok(Self { socket, path: Some(path.to_owned()), ours })
+        Ok(Self { socket, path: Some(path.to_owned()), address: None, ours })
+    }
+
+    /// Listens at an address of the Internet protocols; port 0 is any that is free. An address that
+    /// was in use a moment ago will do, one where somebody listens is EADDRINUSE. What is accepted
+    /// sends at once, however little it is. ip(7), tcp(7)
+    pub fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Self> {
+        let told = |error: Error| error.with_detail(address.to_string());
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+            .map_err(Error::on("socket"))
+            .map_err(told)?;
+        sockopt::set_socket_reuseaddr(&socket, true)
+            .map_err(Error::on("setsockopt"))
+            .map_err(told)?;
+        rustix::net::bind(&socket, &address).map_err(Error::on("bind")).map_err(told)?;
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        rustix::net::listen(&socket, backlog).map_err(Error::on("listen")).map_err(told)?;
+        let bound = rustix::net::getsockname(&socket).map_err(Error::on("getsockname"))?;
+        let address = SocketAddr::try_from(bound).map_err(Error::on("getsockname"))?;
+        Ok(Self { socket, path: None, address: Some(address), ours: None })
     }
 
     /// Takes a listening socket that somebody else made; its path is not removed. EINVAL, with the
@@ -54,7 +78,7 @@ impl Listener {
         rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(Error::on("fcntl"))?;
         refuse_extras(socket.as_fd());
         let path = rustix::net::getsockname(&socket).ok().and_then(address::to_path);
-        Ok(Self { socket, path, ours: None })
+        Ok(Self { socket, path, address: None, ours: None })
     }
 
     /// The next connection, non-blocking and close-on-exec. EAGAIN if none waits. EMFILE and
@@ -64,7 +88,13 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             match rustix::net::accept_with(&self.socket, flags) {
-                Ok(socket) => return Ok(Stream::new(socket)),
+                Ok(socket) => {
+                    if self.address.is_some() {
+                        // Fails only if the peer has gone, which the first read will tell.
+                        let _ = sockopt::set_tcp_nodelay(&socket, true);
+                    }
+                    return Ok(Stream::new(socket));
+                }
                 Err(Errno::INTR | Errno::CONNABORTED) => (),
                 Err(errno) => return Err(Error::on("accept4")(errno)),
             }
@@ -75,6 +105,11 @@ impl Listener {
     /// which is the name at bind(2) even if the path was renamed since.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The address it listens at, if it is one of TCP.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// Leaves the path alone when dropped, because a successor has this same socket.

@@ -26,6 +26,7 @@ use rustix::net::{
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,7 +37,8 @@ const CONTROL_ROOM: usize = cmsg_space!(ScmRights(MAX_PER_MESSAGE));
 /// Beyond this the kernel's doubled `int` would overflow, in bytes.
 const LARGEST_BUFFER: usize = (i32::MAX / 2) as usize;
 
-/// A connected Unix stream socket. unix(7)
+/// A connected stream socket: of Unix, or of TCP if a listener of that accepted it, and then
+/// nothing but bytes can be sent or received. unix(7), tcp(7)
 #[derive(Debug)]
 pub struct Stream {
     socket: OwnedFd,
@@ -113,6 +115,11 @@ impl Stream {
         rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(Error::on("fcntl"))?;
         refuse_extras(socket.as_fd());
         Ok(Self { socket })
+    }
+
+    /// Where the peer is, if the socket is one of TCP and still connected. getpeername(2)
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getpeername(&self.socket).ok()??).ok()
     }
 
     /// The descriptor, for handing the connection over.

@@ -25,6 +25,11 @@ impl<'a> Encoder<'a> {
         self.three
     }
 
+    /// Goes on in version 3 or 2.
+    pub const fn speak(&mut self, three: bool) {
+        self.three = three;
+    }
+
     /// Where it appends to.
     pub const fn out(&mut self) -> &mut Vec<u8> {
         self.out

@@ -74,6 +74,13 @@ impl Hold<'_> {
         found.get(at).map(|name| Box::from(*name))
     }
 
+    /// Sums over all shards that are held.
+    pub fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        self.add_to(&mut sum);
+        sum
+    }
+
     pub(in crate::kv) fn add_to(&self, sum: &mut Totals) {
         for Part { shard, .. } in &self.parts {
             sum.hits += shard.hits;
@@ -86,7 +93,8 @@ impl Hold<'_> {
         }
     }
 
-    pub(in crate::kv) fn reset_counters(&mut self) {
+    /// Sets the counters of all shards that are held to zero.
+    pub fn reset_counters(&mut self) {
         for Part { shard, .. } in &mut self.parts {
             (shard.hits, shard.misses, shard.expired, shard.evicted) = (0, 0, 0, 0);
         }

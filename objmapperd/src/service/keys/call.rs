@@ -6,6 +6,7 @@ use objmapper::Caller;
 use objmapper::kv::{self, Fault, Hold};
 use objmapper_proto::resp::{Args, Encoder};
 
+use super::table::Command;
 use super::{Desk, Names};
 use crate::session::keys::Talk;
 
@@ -27,6 +28,22 @@ pub(super) struct Call<'a, 'k> {
     pub(super) hold: Hold<'k>,
     /// It is one of a transaction: all locks are held, and no other may be taken.
     pub(super) in_exec: bool,
+}
+
+impl Call<'_, '_> {
+    /// Does it: its reply, or why there is none, is appended. Whether that is no error.
+    #[inline]
+    pub(super) fn run(&mut self, command: &Command) -> bool {
+        let at = self.out.out().len();
+        match (command.run)(self) {
+            Ok(()) => true,
+            Err(oops) => {
+                self.out.out().truncate(at);
+                self.out.error(oops);
+                false
+            }
+        }
+    }
 }
 
 /// What became of it.

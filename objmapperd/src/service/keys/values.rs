@@ -29,6 +29,9 @@ impl<'a> Call<'a, '_> {
         self.let_go();
         let content = keyspace.content(bytes)?;
         self.hold = keyspace.hold_keys(&self.keys, self.hold.now());
+        if self.talk.touches_nothing {
+            self.hold.touch_nothing();
+        }
         Ok(content)
     }
 

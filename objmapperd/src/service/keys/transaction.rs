@@ -1,0 +1,201 @@
+//! Transactions: what is said between MULTI and EXEC is kept, and done under one hold of all its
+//! keys' locks.
+//!
+//! What must stay true:
+//! - all locks are taken before the first command runs, those of watched keys among them: nobody
+//!   sees a part, across shards and databases, and the journal gets one record;
+//! - which database a key is in is known before: SELECT moves those that follow it;
+//! - a command that takes locks by itself says so in its row ([`Flags::WHOLE`],
+//!   [`Flags::EVERYTHING`]) and uses what is held instead.
+
+use objmapper::kv::{DATABASES, Key, Keyspace};
+use objmapper_proto::resp::{Args, Encoder};
+
+use super::call::{Answer, Call, Oops, integer};
+use super::table::{self, Command, Flags};
+use crate::session::keys::{Talk, Transaction};
+
+/// Bytes of replies behind which no more are given: a transaction may ask for each value any number
+/// of times. As much as two of the longest values.
+const REPLIES: usize = 1 << 30;
+
+/// Keeps a command until EXEC, if it may be kept.
+#[cold]
+pub(super) fn queue(
+    talk: &mut Talk,
+    command: &Command,
+    args: Args<'_>,
+    out: &mut Encoder<'_>,
+) -> bool {
+    let oops = if command.flags.has(Flags::NO_MULTI) {
+        Some(Oops::Text("ERR Command not allowed inside a transaction"))
+    } else {
+        let over = talk.transaction.as_ref().and_then(|transaction| transaction.over);
+        let over = over.or(talk.crowded);
+        over.map(|over| Oops::Told(format!("ERR no more can be queued: {over}")))
+    };
+    if let Some(oops) = oops {
+        out.error(spoil(talk, args, oops));
+        return false;
+    }
+    if let Some(transaction) = &mut talk.transaction {
+        transaction.grows |= command.flags.has(Flags::GROWS);
+        transaction.push(args);
+    }
+    out.simple("QUEUED");
+    true
+}
+
+/// A command was refused: what it does to a transaction, and what is said.
+#[cold]
+pub(super) fn spoil(talk: &mut Talk, args: Args<'_>, oops: Oops) -> Oops {
+    if args.at(0).eq_ignore_ascii_case(b"exec") {
+        end(talk);
+        let told = oops.to_string();
+        let told = told.strip_prefix("ERR ").unwrap_or(&told);
+        return Oops::Told(format!("EXECABORT Transaction discarded because of: {told}"));
+    }
+    if let Some(transaction) = &mut talk.transaction {
+        transaction.broken = true;
+    }
+    oops
+}
+
+fn end(talk: &mut Talk) {
+    talk.transaction = None;
+    talk.watched.release();
+}
+
+pub(super) fn multi(call: &mut Call<'_, '_>) -> Answer {
+    if call.talk.transaction.is_some() {
+        return Err(Oops::Text("ERR MULTI calls can not be nested"));
+    }
+    call.talk.transaction = Some(Transaction::default());
+    call.out.ok();
+    Ok(())
+}
+
+pub(super) fn discard(call: &mut Call<'_, '_>) -> Answer {
+    if call.talk.transaction.is_none() {
+        return Err(Oops::Text("ERR DISCARD without MULTI"));
+    }
+    end(call.talk);
+    call.out.ok();
+    Ok(())
+}
+
+pub(super) fn watch(call: &mut Call<'_, '_>) -> Answer {
+    if call.talk.transaction.is_some() {
+        return Err(Oops::Text("ERR WATCH inside MULTI is not allowed"));
+    }
+    if let Some(over) = call.talk.watched.lost.or(call.talk.crowded) {
+        return Err(Oops::Told(format!("ERR no more can be watched: {over}")));
+    }
+    let db = call.talk.db;
+    for key in &call.keys {
+        call.talk.watched.add(&call.desk.keyspace, &mut call.hold, db, key);
+    }
+    call.out.ok();
+    Ok(())
+}
+
+pub(super) fn unwatch(call: &mut Call<'_, '_>) -> Answer {
+    if !call.in_exec {
+        call.talk.watched.release();
+    }
+    call.out.ok();
+    Ok(())
+}
+
+pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
+    let Some(transaction) = call.talk.transaction.take() else {
+        return Err(Oops::Text("ERR EXEC without MULTI"));
+    };
+    if transaction.broken {
+        call.talk.watched.release();
+        return Err(Oops::Text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    let keyspace = &*call.desk.keyspace;
+    if transaction.grows
+        && let Err(fault) = keyspace.make_room(call.hold.now())
+    {
+        return Err(spoil(call.talk, call.args, fault.into()));
+    }
+    let wanted = Wanted::of(&transaction, keyspace, call.talk.db);
+    let mut keys = wanted.keys;
+    let watched = call.talk.watched.keys(keyspace);
+    keys.extend(&watched);
+    let mut hold = keyspace.hold_also(&keys, &wanted.databases, Keyspace::now());
+    drop((keys, watched));
+    if call.talk.touches_nothing {
+        hold.touch_nothing();
+    }
+    if call.talk.watched.settle(&mut hold) {
+        call.hold = hold;
+        call.out.null_array();
+        return Ok(());
+    }
+    call.out.array(transaction.requests.len());
+    let begin = call.out.out().len();
+    for request in &transaction.requests {
+        let args = request.args();
+        let three = call.talk.three;
+        let mut out = Encoder::new(call.out.out(), three);
+        let Some(command) = table::of(args) else {
+            out.error(table::unknown(args));
+            continue;
+        };
+        let at = out.out().len();
+        let keys = command.keys(keyspace, call.talk.db, args);
+        let (talk, caller, desk) = (&mut *call.talk, call.caller, call.desk);
+        let mut inner = Call { args, keys, out, talk, caller, desk, hold, in_exec: true };
+        inner.run(command);
+        let Call { hold: back, mut out, .. } = inner;
+        hold = back;
+        if out.out().len() - begin > REPLIES {
+            out.out().truncate(at);
+            out.error(format_args!(
+                "ERR the replies of this transaction have more than {REPLIES} bytes: this one is \
+                 left out"
+            ));
+        }
+    }
+    call.hold = hold;
+    Ok(())
+}
+
+/// The locks that a transaction takes.
+struct Wanted<'a> {
+    keys: Vec<Key<'a>>,
+    databases: Vec<u8>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Those of all its commands, the first of which is said in this database.
+    fn of(transaction: &'a Transaction, keyspace: &Keyspace, mut db: u8) -> Self {
+        let mut wanted = Self { keys: Vec::new(), databases: Vec::new() };
+        for request in &transaction.requests {
+            let args = request.args();
+            let Some(command) = table::of(args) else { continue };
+            wanted.keys.extend(command.keys(keyspace, db, args));
+            if command.flags.has(Flags::EVERYTHING) {
+                wanted.databases = (0..DATABASES).collect();
+            } else if command.flags.has(Flags::WHOLE) && !wanted.databases.contains(&db) {
+                wanted.databases.push(db);
+            }
+            if command.name == "select"
+                && let Ok(other) = database(args)
+            {
+                db = other;
+            }
+        }
+        wanted
+    }
+}
+
+/// The database that SELECT names.
+pub(super) fn database(args: Args<'_>) -> Result<u8, Oops> {
+    let db = integer(args.at(1))?;
+    let db = u8::try_from(db).ok().filter(|db| *db < DATABASES);
+    db.ok_or(Oops::Text("ERR DB index is out of range"))
+}
