@@ -319,7 +319,7 @@ fn a_check_adds_up_what_the_limits_could_use() {
     ] {
         assert_eq!(row(what), (most.to_owned(), limit.to_owned()), "{what}");
     }
-    assert!(said.contains("#        503  in all\n"), "{said}");
+    assert!(said.contains("#        510  in all\n"), "{said}");
     let (buffers, limit) = row("replies in send buffers");
     assert_eq!(limit, "limits.connections x limits.send_buffer");
     assert!(buffers.ends_with("iB") && buffers != "0 B", "{buffers}");

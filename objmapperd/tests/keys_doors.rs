@@ -292,7 +292,7 @@ fn keys_end_by_themselves_and_an_idle_daemon_sleeps() {
         tasks
             .map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap())
             .filter(|status| status.starts_with("Name:\tticker\n"))
-            .flat_map(|status| {
+            .filter_map(|status| {
                 let line = status.lines().find_map(|line| {
                     line.strip_prefix("voluntary_ctxt_switches:").map(str::to_owned)
                 });

@@ -148,10 +148,7 @@ impl Desk {
     /// Whether a request may be answered, or queued, now; and which command it is.
     #[inline]
     fn admit(&self, talk: &mut Talk, args: Args<'_>, now: i64) -> Result<&'static Command, Oops> {
-        let command = match table::of(args) {
-            Some(command) => command,
-            None => return Err(unknown(talk, args)),
-        };
+        let Some(command) = table::of(args) else { return Err(unknown(talk, args)) };
         if !command.takes(args.len()) {
             return Err(Oops::Arity(command.name));
         }

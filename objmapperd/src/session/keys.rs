@@ -34,6 +34,7 @@ pub struct Trust {
 
 /// What a client has said that holds for what it says later.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is about something else
 pub struct Talk {
     /// Its place among all that are connected.
     pub member: Member,

@@ -31,7 +31,8 @@ pub struct Access {
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the password.
-        f.debug_struct("Access").field("rules", &self.rules).field("open", &self.open).finish()
+        let Self { rules, open, .. } = self;
+        f.debug_struct("Access").field("rules", rules).field("open", open).finish_non_exhaustive()
     }
 }
 

@@ -133,7 +133,9 @@ pub(super) fn list(call: &mut Call<'_, '_>) -> Answer {
         }
     }
     call.out.array(names.len());
-    names.into_iter().for_each(|name| call.out.text(name));
+    for name in names {
+        call.out.text(name);
+    }
     Ok(())
 }
 
@@ -200,7 +202,9 @@ pub(super) fn help(call: &mut Call<'_, '_>) -> Answer {
         lines.extend(text(sub.name).map(|text| format!("    {}.", text.summary)));
     }
     call.out.array(lines.len());
-    lines.iter().for_each(|line| call.out.simple(line));
+    for line in &lines {
+        call.out.simple(line);
+    }
     Ok(())
 }
 

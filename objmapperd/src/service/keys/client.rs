@@ -102,9 +102,8 @@ pub(super) fn list(call: &mut Call<'_, '_>) -> Answer {
     call.talk.show();
     let mut ids = None;
     match (call.args.at(2).to_ascii_lowercase().as_slice(), call.args.len()) {
-        (_, 2) => {}
         (b"type", 4) if !is_normal(call.args.at(3))? => ids = Some(Vec::new()),
-        (b"type", 4) => {}
+        (b"type", 4) | (_, 2) => {}
         (b"id", 4..) => {
             let id = |arg| number(arg).ok_or(Oops::Text("ERR Invalid client ID"));
             ids = Some(call.args.from(3).iter().map(id).collect::<Result<_, _>>()?);

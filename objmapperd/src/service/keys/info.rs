@@ -157,7 +157,7 @@ fn human(bytes: u64) -> String {
     match units.iter().find(|(_, shift)| bytes >= 1 << shift) {
         None => format!("{bytes}B"),
         Some((unit, shift)) => {
-            let hundredths = u128::from(bytes) * 100 >> shift;
+            let hundredths = (u128::from(bytes) * 100) >> shift;
             format!("{}.{:02}{unit}", hundredths / 100, hundredths % 100)
         }
     }

@@ -13,8 +13,11 @@ struct Parameter {
     name: &'static str,
     value: fn(&Desk) -> String,
     /// How it is changed; `None` if it is not.
-    change: Option<fn(&[u8], &mut Wish) -> Result<(), &'static str>>,
+    change: Option<Change>,
 }
+
+/// Reads a value, or says why it is none.
+type Change = fn(&[u8], &mut Wish) -> Result<(), &'static str>;
 
 /// What is to change, all of it or nothing.
 struct Wish {
@@ -101,7 +104,7 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
     let words: Vec<&[u8]> = call.args.from(2).iter().collect();
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err(Oops::Syntax);
     }
     let memory = call.desk.keyspace.memory();
