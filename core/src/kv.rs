@@ -3,6 +3,7 @@
 //! The modules form a ladder: each uses only those before it.
 
 mod bell;
+pub mod extended;
 pub mod fault;
 pub mod glob;
 mod ops;
@@ -39,6 +40,8 @@ pub enum Content<'a> {
     Bytes(&'a [u8]),
     /// In memory of our own.
     Heap(&'a [u8]),
+    /// The same, taken over as it is.
+    Owned(Vec<u8>),
     /// In sealed memory; its bytes, where they are at hand.
     Sealed(Arc<Sealed>, Option<&'a [u8]>),
 }
@@ -49,6 +52,7 @@ impl Content<'_> {
             Self::Bytes(bytes) | Self::Heap(bytes) | Self::Sealed(_, Some(bytes)) => {
                 Ok(Cow::Borrowed(bytes))
             }
+            Self::Owned(bytes) => Ok(Cow::Borrowed(bytes)),
             Self::Sealed(sealed, None) => {
                 let mut out = Vec::new();
                 sealed.read_into(&mut out, 0, sealed.size())?;

@@ -44,6 +44,8 @@ enum Step {
     Expire(u8, Option<u8>),
     Write(u8, u8, Vec<u8>),
     Add(u8, i64),
+    Rename(u8, u8),
+    Copy(u8, u8),
     Pass(u8),
     Tick,
     Clear,
@@ -59,6 +61,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (key(), proptest::option::of(0_u8..20)).prop_map(|(k, e)| Step::Expire(k, e)),
         2 => (key(), 0_u8..40, bytes()).prop_map(|(k, o, v)| Step::Write(k, o, v)),
         2 => (key(), -5_i64..5).prop_map(|(k, n)| Step::Add(k, n)),
+        1 => (key(), key()).prop_map(|(a, b)| Step::Rename(a, b)),
+        1 => (key(), key()).prop_map(|(a, b)| Step::Copy(a, b)),
         1 => (1_u8..10).prop_map(Step::Pass),
         1 => Just(Step::Tick),
         1 => Just(Step::Clear),
@@ -117,6 +121,21 @@ fn apply(keys: &Keyspace, model: &mut Model, step: Step, now: &mut i64) {
                 model.entry(name).or_default().0 = (old + by).to_string().into_bytes();
             }
         }
+        Step::Rename(from, to) | Step::Copy(from, to) => {
+            let (a, b) = (name(from), name(to));
+            let (from, to) = (keys.key(0, &a), keys.key(0, &b));
+            let mut hold = keys.hold_keys(&[from, to], *now);
+            let found = model.get(&a).cloned();
+            let copies = matches!(step, Step::Copy(..));
+            let done = if copies { hold.copy(&from, &to) } else { hold.rename(&from, &to) };
+            assert_eq!(done, Ok(found.is_some()));
+            if let Some(entry) = found {
+                if !copies {
+                    model.remove(&a);
+                }
+                model.insert(b, entry);
+            }
+        }
         Step::Pass(ms) => *now += i64::from(ms),
         Step::Tick => while keys.tick(*now) {},
         Step::Clear => {
@@ -142,9 +161,11 @@ proptest! {
             seen.sort();
             prop_assert_eq!(seen, alive.keys().cloned().collect::<Vec<_>>());
             prop_assert_eq!(keys.size(0).0, alive.len());
+            prop_assert_eq!(keys.hold_also(&[], &[0], now).size(0), keys.size(0));
         }
         keys.clear(&[0], now);
         prop_assert_eq!(keys.totals().sealed, 0);
+        prop_assert_eq!(keys.totals().volatile, 0);
     }
 }
 

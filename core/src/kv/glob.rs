@@ -31,7 +31,7 @@ enum Step<'a> {
     Bracket { inside: &'a [u8], not: bool },
 }
 
-fn compare(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool + Copy) -> bool {
+fn compare(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern, text);
     // Behind the last star, and where the text goes on if the star takes one byte more.
     let mut again: Option<(&[u8], &[u8])> = None;
@@ -43,7 +43,7 @@ fn compare(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool + Copy) ->
                 continue;
             }
             (None, []) => return true,
-            (Some((step, rest)), [byte, tail @ ..]) if takes(&step, *byte, same) => {
+            (Some((step, rest)), [byte, tail @ ..]) if takes(&step, *byte, &same) => {
                 Some((rest, tail))
             }
             _ => None,
@@ -65,7 +65,6 @@ fn step(pattern: &[u8]) -> Option<(Step<'_>, &[u8])> {
         [] => return None,
         [b'*', rest @ ..] => (Step::Star, rest),
         [b'?', rest @ ..] => (Step::Any, rest),
-        [b'\\', byte, rest @ ..] => (Step::Byte(*byte), rest),
         [b'[', rest @ ..] => {
             let (not, inside) = match rest {
                 [b'^', inside @ ..] => (true, inside),
@@ -78,7 +77,7 @@ fn step(pattern: &[u8]) -> Option<(Step<'_>, &[u8])> {
             let rest = inside.get(at + 1..).unwrap_or_default();
             (Step::Bracket { inside: inside.get(..at).unwrap_or_default(), not }, rest)
         }
-        [byte, rest @ ..] => (Step::Byte(*byte), rest),
+        [b'\\', byte, rest @ ..] | [byte, rest @ ..] => (Step::Byte(*byte), rest),
     })
 }
 
@@ -93,7 +92,7 @@ fn item(inside: &[u8]) -> Option<(usize, (u8, u8))> {
     }
 }
 
-fn takes(step: &Step<'_>, byte: u8, same: impl Fn(u8, u8) -> bool) -> bool {
+fn takes(step: &Step<'_>, byte: u8, same: &impl Fn(u8, u8) -> bool) -> bool {
     match step {
         Step::Star | Step::Any => true,
         Step::Byte(wanted) => same(*wanted, byte),
@@ -131,7 +130,7 @@ mod tests {
             ("[c-a]", &["a", "b", "c"], &["d"]),
             ("[^a-c]", &["d", "-"], &["a", "", "dd"]),
             ("[\\]]", &["]"], &["\\", "a"]),
-            ("[a-]", &["a", "-"], &["b"]),
+            ("[a-]", &["a", "]", "_"], &["-", "b"]),
             ("[a", &["a"], &["[a", "b"]),
             ("[", &[], &["[", ""]),
             ("[^", &["x"], &[""]),
@@ -166,7 +165,7 @@ mod tests {
                 (0..=text.len()).any(|at| defined(rest, text.get(at..).unwrap()))
             }
             Some((step, rest)) => text.split_first().is_some_and(|(byte, tail)| {
-                takes(&step, *byte, |a, b| a == b) && defined(rest, tail)
+                takes(&step, *byte, &|a, b| a == b) && defined(rest, tail)
             }),
         }
     }

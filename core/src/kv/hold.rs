@@ -6,15 +6,18 @@
 //!   replaying needs no clock;
 //! - a key whose time is up is removed by whoever meets it, and never seen.
 
+mod moves;
+mod whole;
+
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::evict;
 use super::keyspace::{Key, Keyspace, LONGEST};
 use super::ops;
-use super::shard::{At, Fresh, Shard, Watch};
+use super::shard::{At, Fresh, Shard, Waste, Watch};
 use super::value::{Large, Value};
-use super::{Content, Expiry, Fault, Totals};
+use super::{Content, Expiry, Fault};
 
 /// One lock, held.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub struct Hold<'k> {
     log: Vec<u8>,
     untouched: bool,
     finished: bool,
+    /// Freed when the locks are free: so this stands behind them.
+    waste: Vec<Waste>,
 }
 
 /// Where a key is: which of the parts, which slot.
@@ -76,12 +81,25 @@ type Place = (usize, At);
 impl<'k> Hold<'k> {
     #[inline]
     pub(super) fn new(keyspace: &'k Keyspace, now: i64, parts: SmallVec<[Part<'k>; 1]>) -> Self {
-        Self { keyspace, now, parts, log: Vec::new(), untouched: false, finished: false }
+        Self {
+            keyspace,
+            now,
+            parts,
+            log: Vec::new(),
+            untouched: false,
+            finished: false,
+            waste: Vec::new(),
+        }
     }
 
     /// The moment that all of it happens at, in milliseconds since 1970.
     pub const fn now(&self) -> i64 {
         self.now
+    }
+
+    /// Uses of keys are not noted from now on, so that eviction does not see them.
+    pub fn touch_nothing(&mut self) {
+        self.untouched = true;
     }
 
     /// Whose keys.
@@ -143,9 +161,12 @@ impl<'k> Hold<'k> {
             let bytes = content.bytes()?;
             ops::set(&mut self.log, part_db(key), key.name, &bytes, expiry);
         }
+        let inline = self.keyspace.options().inline;
         let fresh = match content {
             Content::Bytes(bytes) => Fresh::Bytes(bytes),
             Content::Heap(bytes) => Fresh::Large(Large::Heap(bytes.to_vec())),
+            Content::Owned(bytes) if bytes.len() > inline => Fresh::Large(Large::Heap(bytes)),
+            Content::Owned(ref bytes) => Fresh::Bytes(bytes),
             Content::Sealed(sealed, _) => Fresh::Large(Large::Sealed(sealed)),
         };
         shard.put((key.hash, key.name, at), fresh, expiry, access);
@@ -286,133 +307,6 @@ impl<'k> Hold<'k> {
         self.parts.get(part)?.shard.footprint(at)
     }
 
-    /// Lets `each` see the keys and values of one shard, some `count` of them, from `cursor` on;
-    /// gives how many those were, and where to go on if there are more.
-    pub fn pass(
-        &mut self,
-        (db, shard): (u8, usize),
-        cursor: u32,
-        count: u32,
-        mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
-    ) -> (u32, Option<u32>) {
-        let Some(part) = self.part(super::keyspace::part_number(db, shard)) else {
-            return (0, None);
-        };
-        let (mut seen, mut cursor) = (0, cursor);
-        loop {
-            let Some(Part { shard, .. }) = self.parts.get(part) else { return (seen, None) };
-            let mut due: SmallVec<[Box<[u8]>; 4]> = SmallVec::new();
-            shard.chain(cursor, |at, record| {
-                if record.expiry().is_some_and(|when| when <= self.now) {
-                    due.push(record.name().into());
-                } else if let Some(value) = shard.value(at) {
-                    seen += 1;
-                    each(record.name(), value, record.expiry());
-                }
-            });
-            let next = shard.after(cursor);
-            for name in due {
-                self.find(&self.keyspace.key(db, &name));
-            }
-            let Some(next) = next else { return (seen, None) };
-            if seen >= count {
-                return (seen, Some(next));
-            }
-            cursor = next;
-        }
-    }
-
-    /// A key of one shard, any.
-    pub fn random(&mut self, (db, shard): (u8, usize), luck: u64) -> Option<Box<[u8]>> {
-        let part = self.part(super::keyspace::part_number(db, shard))?;
-        let Part { shard, .. } = self.parts.get(part)?;
-        let chains = shard.chains();
-        let start = u32::try_from(luck % u64::from(chains.max(1))).unwrap_or(0);
-        let mut found: SmallVec<[&[u8]; 8]> = SmallVec::new();
-        for step in 0..chains {
-            shard.chain((start + step) % chains, |at, record| {
-                if record.expiry().is_none_or(|when| when > self.now) {
-                    found.extend(shard.record(at).map(super::record::Record::name));
-                }
-            });
-            if !found.is_empty() {
-                break;
-            }
-        }
-        let at = usize::try_from((luck >> 32) % (found.len().max(1) as u64)).unwrap_or(0);
-        found.get(at).map(|name| Box::from(*name))
-    }
-
-    /// Sums over all shards that are held.
-    pub fn totals(&self) -> Totals {
-        let mut sum = Totals::default();
-        self.add_to(&mut sum);
-        sum
-    }
-
-    /// Keys of a database whose locks are all held, and how many have an expiry.
-    pub fn size(&self, db: u8) -> (usize, usize) {
-        let parts = self.parts.iter().filter(|part| part.db() == db);
-        parts.fold((0, 0), |(keys, volatile), part| {
-            (keys + part.shard.len(), volatile + part.shard.volatile())
-        })
-    }
-
-    /// Uses of keys are not noted from now on, so that eviction does not see them.
-    pub fn touch_nothing(&mut self) {
-        self.untouched = true;
-    }
-
-    pub(super) fn add_to(&self, sum: &mut Totals) {
-        for Part { shard, .. } in &self.parts {
-            sum.hits += shard.hits;
-            sum.misses += shard.misses;
-            sum.expired += shard.expired;
-            sum.evicted += shard.evicted;
-            sum.keys += shard.len() as u64;
-            sum.volatile += shard.volatile() as u64;
-            sum.sealed += shard.sealed() as u64;
-        }
-    }
-
-    /// Sets the counters of all shards that are held to zero.
-    pub fn reset_counters(&mut self) {
-        for Part { shard, .. } in &mut self.parts {
-            (shard.hits, shard.misses, shard.expired, shard.evicted) = (0, 0, 0, 0);
-        }
-    }
-
-    /// Removes keys whose time is up, at most `most`; gives how many.
-    pub fn expire(&mut self, most: usize) -> usize {
-        let mut gone = 0;
-        for part in 0..self.parts.len() {
-            while gone < most {
-                let Some(at) = self.parts.get_mut(part).and_then(|p| p.shard.due(self.now)) else {
-                    break;
-                };
-                self.expire_at((part, at));
-                gone += 1;
-            }
-        }
-        gone
-    }
-
-    /// Evicts one of some keys that are looked at; whether there was one.
-    pub(super) fn evict(&mut self, policy: evict::Policy, seed: u64) -> bool {
-        let Some((part, at)) = self
-            .parts
-            .first()
-            .and_then(|part| Some((0, evict::choose(&part.shard, policy, seed, self.now)?)))
-        else {
-            return false;
-        };
-        self.drop_at((part, at));
-        if let Some(part) = self.parts.get_mut(part) {
-            part.shard.evicted += 1;
-        }
-        true
-    }
-
     /// Ends it: the journal has what was changed, and the locks are free. Gives the journal's
     /// position up to which it must be durable before anybody is told what was seen or done.
     #[inline]
@@ -434,6 +328,10 @@ impl<'k> Hold<'k> {
         let mut position = 0;
         for part in &mut self.parts {
             position = position.max(part.shard.position);
+            if !part.shard.waste.is_empty() {
+                // Taken with its room, which nobody counts.
+                self.waste.extend(std::mem::take(&mut part.shard.waste));
+            }
             let now = Weight::of(&part.shard);
             if now != part.before {
                 let diff = |a: usize, b: usize| a.cast_signed() as i64 - b.cast_signed() as i64;

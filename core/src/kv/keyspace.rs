@@ -78,6 +78,11 @@ impl Key<'_> {
     pub const fn name(&self) -> &[u8] {
         self.name
     }
+
+    /// Whether it is the same one, of the same database.
+    pub fn is(&self, other: &Key<'_>) -> bool {
+        self.part == other.part && self.name == other.name
+    }
 }
 
 #[derive(Debug)]

@@ -89,6 +89,13 @@ impl Keyspace {
         })
     }
 
+    /// The same under a hold of the whole database.
+    pub fn random_held(&self, hold: &mut Hold<'_>, db: u8) -> Option<Box<[u8]>> {
+        let shards = self.shards();
+        let start = usize::try_from(chance() % shards as u64).unwrap_or(0);
+        (0..shards).find_map(|step| hold.random((db, (start + step) % shards), chance()))
+    }
+
     /// Sums over everything; each shard exact, the sum not of one moment.
     pub fn totals(&self) -> Totals {
         let mut sum = Totals::default();

@@ -34,6 +34,15 @@ pub(super) enum Fresh<'a> {
     Large(Large),
 }
 
+/// What was removed, and takes long to free.
+#[derive(Debug)]
+pub(super) enum Waste {
+    /// One value.
+    Large(#[allow(dead_code)] Large),
+    /// All there was.
+    All(#[allow(dead_code)] Table<Record, 3>, #[allow(dead_code)] Vec<Option<Large>>),
+}
+
 /// See above.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -49,6 +58,8 @@ pub(super) struct Shard {
     content: usize,
     watches: HashMap<Box<[u8]>, Vec<Watch>>,
     sealed: usize,
+    /// To be freed by whoever holds the lock, afterwards.
+    pub(super) waste: Vec<Waste>,
     /// Keys that were asked for and found.
     pub(super) hits: u64,
     /// And not found.
@@ -291,6 +302,8 @@ impl Shard {
             }
         }
         (self.content, self.volatile, self.sealed) = (0, 0, 0);
+        let (records, large) = (std::mem::take(&mut self.table), std::mem::take(&mut self.large));
+        self.waste.push(Waste::All(records, large));
         self.reset();
         gone
     }
@@ -358,6 +371,7 @@ impl Shard {
             self.content -= large.footprint();
             self.sealed -= usize::from(matches!(large, Large::Sealed(_)));
             self.free.push(number);
+            self.waste.push(Waste::Large(large));
         }
     }
 

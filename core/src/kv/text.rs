@@ -1,11 +1,15 @@
 //! Values as text: numbers that are counted up, bytes that are added to.
 
+use super::extended::{Extended, is_infinity};
 use super::hold::Hold;
 use super::keyspace::Key;
 use super::{Content, Expiry, Fault};
 
 /// Digits of the longest integer, with its sign.
 const DIGITS: usize = 20;
+
+/// The longest value that is read as a number, in bytes.
+const LONG: u64 = 8 * 1024;
 
 impl Hold<'_> {
     /// Adds to the integer under a key, 0 if there is none; gives the sum. Its expiry stays.
@@ -21,10 +25,32 @@ impl Hold<'_> {
         Ok(sum)
     }
 
+    /// Adds to the number under a key, 0 if there is none, as [`Extended`] does; gives the sum as it
+    /// is written. Its expiry stays.
+    pub fn add_number(&mut self, key: &Key<'_>, by: &[u8]) -> Result<String, Fault> {
+        let old = match self.peek(key) {
+            None => Some(Extended::ZERO),
+            Some(value) if value.len() > LONG => return Err(Fault::NotNumber),
+            Some(value) => number(&value.bytes()?)?,
+        };
+        let sum = old.zip(number(by)?).and_then(|(old, by)| old.plus(by));
+        let sum = sum.ok_or(Fault::NotFinite)?.to_string();
+        self.set(key, Content::Bytes(sum.as_bytes()), Expiry::Kept)?;
+        Ok(sum)
+    }
+
     /// Appends bytes to the value under a key; gives its length then. Its expiry stays.
     pub fn append(&mut self, key: &Key<'_>, bytes: &[u8]) -> Result<u64, Fault> {
         let length = self.peek(key).map_or(0, |value| value.len());
         self.write_at(key, length, bytes)
+    }
+}
+
+/// The number that these bytes spell; `None` if it is infinite.
+fn number(text: &[u8]) -> Result<Option<Extended>, Fault> {
+    match Extended::parse(text) {
+        None if !is_infinity(text) => Err(Fault::NotNumber),
+        number => Ok(number),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod held;
 pub mod neighbour;
 pub mod peer;
 pub mod resp;
+pub mod talker;
 
 use std::time::{Duration, Instant};
 

@@ -9,8 +9,8 @@ use objmapper_proto::resp::Args;
 use super::Names;
 use super::call::{Answer, Call, Oops};
 use super::{
-    catalog, client, connection, durability, general, info, parameters, server, strings,
-    transaction,
+    catalog, client, connection, durability, expiry, general, info, lcs, numbers, object,
+    parameters, ranges, server, strings, survey, transaction,
 };
 
 /// What holds for a command, as clients know it from COMMAND.
@@ -34,14 +34,16 @@ impl Flags {
     pub(super) const NOT_QUEUED: Self = Self(32);
     /// For who runs it, rather than for programs.
     pub(super) const ADMIN: Self = Self(64);
-    /// Takes all locks of its database.
+    /// Takes all locks of its database, in a transaction.
     pub(super) const WHOLE: Self = Self(128);
-    /// Takes all locks of all databases.
+    /// Takes all locks of all databases, in a transaction.
     pub(super) const EVERYTHING: Self = Self(256);
     /// Not to be said after MULTI.
     pub(super) const NO_MULTI: Self = Self(512);
     /// Its second word is looked up as well, among [`SUBCOMMANDS`].
     pub(super) const CONTAINER: Self = Self(1024);
+    /// Its second key may belong to another database, which its arguments say.
+    pub(super) const ELSEWHERE: Self = Self(2048);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -91,6 +93,12 @@ impl Command {
     #[inline]
     pub(super) fn keys<'a>(&self, keyspace: &Keyspace, db: u8, args: Args<'a>) -> Names<'a> {
         let mut names = Names::new();
+        if self.flags.has(Flags::ELSEWHERE) {
+            let other = general::elsewhere(args, db);
+            let to = if self.place == ONE { args.at(1) } else { args.at(2) };
+            names.extend([keyspace.key(db, args.at(1)), keyspace.key(other, to)]);
+            return names;
+        }
         match self.place {
             (0, ..) => {}
             (1, 1, _) => names.push(keyspace.key(db, args.at(1))),
@@ -111,6 +119,12 @@ impl Command {
 const NOWHERE: (i8, i8, i8) = (0, 0, 0);
 /// Where one key is.
 const ONE: (i8, i8, i8) = (1, 1, 1);
+/// Where one is, behind a second word.
+const SECOND: (i8, i8, i8) = (2, 2, 1);
+/// Where two are.
+const TWO: (i8, i8, i8) = (1, 2, 1);
+/// Where each is followed by its value.
+const PAIRS: (i8, i8, i8) = (1, -1, 2);
 /// Where all arguments are keys.
 const ALL: (i8, i8, i8) = (1, -1, 1);
 
@@ -134,37 +148,79 @@ macro_rules! commands {
 /// In the order of their names.
 pub(super) static COMMANDS: &[Command] = commands! {
     "acl" -2 CONTAINER, NOWHERE, catalog::bare;
+    "append" 3 GROWS_FAST, ONE, ranges::append;
     "auth" -2 Flags::FAST.and(Flags::NO_AUTH), NOWHERE, connection::auth;
     "bgrewriteaof" 1 ADMIN, NOWHERE, durability::bgrewriteaof;
     "bgsave" -1 ADMIN, NOWHERE, durability::bgsave;
     "client" -2 CONTAINER, NOWHERE, catalog::bare;
     "command" -1 CONTAINER, NOWHERE, catalog::all;
     "config" -2 CONTAINER, NOWHERE, catalog::bare;
+    "copy" -3 GROWS.and(Flags::ELSEWHERE), TWO, general::copy;
+    "dbsize" 1 READS_FAST.and(Flags::WHOLE), NOWHERE, survey::dbsize;
     "debug" -2 ADMIN, NOWHERE, server::debug;
+    "decr" 2 GROWS_FAST, ONE, numbers::decr;
+    "decrby" 3 GROWS_FAST, ONE, numbers::decrby;
     "del" -2 WRITES, ALL, general::del;
     "discard" 1 AT_ONCE, NOWHERE, transaction::discard;
     "echo" 2 Flags::FAST, NOWHERE, connection::echo;
     "exec" 1 Flags::NOT_QUEUED, NOWHERE, transaction::exec;
     "exists" -2 READS_FAST, ALL, general::exists;
+    "expire" -3 WRITES_FAST, ONE, expiry::expire;
+    "expireat" -3 WRITES_FAST, ONE, expiry::expireat;
+    "expiretime" 2 READS_FAST, ONE, expiry::expiretime;
+    "flushall" -1 WRITES.and(Flags::EVERYTHING), NOWHERE, survey::flushall;
+    "flushdb" -1 WRITES.and(Flags::WHOLE), NOWHERE, survey::flushdb;
     "get" 2 READS_FAST, ONE, strings::get;
+    "getdel" 2 WRITES_FAST, ONE, strings::getdel;
+    "getex" -2 WRITES_FAST, ONE, strings::getex;
+    "getrange" 4 READS, ONE, ranges::getrange;
+    "getset" 3 GROWS_FAST, ONE, strings::getset;
     "hello" -1 Flags::FAST.and(Flags::NO_AUTH), NOWHERE, connection::hello;
-    "incr" 2 GROWS_FAST, ONE, strings::incr;
+    "incr" 2 GROWS_FAST, ONE, numbers::incr;
+    "incrby" 3 GROWS_FAST, ONE, numbers::incrby;
+    "incrbyfloat" 3 GROWS_FAST, ONE, numbers::incrbyfloat;
     "info" -1 Flags::EVERYTHING, NOWHERE, info::info;
+    "keys" 2 READS.and(Flags::WHOLE), NOWHERE, survey::keys;
     "lastsave" 1 Flags::FAST, NOWHERE, durability::lastsave;
     "latency" -2 CONTAINER, NOWHERE, catalog::bare;
+    "lcs" -3 READS, TWO, lcs::lcs;
     "memory" -2 CONTAINER, NOWHERE, catalog::bare;
+    "mget" -2 READS_FAST, ALL, strings::mget;
     "module" -2 CONTAINER, NOWHERE, catalog::bare;
+    "move" 3 WRITES_FAST.and(Flags::ELSEWHERE), ONE, general::relocate;
+    "mset" -3 GROWS, PAIRS, strings::mset;
+    "msetnx" -3 GROWS, PAIRS, strings::msetnx;
     "multi" 1 AT_ONCE, NOWHERE, transaction::multi;
+    "object" -2 CONTAINER, NOWHERE, catalog::bare;
+    "persist" 2 WRITES_FAST, ONE, expiry::persist;
+    "pexpire" -3 WRITES_FAST, ONE, expiry::pexpire;
+    "pexpireat" -3 WRITES_FAST, ONE, expiry::pexpireat;
+    "pexpiretime" 2 READS_FAST, ONE, expiry::pexpiretime;
     "ping" -1 Flags::FAST, NOWHERE, connection::ping;
+    "psetex" 4 GROWS, ONE, strings::psetex;
+    "pttl" 2 READS_FAST, ONE, expiry::pttl;
     "quit" -1 AT_ONCE.and(Flags::NO_AUTH), NOWHERE, connection::quit;
+    "randomkey" 1 READS.and(Flags::WHOLE), NOWHERE, survey::randomkey;
+    "rename" 3 WRITES, TWO, general::rename;
+    "renamenx" 3 WRITES_FAST, TWO, general::renamenx;
     "reset" 1 AT_ONCE.and(Flags::NO_AUTH), NOWHERE, connection::reset;
     "role" 1 Flags::FAST, NOWHERE, server::role;
     "save" 1 ADMIN.and(Flags::NO_MULTI), NOWHERE, durability::save;
+    "scan" -2 READS.and(Flags::WHOLE), NOWHERE, survey::scan;
     "select" 2 Flags::FAST, NOWHERE, connection::select;
     "set" -3 GROWS, ONE, strings::set;
+    "setex" 4 GROWS, ONE, strings::setex;
+    "setnx" 3 GROWS_FAST, ONE, strings::setnx;
+    "setrange" 4 GROWS, ONE, ranges::setrange;
     "shutdown" -1 ADMIN.and(Flags::NO_MULTI), NOWHERE, server::shutdown;
     "slowlog" -2 CONTAINER, NOWHERE, catalog::bare;
+    "strlen" 2 READS_FAST, ONE, ranges::strlen;
+    "substr" 4 READS, ONE, ranges::getrange;
     "time" 1 Flags::FAST, NOWHERE, server::time;
+    "touch" -2 READS_FAST, ALL, general::touch;
+    "ttl" 2 READS_FAST, ONE, expiry::ttl;
+    "type" 2 READS_FAST, ONE, general::kind;
+    "unlink" -2 WRITES_FAST, ALL, general::del;
     "unwatch" 1 Flags::FAST, NOWHERE, transaction::unwatch;
     "waitaof" 4 Flags::NONE, NOWHERE, durability::waitaof;
     "watch" -2 AT_ONCE, ALL, transaction::watch;
@@ -206,8 +262,14 @@ pub(super) static SUBCOMMANDS: &[Command] = commands! {
     "memory|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "memory|purge" 2 Flags::NONE, NOWHERE, server::memory_purge;
     "memory|stats" 2 Flags::EVERYTHING, NOWHERE, server::memory_stats;
+    "memory|usage" -3 READS, SECOND, object::usage;
     "module|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "module|list" 2 ADMIN, NOWHERE, server::none;
+    "object|encoding" 3 READS, SECOND, object::encoding;
+    "object|freq" 3 READS, SECOND, object::freq;
+    "object|help" 2 Flags::NONE, NOWHERE, catalog::help;
+    "object|idletime" 3 READS, SECOND, object::idletime;
+    "object|refcount" 3 READS, SECOND, object::refcount;
     "slowlog|get" -2 ADMIN, NOWHERE, server::none;
     "slowlog|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "slowlog|len" 2 ADMIN, NOWHERE, server::zero;

@@ -1,0 +1,233 @@
+//! LCS: what two values have in common, in order.
+//!
+//! The classic table has a length for each pair of prefixes; here it is one bit: whether the length
+//! grows with this byte of the second value. 64 of them are computed in a few instructions (H.
+//! Hyyrö, Bit-parallel LCS-length computation revisited, 2004), and they are all that is needed to
+//! walk back through the table as Redis does.
+
+use objmapper::kv::Value;
+
+use super::call::{Answer, Call, Oops, integer};
+
+/// Pairs of prefixes at most: Redis has four bytes for each, and 512 MiB.
+const PAIRS: u64 = (512 << 20) / 4;
+
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Terms {
+    length: bool,
+    places: bool,
+    shortest: u64,
+    with_lengths: bool,
+}
+
+impl Terms {
+    fn of(call: &Call<'_, '_>) -> Result<Self, Oops> {
+        let mut terms = Self::default();
+        let mut at = 3;
+        while let Some(word) = call.args.get(at) {
+            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+            if is(b"idx") {
+                terms.places = true;
+            } else if is(b"len") {
+                terms.length = true;
+            } else if is(b"withmatchlen") {
+                terms.with_lengths = true;
+            } else if is(b"minmatchlen") && call.args.get(at + 1).is_some() {
+                at += 1;
+                terms.shortest = u64::try_from(integer(call.args.at(at))?).unwrap_or(0);
+            } else {
+                return Err(Oops::Syntax);
+            }
+            at += 1;
+        }
+        if terms.places && terms.length {
+            let text = "ERR If you want both the length and indexes, please just use IDX.";
+            return Err(Oops::Text(text));
+        }
+        Ok(terms)
+    }
+}
+
+pub(super) fn lcs(call: &mut Call<'_, '_>) -> Answer {
+    let terms = Terms::of(call)?;
+    let (a, b) = (read(call, 0)?, read(call, 1)?);
+    call.let_go();
+    if (a.len() as u64 + 1).saturating_mul(b.len() as u64 + 1) > PAIRS {
+        return Err(Oops::Text(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ));
+    }
+    let table = Table::new(&a, &b);
+    if terms.length {
+        call.count(table.length());
+        return Ok(());
+    }
+    let runs = table.walk(&a, &b);
+    if !terms.places {
+        let parts = runs.iter().rev().filter_map(|run| a.get(run.a..run.a + run.length));
+        call.out.bulk(&parts.flatten().copied().collect::<Vec<u8>>());
+        return Ok(());
+    }
+    let shown: Vec<_> = runs.iter().filter(|run| run.length as u64 >= terms.shortest).collect();
+    call.out.map(2);
+    call.out.bulk(b"matches");
+    call.out.array(shown.len());
+    for run in shown {
+        call.out.array(if terms.with_lengths { 3 } else { 2 });
+        for start in [run.a, run.b] {
+            call.out.array(2);
+            call.count(start);
+            call.count(start + run.length - 1);
+        }
+        if terms.with_lengths {
+            call.count(run.length);
+        }
+    }
+    call.out.bulk(b"len");
+    call.count(table.length());
+    Ok(())
+}
+
+/// A copy of a value, so that its lock may go.
+fn read(call: &mut Call<'_, '_>, key: usize) -> Result<Vec<u8>, Oops> {
+    let value = call.keys.get(key).and_then(|key| call.hold.get(key));
+    let bytes = value.unwrap_or(Value::Bytes(b"")).bytes();
+    Ok(bytes.map_err(|error| Oops::Fault(error.into()))?.into_owned())
+}
+
+/// Bytes that follow each other in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    a: usize,
+    b: usize,
+    length: usize,
+}
+
+/// Row `i`, bit `j`: 0 if the first `i + 1` bytes of `a` have one byte more in common with the
+/// first `j + 1` of `b` than with the first `j`.
+struct Table {
+    bits: Vec<u64>,
+    words: usize,
+    columns: usize,
+}
+
+impl Table {
+    fn new(a: &[u8], b: &[u8]) -> Self {
+        let words = b.len().div_ceil(64);
+        let mut bits = Vec::with_capacity(a.len() * words);
+        let places = places(a, b, words);
+        let mut above = vec![u64::MAX; words];
+        for &byte in a {
+            let equal = places.get(usize::from(byte)).map_or(&[][..], Vec::as_slice);
+            let mut carry = false;
+            for (above, equal) in above.iter_mut().zip(equal) {
+                let both = *above & equal;
+                let (sum, first) = above.overflowing_add(both);
+                let (sum, second) = sum.overflowing_add(u64::from(carry));
+                carry = first || second;
+                *above = sum | (*above & !equal);
+            }
+            bits.extend_from_slice(&above);
+        }
+        Self { bits, words, columns: b.len() }
+    }
+
+    fn grows(&self, i: usize, j: usize) -> bool {
+        self.bits.get(i * self.words + j / 64).is_some_and(|word| word >> (j % 64) & 1 == 0)
+    }
+
+    /// Bytes in common.
+    fn length(&self) -> usize {
+        let rows = self.bits.len().checked_div(self.words).unwrap_or(0);
+        (0..self.columns).filter(|&j| rows > 0 && self.grows(rows - 1, j)).count()
+    }
+
+    /// From the ends of both to their beginnings.
+    fn walk(&self, a: &[u8], b: &[u8]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut i, mut j) = (a.len(), b.len());
+        while i > 0 && j > 0 {
+            if a.get(i - 1) == b.get(j - 1) {
+                (i, j) = (i - 1, j - 1);
+                match runs.last_mut() {
+                    Some(run) if run.a == i + 1 && run.b == j + 1 => {
+                        *run = Run { a: i, b: j, length: run.length + 1 };
+                    }
+                    _ => runs.push(Run { a: i, b: j, length: 1 }),
+                }
+            } else if self.grows(i - 1, j - 1) {
+                // As many without this byte of `a`, and fewer without that of `b`.
+                i -= 1;
+            } else {
+                j -= 1;
+            }
+        }
+        runs
+    }
+}
+
+/// For each byte that `a` has, where it is in `b`.
+fn places(a: &[u8], b: &[u8], words: usize) -> Vec<Vec<u64>> {
+    let mut places = vec![Vec::new(); 256];
+    for &byte in a {
+        if let Some(place) = places.get_mut(usize::from(byte))
+            && place.is_empty()
+        {
+            *place = vec![0; words];
+        }
+    }
+    for (j, &byte) in b.iter().enumerate() {
+        let place = places.get_mut(usize::from(byte)).and_then(|place| place.get_mut(j / 64));
+        if let Some(word) = place {
+            *word |= 1 << (j % 64);
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The classic table, and the walk as it is described.
+    fn classic(a: &[u8], b: &[u8]) -> (usize, Vec<(usize, usize)>) {
+        let mut table = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+        for (i, x) in a.iter().enumerate() {
+            for (j, y) in b.iter().enumerate() {
+                table[i + 1][j + 1] =
+                    if x == y { table[i][j] + 1 } else { table[i][j + 1].max(table[i + 1][j]) };
+            }
+        }
+        let (mut i, mut j, mut pairs) = (a.len(), b.len(), Vec::new());
+        while i > 0 && j > 0 {
+            if a[i - 1] == b[j - 1] {
+                (i, j) = (i - 1, j - 1);
+                pairs.push((i, j));
+            } else if table[i - 1][j] > table[i][j - 1] {
+                i -= 1;
+            } else {
+                j -= 1;
+            }
+        }
+        (table[a.len()][b.len()], pairs)
+    }
+
+    proptest! {
+        #[test]
+        fn one_bit_is_as_good_as_a_number(
+            a in proptest::collection::vec(0_u8..4, 0..200),
+            b in proptest::collection::vec(0_u8..4, 0..200),
+        ) {
+            let table = Table::new(&a, &b);
+            let (length, pairs) = classic(&a, &b);
+            let runs = table.walk(&a, &b);
+            let walked = runs.iter().flat_map(|run| {
+                (0..run.length).rev().map(|n| (run.a + n, run.b + n))
+            });
+            prop_assert_eq!(walked.collect::<Vec<_>>(), pairs);
+            prop_assert_eq!(table.length(), length);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Commands on whole databases: what is there, and away with all of it.
+//!
+//! Outside of a transaction they hold one shard at a time, so that nobody waits long for them; what
+//! they see is not of one moment. In a transaction all locks are held already, and no other may be
+//! taken.
+
+use objmapper::kv::glob;
+use objmapper_proto::resp::Encoder;
+
+use super::call::{Answer, Call, Oops, integer};
+
+/// Slots that are looked at in one hold where all are to be seen. Not tuned.
+const MANY: u32 = 1 << 14;
+
+pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
+    let mut found = Found::new(call.out.is_three());
+    let mut cursor = 0;
+    loop {
+        cursor = look(call, cursor, MANY, Wanted::like(call.args.at(1)), &mut found);
+        if cursor == 0 {
+            break;
+        }
+    }
+    found.answer(call);
+    Ok(())
+}
+
+pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
+    let cursor = cursor(call.args.at(1)).ok_or(Oops::Text("ERR invalid cursor"))?;
+    let (mut count, mut wanted) = (10, Wanted::ALL);
+    let mut at = 2;
+    while let Some(word) = call.args.get(at) {
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        let Some(value) = call.args.get(at + 1) else { return Err(Oops::Syntax) };
+        if is(b"count") {
+            let number = integer(value)?;
+            if number < 1 {
+                return Err(Oops::Syntax);
+            }
+            count = u32::try_from(number).unwrap_or(u32::MAX);
+        } else if is(b"match") {
+            wanted.like = Wanted::like(value).like;
+        } else if is(b"type") {
+            wanted.any = value.eq_ignore_ascii_case(b"string");
+        } else {
+            return Err(Oops::Syntax);
+        }
+        at += 2;
+    }
+    let mut found = Found::new(call.out.is_three());
+    let next = look(call, cursor, count, wanted, &mut found);
+    call.out.array(2);
+    call.out.text(next);
+    found.answer(call);
+    Ok(())
+}
+
+/// Which keys are asked for.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    like: Option<&'a [u8]>,
+    /// Those of the only type that there is.
+    any: bool,
+}
+
+impl<'a> Wanted<'a> {
+    const ALL: Self = Self { like: None, any: true };
+
+    fn like(pattern: &'a [u8]) -> Self {
+        Self { like: (pattern != b"*").then_some(pattern), any: true }
+    }
+
+    fn has(&self, key: &[u8]) -> bool {
+        self.any && self.like.is_none_or(|pattern| glob::matches(pattern, key))
+    }
+}
+
+/// Keys, as they will be answered.
+struct Found {
+    text: Vec<u8>,
+    three: bool,
+    count: usize,
+}
+
+impl Found {
+    const fn new(three: bool) -> Self {
+        Self { text: Vec::new(), three, count: 0 }
+    }
+
+    fn add(&mut self, key: &[u8]) {
+        Encoder::new(&mut self.text, self.three).bulk(key);
+        self.count += 1;
+    }
+
+    fn answer(self, call: &mut Call<'_, '_>) {
+        call.out.array(self.count);
+        call.out.out().extend_from_slice(&self.text);
+    }
+}
+
+/// Looks at some `count` slots from the cursor on; gives the one to go on at.
+fn look(
+    call: &mut Call<'_, '_>,
+    cursor: u64,
+    count: u32,
+    wanted: Wanted<'_>,
+    found: &mut Found,
+) -> u64 {
+    let each = |key: &[u8], _: objmapper::kv::Value<'_>, _: Option<i64>| {
+        if wanted.has(key) {
+            found.add(key);
+        }
+    };
+    let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
+    if call.in_exec {
+        keyspace.scan_held(&mut call.hold, db, cursor, count, each)
+    } else {
+        keyspace.scan(db, cursor, count, call.hold.now(), each)
+    }
+}
+
+/// A cursor as C reads an unsigned number: a sign or not, any digits that fit.
+fn cursor(text: &[u8]) -> Option<u64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    if digits.is_empty() {
+        return text.is_empty().then_some(0);
+    }
+    let mut sum: u64 = 0;
+    for digit in digits {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        sum = sum.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    Some(if negative { sum.wrapping_neg() } else { sum })
+}
+
+pub(super) fn randomkey(call: &mut Call<'_, '_>) -> Answer {
+    let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
+    let found = if call.in_exec {
+        keyspace.random_held(&mut call.hold, db)
+    } else {
+        keyspace.random(db, call.hold.now())
+    };
+    match found {
+        Some(name) => call.out.bulk(&name),
+        None => call.out.null(),
+    }
+    Ok(())
+}
+
+pub(super) fn dbsize(call: &mut Call<'_, '_>) -> Answer {
+    let db = call.talk.db;
+    let (keys, _) = if call.in_exec { call.hold.size(db) } else { call.desk.keyspace.size(db) };
+    call.count(keys);
+    Ok(())
+}
+
+pub(super) fn flushdb(call: &mut Call<'_, '_>) -> Answer {
+    let db = call.talk.db;
+    flush(call, &[db])
+}
+
+pub(super) fn flushall(call: &mut Call<'_, '_>) -> Answer {
+    let all: Vec<u8> = call.desk.keyspace.databases().collect();
+    flush(call, &all)
+}
+
+/// ASYNC or not, what takes long is done when the locks are free.
+fn flush(call: &mut Call<'_, '_>, databases: &[u8]) -> Answer {
+    let known =
+        |word: &[u8]| word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync");
+    if call.args.len() > 2 || call.args.get(1).is_some_and(|word| !known(word)) {
+        return Err(Oops::Syntax);
+    }
+    if call.in_exec {
+        for &db in databases {
+            call.hold.clear(db);
+        }
+    } else {
+        let (_, position) = call.desk.keyspace.clear(databases, call.hold.now());
+        call.talk.position = call.talk.position.max(position);
+    }
+    call.out.ok();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cursor;
+
+    #[test]
+    fn cursors_are_read_as_c_reads_them() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("", Some(0)),
+            ("+17", Some(17)),
+            ("-1", Some(u64::MAX)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            (" 1", None),
+            ("1 ", None),
+            ("x", None),
+            ("-", None),
+        ] {
+            assert_eq!(cursor(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
