@@ -19,9 +19,9 @@ use objmapper_os::clock;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use super::evict::{Memory, Policy};
+use super::evict::{self, Memory, Policy};
 use super::hold::{Hold, Part};
-use super::journal::Journal;
+use super::journal::kept::Kept;
 use super::shard::Shard;
 use super::value::Sealed;
 use super::{Content, Fault};
@@ -92,7 +92,7 @@ pub struct Keyspace {
     hashing: Hashing,
     pub(super) options: Options,
     pub(super) memory: Memory,
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<Kept>,
     sealed: AtomicI64,
 }
 
@@ -260,6 +260,13 @@ impl Keyspace {
     #[inline]
     pub fn now() -> i64 {
         clock::realtime_ms()
+    }
+
+    /// What eviction knows of a key that is new, by the moment of its hold.
+    #[inline]
+    pub(super) fn created(&self, now: i64) -> u32 {
+        let now = if now == super::hold::NO_TIME { Self::now() } else { now };
+        evict::created(self.memory.tracking(), now)
     }
 
     #[inline]
