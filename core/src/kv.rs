@@ -28,7 +28,7 @@ pub use durable::{Backup, Compacted, restore, verify, verify_backup};
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;
 pub use hold::Hold;
-pub use journal::{JournalOptions, Sync};
+pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
 pub use shard::Watch;
 pub use text::{digits, integer};

@@ -226,6 +226,23 @@ pub struct Kv {
     pub max_memory: u64,
     /// What goes when there is no room.
     pub eviction: Policy,
+    /// The directory of the journal; `None`: keys last as long as this process.
+    pub dir: Option<PathBuf>,
+    /// When a change must be on the disk.
+    pub sync: KvSync,
+    /// With [`KvSync::Interval`]: how much later than it was answered at most.
+    pub sync_interval: Duration,
+}
+
+/// When a change of the keyspace must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvSync {
+    /// Before it is answered.
+    Always,
+    /// An interval later at most.
+    Interval,
+    /// When the kernel gets to it.
+    Never,
 }
 
 /// What is logged, and how.

@@ -46,7 +46,9 @@ pub mod admission;
 pub mod connection;
 pub mod input;
 
+pub mod committer;
 pub mod helpers;
+pub mod keeper;
 pub mod service;
 pub mod transfer_path;
 

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::kv::{self, Keyspace};
+use objmapper::kv::{Keyspace, SyncPolicy};
 use objmapper::{Mounts, Patience, Rules, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
@@ -25,11 +25,13 @@ use os::socket::{self, BindOptions, Listener};
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
 use crate::closers::Closers;
+use crate::committer::Committer;
 use crate::config::{Listen, Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
 use crate::front::Front;
 use crate::helpers::Helpers;
+use crate::keeper;
 use crate::ledger::Ledger;
 use crate::listener::{Door, Speech};
 use crate::metrics::Metrics;
@@ -52,6 +54,7 @@ struct Running {
     house: Arc<House>,
     pool: Pool<Connection>,
     transfer: Path,
+    committer: Committer,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -98,6 +101,9 @@ pub fn run(
     if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }
+    if let Err(fault) = house.desk.keyspace.close() {
+        tracing::error!(%fault, "the keyspace is not closed cleanly");
+    }
     // Else threads may be waiting for a disk or a peer: they end with the process.
     tracing::info!("stopped");
     Ok(())
@@ -140,9 +146,10 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
     let bounds = (bounds.entries > 0).then_some(bounds);
     let allowance = Allowance::new(settings, nofile)?;
     allowance.tell(settings, nofile);
+    let keyspace = keeper::open(&settings.kv)?;
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
-        desk: Desk { keyspace: keyspace(settings).into() },
+        desk: Desk { keyspace: keyspace.into() },
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
         deadlines: Deadlines::new(settings.timeouts),
@@ -153,13 +160,6 @@ fn house(settings: &Settings, nofile: u64, mounts: Mounts) -> anyhow::Result<Arc
         helpers: Helpers::new(settings.pool.helpers),
         draining: AtomicBool::new(false),
     }))
-}
-
-fn keyspace(settings: &Settings) -> Keyspace {
-    let kv = &settings.kv;
-    let options =
-        kv::Options { max_memory: kv.max_memory, policy: kv.eviction, ..Default::default() };
-    Keyspace::in_memory(options)
 }
 
 /// Who may pass descriptors: the daemon's own user and root, unless somebody was named.
@@ -250,7 +250,10 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let helpers = &house.helpers;
     let (transfer, thread) = Path::start(helpers.clone(), metrics.answers())?;
     let mut threads = vec![thread, house.deadlines.start()?];
-    let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
+    let committer = Committer::default();
+    threads.extend(keepers(&house.desk.keyspace, &committer)?);
+    let ways =
+        Ways { transfer: transfer.clone(), helpers: helpers.clone(), committer: committer.clone() };
     let kept = house.clone();
     let attendant =
         move |patience| Attendant::new(Service::new(kept.clone(), patience), ways.clone());
@@ -258,7 +261,17 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
         (attendant(Patience::Never), house.metrics.worker())
     })?;
     threads.extend(helpers.start(settings.pool.helpers, move || attendant(Patience::Block))?);
-    Ok(Running { house: house.clone(), pool, transfer, threads })
+    Ok(Running { house: house.clone(), pool, transfer, committer, threads })
+}
+
+/// The threads that the journal needs, if there is one.
+fn keepers(keyspace: &Arc<Keyspace>, committer: &Committer) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    threads.extend(keeper::start(keyspace.clone())?);
+    if keyspace.journal().is_some_and(|journal| journal.options().sync == SyncPolicy::Always) {
+        threads.push(committer.start(keyspace.clone())?);
+    }
+    Ok(threads)
 }
 
 /// Lets every connection finish what it was asked, until the deadline or another
@@ -286,6 +299,10 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
 
 fn stop(running: Running) {
     running.transfer.stop();
+    running.committer.stop();
+    if let Some(journal) = running.house.desk.keyspace.journal() {
+        journal.stop();
+    }
     running.house.helpers.stop();
     running.pool.stop();
     running.house.deadlines.stop();

@@ -92,9 +92,8 @@ impl Directory {
 
     /// Makes its names durable. fsync(2)
     pub fn sync(&self) -> Result<()> {
-        retry_on_intr(|| rustix::fs::fsync(&self.fd)).map_err(|errno| {
-            Error::on("fsync")(errno).with_detail(self.path.to_string_lossy())
-        })
+        retry_on_intr(|| rustix::fs::fsync(&self.fd))
+            .map_err(|errno| Error::on("fsync")(errno).with_detail(self.path.to_string_lossy()))
     }
 
     /// Takes a lock by a file of this name, for as long as what is given lives; or tells what the

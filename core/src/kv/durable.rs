@@ -79,8 +79,7 @@ impl Keyspace {
     ) -> Result<(Self, Report), Failure> {
         let dir = Directory::create(path).map_err(Failure::disk("cannot open the directory"))?;
         let lock = dir.lock(LOCK).map_err(Failure::disk("cannot write in the directory"))?;
-        let lock =
-            lock.map_err(|pid| Failure::Locked { dir: path.display().to_string(), pid })?;
+        let lock = lock.map_err(|pid| Failure::Locked { dir: path.display().to_string(), pid })?;
         Self::open_on(Arc::new(dir), Some(lock), options, journal, progress)
     }
 

@@ -10,8 +10,8 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::evict;
-use super::keyspace::{Key, Keyspace, LONGEST};
 use super::journal::writer::NEVER;
+use super::keyspace::{Key, Keyspace, LONGEST};
 use super::ops;
 use super::shard::{At, Fresh, Shard, Watch};
 use super::value::{Large, Value};
@@ -230,10 +230,8 @@ impl<'k> Hold<'k> {
                 };
                 let record = at.and_then(|at| shard.record(at));
                 let expiry = record.and_then(super::record::Record::expiry);
-                let access = record.map_or_else(
-                    || self.keyspace.created(self.now),
-                    super::record::Record::access,
-                );
+                let access = record
+                    .map_or_else(|| self.keyspace.created(self.now), super::record::Record::access);
                 let fresh = if whole.len() <= inline {
                     Fresh::Bytes(&whole)
                 } else {

@@ -23,13 +23,13 @@ pub(crate) mod kept;
 
 pub use disk::{Disk, File};
 pub use recover::{Damage, Failure, Report, Torn};
-pub use writer::{Figures, Journal};
+pub use writer::{Figures, Journal, NEVER};
 
 use std::time::Duration;
 
 /// When what was written must be durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncPolicy {
     /// Before anybody is told of it: no power cut loses it.
     Always,
     /// So much later at most; a crash of this process loses nothing.
@@ -38,7 +38,7 @@ pub enum Sync {
     Never,
 }
 
-impl Default for Sync {
+impl Default for SyncPolicy {
     /// 100 ms.
     fn default() -> Self {
         Self::Interval(Duration::from_millis(100))
@@ -49,7 +49,7 @@ impl Default for Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalOptions {
     /// When it must be durable.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// Bytes of a segment: when it has so many, the next one is begun.
     pub segment: u64,
     /// Bytes of records since the last snapshot from which on a new one is worth its while ..
@@ -66,7 +66,7 @@ impl Default for JournalOptions {
     /// Segments of 64 MiB; compaction when records are 64 MiB and as much as the snapshot.
     fn default() -> Self {
         Self {
-            sync: Sync::default(),
+            sync: SyncPolicy::default(),
             segment: 64 << 20,
             compact_from: 64 << 20,
             compact_percent: 100,

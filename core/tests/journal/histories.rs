@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use objmapper::kv::{Keyspace, Sync};
+use objmapper::kv::{Keyspace, SyncPolicy};
 use proptest::prelude::*;
 
 use crate::disk::Fake;
@@ -103,7 +103,7 @@ fn apply(keys: &Keyspace, step: &Step) -> u64 {
     }
 }
 
-fn same_after(steps: &[Step], sync: Sync, segment: u64) {
+fn same_after(steps: &[Step], sync: SyncPolicy, segment: u64) {
     let disk = Arc::new(Fake::default());
     let options = objmapper::kv::JournalOptions { segment, ..journal(sync) };
     let mut keys = open(&disk, options).unwrap().0;
@@ -138,7 +138,7 @@ fn same_after(steps: &[Step], sync: Sync, segment: u64) {
 proptest! {
     #[test]
     fn any_history_is_read_back(steps in steps(), policy in 0_u8..3, segment in 0_u64..2000) {
-        let sync = [Sync::Always, crate::town::SELDOM, Sync::Never][usize::from(policy)];
+        let sync = [SyncPolicy::Always, crate::town::SELDOM, SyncPolicy::Never][usize::from(policy)];
         same_after(&steps, sync, segment);
     }
 }
@@ -146,14 +146,14 @@ proptest! {
 #[test]
 fn what_has_ended_is_dropped_at_the_end_and_stays_dropped() {
     let disk = Arc::new(Fake::default());
-    let keys = open(&disk, journal(Sync::Always)).unwrap().0;
+    let keys = open(&disk, journal(SyncPolicy::Always)).unwrap().0;
     let past = Keyspace::now() - 1000;
     for n in 0..500 {
         set(&keys, 0, format!("past {n}").as_bytes(), b"x", Some(past)).unwrap();
     }
     set(&keys, 0, b"stays", b"x", Some(LATER)).unwrap();
     drop(keys);
-    let keys = open(&disk, journal(Sync::Always)).unwrap().0;
+    let keys = open(&disk, journal(SyncPolicy::Always)).unwrap().0;
     assert_eq!(all(&keys).len(), 1);
     // Written anew, it is not what it was.
     let key = keys.key(0, b"past 7");
@@ -161,7 +161,7 @@ fn what_has_ended_is_dropped_at_the_end_and_stays_dropped() {
     hold.write_at(&key, 2, b"y").unwrap();
     keys.settle(hold.finish()).unwrap();
     drop(keys);
-    let keys = open(&disk, journal(Sync::Always)).unwrap().0;
+    let keys = open(&disk, journal(SyncPolicy::Always)).unwrap().0;
     assert_eq!(all(&keys)[&(0, b"past 7".to_vec())], (b"\0\0y".to_vec(), None));
 }
 
@@ -171,8 +171,13 @@ fn large_values_come_back() {
     let options = objmapper::kv::Options::default();
     let big: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     for round in 0..3 {
-        let (keys, _) =
-            Keyspace::open(&place.path().join("kv"), options, journal(Sync::Never), |_, _| ()).unwrap();
+        let (keys, _) = Keyspace::open(
+            &place.path().join("kv"),
+            options,
+            journal(SyncPolicy::Never),
+            |_, _| (),
+        )
+        .unwrap();
         if round > 0 {
             assert_eq!(all(&keys)[&(3, b"big".to_vec())].0, big);
             assert_eq!(all(&keys)[&(3, b"small".to_vec())].0, b"s");

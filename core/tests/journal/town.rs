@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objmapper::kv::journal::{Disk, Failure, Report};
-use objmapper::kv::{Expiry, Fault, JournalOptions, Keyspace, Options, Sync};
+use objmapper::kv::{Expiry, Fault, JournalOptions, Keyspace, Options, SyncPolicy};
 
 pub const NOW: i64 = 1_700_000_000_000;
 
@@ -20,9 +20,9 @@ pub fn small() -> Options {
 }
 
 /// A policy that does nothing by itself within a test.
-pub const SELDOM: Sync = Sync::Interval(Duration::from_hours(1));
+pub const SELDOM: SyncPolicy = SyncPolicy::Interval(Duration::from_hours(1));
 
-pub fn journal(sync: Sync) -> JournalOptions {
+pub fn journal(sync: SyncPolicy) -> JournalOptions {
     JournalOptions { sync, compact_percent: 0, ..JournalOptions::default() }
 }
 
@@ -33,7 +33,13 @@ pub fn open(
     Keyspace::open_on(disk.clone(), None, small(), options, |_, _| ())
 }
 
-pub fn set(keys: &Keyspace, db: u8, name: &[u8], value: &[u8], end: Option<i64>) -> Result<u64, Fault> {
+pub fn set(
+    keys: &Keyspace,
+    db: u8,
+    name: &[u8],
+    value: &[u8],
+    end: Option<i64>,
+) -> Result<u64, Fault> {
     let key = keys.key(db, name);
     let mut hold = keys.hold(&key, NOW);
     hold.set(&key, keys.content(value)?, end.map_or(Expiry::Never, Expiry::At))?;

@@ -129,7 +129,7 @@ section! {
 
 section! {
     /// `[kv]`
-    pub Kv: socket mode max_memory eviction
+    pub Kv: socket mode max_memory eviction dir sync sync_interval
 }
 
 section! {

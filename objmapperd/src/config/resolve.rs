@@ -15,10 +15,10 @@ use super::file::{self, Document, Raw};
 use super::mount::mounts;
 use super::sheet::{Problems, Sheet};
 use super::value::{
-    Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
+    Absolute, Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
 use super::{
-    Delivery, Destinations, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
+    Delivery, Destinations, Kv, KvSync, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
     Timeouts,
 };
 
@@ -47,6 +47,9 @@ const EVICTION: Word<Policy> = Word(&[
     ("volatile-random", Policy::VolatileRandom),
     ("volatile-ttl", Policy::VolatileTtl),
 ]);
+
+const KV_SYNC: Word<KvSync> =
+    Word(&[("always", KvSync::Always), ("interval", KvSync::Interval), ("never", KvSync::Never)]);
 
 const STATS: Word<Stats> = Word(&[("any", Stats::Any), ("owner", Stats::Owner)]);
 
@@ -182,6 +185,15 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv) -> Kv {
         mode: sheet.take("mode", &raw.mode, 0o660, &Permissions),
         max_memory: sheet.take("max_memory", &raw.max_memory, 0, &Bytes(0..=1 << 50)),
         eviction: sheet.take("eviction", &raw.eviction, Policy::default(), &EVICTION),
+        dir: sheet.take_if_given("dir", &raw.dir, &Absolute),
+        sync: sheet.take("sync", &raw.sync, KvSync::Interval, &KV_SYNC),
+        // Less makes each sync smaller and no more seldom; not tuned.
+        sync_interval: sheet.take(
+            "sync_interval",
+            &raw.sync_interval,
+            Duration::from_millis(100),
+            &UpTo(Duration::from_mins(1)),
+        ),
     }
 }
 

@@ -24,7 +24,7 @@ impl Kept {
     pub(crate) fn new(journal: Journal, lock: Option<OwnedFd>) -> Result<Self, Failure> {
         let journal = Arc::new(journal);
         let thread = match journal.options().sync {
-            super::Sync::Interval(_) => {
+            super::SyncPolicy::Interval(_) => {
                 let journal = journal.clone();
                 let builder = thread::Builder::new().name("journal".to_owned());
                 let spawned = builder.spawn(move || journal.keep());

@@ -10,9 +10,9 @@ use objmapper_os as os;
 use thiserror::Error;
 
 use super::disk::Disk;
-use crate::kv::fault::Fault;
 use super::format::{End, FILE_HEAD, FileKind, Head, Kind};
 use super::segment::{Files, Next, Reader, segment_name, snapshot_name};
+use crate::kv::fault::Fault;
 
 /// Bytes between two tellings of how far it is.
 const TELL: u64 = 4 << 20;
@@ -198,7 +198,8 @@ impl Recovery<'_> {
             // It was being made: nothing is appended before its head is durable.
             Err(length) if last && length <= FILE_HEAD as u64 => return self.empty(&name),
             _ if self.damage == Damage::Skip => {
-                self.report.skipped_bytes += self.disk.open(&name).and_then(|f| f.length()).unwrap_or(0);
+                self.report.skipped_bytes +=
+                    self.disk.open(&name).and_then(|f| f.length()).unwrap_or(0);
                 return Ok(());
             }
             _ => return Err(damaged(&name, 0, "its head does not hold")),

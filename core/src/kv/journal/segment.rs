@@ -99,15 +99,8 @@ impl Reader {
     /// The same of a file that is open.
     pub(crate) fn of(file: Arc<dyn File>, kind: FileKind) -> os::Result<Result<Self, u64>> {
         let length = file.length()?;
-        let mut reader = Self {
-            file,
-            salt: Salt(0),
-            length,
-            buffer: Vec::new(),
-            at: 0,
-            offset: 0,
-            next: 0,
-        };
+        let mut reader =
+            Self { file, salt: Salt(0), length, buffer: Vec::new(), at: 0, offset: 0, next: 0 };
         reader.fill(FILE_HEAD)?;
         let Some((salt, first)) = read_file_head(kind, &reader.buffer) else {
             return Ok(Err(length));

@@ -29,7 +29,7 @@ use super::disk::{Disk, File, append_all};
 use super::format::{FILE_HEAD, FileKind, Head, Kind, RECORD_HEAD, Salt, file_head};
 use super::recover::{Failure, Report};
 use super::segment::segment_name;
-use super::{JournalOptions, Sync};
+use super::{JournalOptions, SyncPolicy};
 use crate::kv::fault::Fault;
 
 /// The position of what can never be durable.
@@ -165,10 +165,6 @@ impl Journal {
         &*self.disk
     }
 
-    const fn salt(&self) -> Salt {
-        self.salt
-    }
-
     /// Whether it can still be written; else nothing may be changed.
     #[inline]
     pub fn check(&self) -> Result<(), Fault> {
@@ -194,7 +190,7 @@ impl Journal {
     #[inline]
     pub fn promised(&self) -> u64 {
         match self.options.sync {
-            Sync::Always => self.durable(),
+            SyncPolicy::Always => self.durable(),
             _ => self.written.load(Ordering::Acquire),
         }
     }
@@ -235,14 +231,14 @@ impl Journal {
     }
 
     /// Makes everything up to `position` as durable as the policy promises before anybody is told.
-    /// May wait for the disk, under [`Sync::Always`] for sure.
+    /// May wait for the disk, under [`SyncPolicy::Always`] for sure.
     #[inline]
     pub fn settle(&self, position: u64) -> Result<(), Fault> {
         if position <= self.promised() {
             return Ok(());
         }
         match self.options.sync {
-            Sync::Always => self.sync(position),
+            SyncPolicy::Always => self.sync(position),
             _ => self.write_out(position),
         }
     }
@@ -375,11 +371,13 @@ impl Journal {
     }
 
     /// Waits until a snapshot is to be taken; false when it is time to stop.
-    pub fn wait_for_wish(&self) -> bool {
+    /// Not before that moment.
+    pub fn wait_for_wish(&self, not_before: Instant) -> bool {
         let every = Some(self.options.compact_every).filter(|every| !every.is_zero());
         let mut wishes = self.wishes.lock();
         let begun = self.written.load(Ordering::Relaxed);
         let end = every.map(|every| Instant::now() + every);
+        while !wishes.stop && !self.wished.wait_until(&mut wishes, not_before).timed_out() {}
         while !wishes.stop {
             if std::mem::take(&mut wishes.compact) {
                 return true;
@@ -402,7 +400,7 @@ impl Journal {
     /// Syncs every interval while there is something new, until it is told to stop. For a thread
     /// of its own; returns at once if the policy has no interval.
     pub fn keep(&self) {
-        let Sync::Interval(interval) = self.options.sync else { return };
+        let SyncPolicy::Interval(interval) = self.options.sync else { return };
         let mut last = Instant::now();
         while self.wait_for_writes(last + interval) {
             last = Instant::now();
