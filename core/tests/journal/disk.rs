@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 /// One thing that was done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Create(String),
     Append(String, Vec<u8>),
     SyncFile(String),
@@ -33,53 +33,53 @@ struct Inside {
 }
 
 #[derive(Debug, Default)]
-pub struct Fake(Arc<Mutex<Inside>>);
+pub(crate) struct Fake(Arc<Mutex<Inside>>);
 
 impl Fake {
-    pub fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
+    pub(crate) fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
         Self(Arc::new(Mutex::new(Inside { files, ..Inside::default() })))
     }
 
     /// As a process that died leaves it: whatever was handed over is there.
-    pub fn killed(&self) -> Self {
+    pub(crate) fn killed(&self) -> Self {
         Self::with(self.files())
     }
 
-    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         self.0.lock().files.clone()
     }
 
-    pub fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         change(self.0.lock().files.get_mut(name).unwrap());
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.0.lock().events.clone()
     }
 
-    pub fn told(&self, n: usize) {
+    pub(crate) fn told(&self, n: usize) {
         self.0.lock().events.push(Event::Told(n));
     }
 
     /// From now on only so many bytes fit.
-    pub fn fill_up(&self, room: usize) {
+    pub(crate) fn fill_up(&self, room: usize) {
         self.0.lock().room = Some(room);
     }
 
-    pub fn is_roomy_again(&self) {
+    pub(crate) fn is_roomy_again(&self) {
         self.0.lock().room = None;
     }
 
     /// From now on only so many syncs succeed.
-    pub fn fail_syncs_after(&self, n: usize) {
+    pub(crate) fn fail_syncs_after(&self, n: usize) {
         self.0.lock().syncs = Some(n);
     }
 
-    pub fn syncs_work_again(&self) {
+    pub(crate) fn syncs_work_again(&self) {
         self.0.lock().syncs = None;
     }
 
-    pub fn make_read_only(&self) {
+    pub(crate) fn make_read_only(&self) {
         self.0.lock().read_only = true;
     }
 
