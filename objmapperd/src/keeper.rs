@@ -34,7 +34,14 @@ pub fn open(settings: &Kv) -> anyhow::Result<Keyspace> {
         KvSync::Interval => SyncPolicy::Interval(settings.sync_interval),
         KvSync::Never => SyncPolicy::Never,
     };
-    let journal = JournalOptions { sync, ..JournalOptions::default() };
+    let journal = JournalOptions {
+        sync,
+        segment: settings.segment,
+        compact_from: settings.compact_from,
+        compact_percent: settings.compact_percent,
+        compact_every: settings.compact_every,
+        ..JournalOptions::default()
+    };
     let begun = Instant::now();
     let mut told = begun;
     let progress = |done: u64, total: u64| {

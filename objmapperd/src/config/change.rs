@@ -41,7 +41,8 @@ impl Settings {
             descriptors_per_connection index_entries index_bytes index_shards send_buffer bodies
             queued_bytes shared_descriptors);
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
-        compare!(names, Kv, "kv.", kv, new.kv, socket mode max_memory eviction dir sync sync_interval);
+        compare!(names, Kv, "kv.", kv, new.kv, socket mode max_memory eviction dir sync
+            sync_interval segment compact_from compact_percent compact_every);
         compare!(names, Log, "log.", log, new.log, filter format);
         names
     }

@@ -129,7 +129,8 @@ section! {
 
 section! {
     /// `[kv]`
-    pub Kv: socket mode max_memory eviction dir sync sync_interval
+    pub Kv: socket mode max_memory eviction dir sync sync_interval segment
+        compact_from compact_percent compact_every
 }
 
 section! {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use objmapper::index::Bounds;
-use objmapper::kv::Policy;
+use objmapper::kv::{JournalOptions, Policy};
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
@@ -179,6 +179,7 @@ fn timeouts(sheet: &mut Sheet<'_>, raw: &file::Timeouts) -> Timeouts {
 }
 
 fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv) -> Kv {
+    let journal = JournalOptions::default();
     sheet.section("kv");
     Kv {
         socket: sheet.take_if_given("socket", &raw.socket, &SocketName),
@@ -193,6 +194,30 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv) -> Kv {
             &raw.sync_interval,
             Duration::from_millis(100),
             &UpTo(Duration::from_mins(1)),
+        ),
+        segment: sheet.take(
+            "segment",
+            &raw.segment,
+            journal.segment,
+            &Bytes(4 * KIB as u64..=4 * GIB as u64),
+        ),
+        compact_from: sheet.take(
+            "compact_from",
+            &raw.compact_from,
+            journal.compact_from,
+            &Bytes(0..=1 << 50),
+        ),
+        compact_percent: sheet.take(
+            "compact_percent",
+            &raw.compact_percent,
+            journal.compact_percent,
+            &Number(0..=1_000_000),
+        ),
+        compact_every: sheet.take(
+            "compact_every",
+            &raw.compact_every,
+            journal.compact_every,
+            &UpTo(30 * DAY),
         ),
     }
 }

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
+pub mod resp;
 
 use std::time::{Duration, Instant};
 
