@@ -73,7 +73,7 @@ pub fn start(keys: Arc<Keyspace>) -> std::io::Result<Option<JoinHandle<()>>> {
     let Some(journal) = keys.journal().cloned() else { return Ok(None) };
     let compact = move || {
         let mut not_before = Instant::now();
-        while journal.wait_for_wish(not_before) {
+        while journal.wait_to_compact(not_before) {
             let begun = Instant::now();
             match keys.compact() {
                 Ok(Some(kv::Compacted { before, after })) => {

@@ -17,6 +17,7 @@ pub(crate) mod segment;
 pub mod recover;
 
 pub(crate) mod snapshot;
+mod wishes;
 pub mod writer;
 
 pub(crate) mod kept;

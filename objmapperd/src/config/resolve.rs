@@ -18,8 +18,8 @@ use super::value::{
     Absolute, Bytes, Filter, Number, Permissions, PowerOfTwo, SocketName, UpTo, Word, ZeroOr,
 };
 use super::{
-    Delivery, Destinations, Kv, KvSync, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
-    Timeouts,
+    Delivery, Destinations, Kv, KvSync, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings,
+    Stats, Timeouts,
 };
 
 const KIB: usize = 1 << 10;

@@ -19,16 +19,17 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use objmapper_os as os;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::disk::{Disk, File, append_all};
 use super::format::{FILE_HEAD, FileKind, Head, Kind, RECORD_HEAD, Salt, file_head};
 use super::recover::{Failure, Report};
 use super::segment::segment_name;
+use super::wishes::Wishes;
 use super::{JournalOptions, SyncPolicy};
 use crate::kv::fault::Fault;
 
@@ -58,10 +59,7 @@ pub struct Journal {
     written: AtomicU64,
     durable: AtomicU64,
     failed: OnceLock<String>,
-    /// Something was written since the last sync.
-    dirty: AtomicBool,
-    wishes: Mutex<Wishes>,
-    wished: Condvar,
+    wishes: Wishes,
     syncs: AtomicU64,
     /// Milliseconds since 1970; 0: never.
     snapshot_at: AtomicU64,
@@ -89,14 +87,6 @@ struct Back {
     since: u64,
     snapshot: u64,
     spare: Vec<u8>,
-}
-
-/// What the threads beside are asked for.
-#[derive(Debug, Default)]
-struct Wishes {
-    sync: bool,
-    compact: bool,
-    stop: bool,
 }
 
 /// What has happened.
@@ -148,9 +138,7 @@ impl Journal {
             written: AtomicU64::new(found.last),
             durable: AtomicU64::new(found.last),
             failed: OnceLock::new(),
-            dirty: AtomicBool::new(false),
-            wishes: Mutex::default(),
-            wished: Condvar::new(),
+            wishes: Wishes::default(),
             syncs: AtomicU64::new(0),
             snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
         })
@@ -316,20 +304,14 @@ impl Journal {
     /// Wakes who syncs and who compacts, if there is something to do.
     #[inline]
     fn notice(&self, back: &mut Back) {
-        if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.wishes.lock().sync = true;
-            self.wished.notify_all();
-        }
+        self.wishes.sync();
         let percent = u64::from(self.options.compact_percent);
         if percent > 0
+            && !self.snapshots.is_locked()
             && back.since >= self.options.compact_from
             && back.since >= back.snapshot / 100 * percent
         {
-            let mut wishes = self.wishes.lock();
-            if !wishes.compact {
-                wishes.compact = true;
-                self.wished.notify_all();
-            }
+            self.wishes.compact();
         }
     }
 
@@ -364,37 +346,18 @@ impl Journal {
         self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
     }
 
-    /// Asks for a snapshot, from whoever waits in [`Journal::wait_for_wish`].
+    /// Asks for a snapshot, from whoever waits in [`Journal::wait_to_compact`].
     pub fn wish_for_compaction(&self) {
-        self.wishes.lock().compact = true;
-        self.wished.notify_all();
+        self.wishes.compact();
     }
 
-    /// Waits until a snapshot is to be taken; false when it is time to stop.
-    /// Not before that moment.
-    pub fn wait_for_wish(&self, not_before: Instant) -> bool {
-        let every = Some(self.options.compact_every).filter(|every| !every.is_zero());
-        let mut wishes = self.wishes.lock();
-        let begun = self.written.load(Ordering::Relaxed);
-        let end = every.map(|every| Instant::now() + every);
-        while !wishes.stop && !self.wished.wait_until(&mut wishes, not_before).timed_out() {}
-        while !wishes.stop {
-            if std::mem::take(&mut wishes.compact) {
-                return true;
-            }
-            match end {
-                Some(end) if self.wished.wait_until(&mut wishes, end).timed_out() => {
-                    // Nothing new: the next snapshot would be the same.
-                    if self.written.load(Ordering::Relaxed) > begun {
-                        return true;
-                    }
-                    self.wished.wait(&mut wishes);
-                }
-                Some(_) => {}
-                None => self.wished.wait(&mut wishes),
-            }
-        }
-        false
+    /// Waits until a snapshot is to be taken, not before that moment; false when it is time to end.
+    /// For a thread that calls [`crate::kv::Keyspace::compact`] then.
+    pub fn wait_to_compact(&self, not_before: Instant) -> bool {
+        let before = self.written.load(Ordering::Relaxed);
+        // Nothing new: the next snapshot would be the same.
+        let is_worth = || self.written.load(Ordering::Relaxed) > before;
+        self.wishes.wait_to_compact(not_before, self.options.compact_every, is_worth)
     }
 
     /// Syncs every interval while there is something new, until it is told to stop. For a thread
@@ -402,30 +365,17 @@ impl Journal {
     pub fn keep(&self) {
         let SyncPolicy::Interval(interval) = self.options.sync else { return };
         let mut last = Instant::now();
-        while self.wait_for_writes(last + interval) {
+        while self.wishes.wait_to_sync(last + interval) {
             last = Instant::now();
-            self.dirty.store(false, Ordering::Release);
             if self.sync(self.written.load(Ordering::Acquire)).is_err() {
                 return;
             }
         }
     }
 
-    /// Waits until something was written, and then until `not_before`.
-    fn wait_for_writes(&self, not_before: Instant) -> bool {
-        let mut wishes = self.wishes.lock();
-        while !wishes.sync && !wishes.stop {
-            self.wished.wait(&mut wishes);
-        }
-        wishes.sync = false;
-        while !wishes.stop && !self.wished.wait_until(&mut wishes, not_before).timed_out() {}
-        !wishes.stop
-    }
-
-    /// Lets those who wait in [`Journal::keep`] and [`Journal::wait_for_wish`] go.
+    /// Lets those who wait in [`Journal::keep`] and [`Journal::wait_to_compact`] go.
     pub fn stop(&self) {
-        self.wishes.lock().stop = true;
-        self.wished.notify_all();
+        self.wishes.stop();
     }
 
     /// Makes everything durable, and says so at the end, so that damage can be told from a torn tail.
