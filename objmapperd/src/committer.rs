@@ -5,17 +5,21 @@
 //! ```
 //!
 //! A connection whose replies may not leave before the journal is durable stays here meanwhile. While
-//! one sync is under way the next batch gathers. Whether it succeeded is found out by the turn that
-//! sends the replies: it asks the journal.
+//! one sync is under way the next batch gathers. The committer sends the replies itself: a change of
+//! thread for each would cost twice as much as sending them, and split the next batch. What is more
+//! than that (the sync failed, there is more to read) is for a turn.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use objmapper::kv::Keyspace;
+use objmapper::kv::journal::Journal;
 use parking_lot::{Condvar, Mutex};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, WaitsFor};
+use crate::link::Flushed;
+use crate::outbox::Outbox;
 use crate::pool::{Loan, Turn};
+use crate::session::keys::Unsettled;
 
 /// The way to the committer.
 #[derive(Clone, Default)]
@@ -37,14 +41,20 @@ struct Waiting {
 
 impl Committer {
     /// Starts the thread.
-    pub fn start(&self, keyspace: Arc<Keyspace>) -> std::io::Result<JoinHandle<()>> {
+    pub fn start(&self, journal: Arc<Journal>) -> std::io::Result<JoinHandle<()>> {
         let shared = self.shared.clone();
         let thread = thread::Builder::new().name("committer".to_owned());
         thread.spawn(move || {
             while let Some(loans) = shared.next() {
-                // Who waited asks again, and tells its peer.
-                let _ = keyspace.sync();
-                loans.into_iter().for_each(|loan| loan.give_back(Turn::Again));
+                // If it fails, each turn finds that out.
+                let _ = journal.sync(journal.appended());
+                let durable = journal.durable();
+                for mut loan in loans {
+                    if let Some(connection) = loan.connection() {
+                        let turn = reply(connection, durable);
+                        loan.give_back(turn);
+                    }
+                }
             }
         })
     }
@@ -69,6 +79,33 @@ impl Committer {
         drop(waiting);
         self.shared.more.notify_one();
         drop(loans);
+    }
+}
+
+/// Sends the replies that waited; how the turn would have ended that they are of.
+fn reply(c: &mut Connection, durable: u64) -> Turn {
+    match &mut c.keys {
+        Some(keys) if keys.unsettled.position() <= durable => keys.unsettled = Unsettled::default(),
+        _ => return Turn::Again,
+    }
+    c.waits_for = WaitsFor::Nothing;
+    match c.link.flush() {
+        Flushed::All => {
+            c.has_sent();
+            // The connection keeps no room for what it has not.
+            c.link.outbox = Outbox::default();
+            c.queued.set(c.leftover.len());
+            if c.drained && c.leftover.is_empty() && !c.session.closing {
+                c.expect_more(false);
+                return Turn::Wait;
+            }
+            Turn::Again
+        }
+        Flushed::Blocked => {
+            c.expect_reading();
+            Turn::Blocked
+        }
+        Flushed::Full | Flushed::Gone => Turn::Again,
     }
 }
 

@@ -268,8 +268,10 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
 fn keepers(keyspace: &Arc<Keyspace>, committer: &Committer) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::new();
     threads.extend(keeper::start(keyspace.clone())?);
-    if keyspace.journal().is_some_and(|journal| journal.options().sync == SyncPolicy::Always) {
-        threads.push(committer.start(keyspace.clone())?);
+    if let Some(journal) = keyspace.journal()
+        && journal.options().sync == SyncPolicy::Always
+    {
+        threads.push(committer.start(journal.clone())?);
     }
     Ok(threads)
 }
