@@ -22,12 +22,16 @@ pub mod keyspace;
 mod pass;
 mod text;
 
+pub mod durable;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use durable::{Backup, Compacted, restore, verify, verify_backup};
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;
 pub use hold::Hold;
+pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
 pub use shard::Watch;
 pub use text::{digits, integer};

@@ -18,6 +18,7 @@
 mod descriptors;
 mod endings;
 mod keys;
+mod settle;
 
 use std::mem;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use objmapper_proto::{Op, Status, Violation};
 
 use crate::admission::Place;
 use crate::bodies;
+use crate::committer::Committer;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
 use crate::input::{Input, Read};
@@ -36,6 +38,7 @@ use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::quantum::Quantum;
 use crate::service::{Answer, Service};
+use crate::session::keys::Unsettled;
 use crate::session::{Agreed, Asked, Order, SHORT_DATA};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
@@ -59,6 +62,8 @@ pub struct Ways {
     pub transfer: Path,
     /// For what has to wait for a disk.
     pub helpers: Helpers,
+    /// For what has to wait for the journal.
+    pub committer: Committer,
 }
 
 /// Serves turns, with buffers of its own.
@@ -69,6 +74,7 @@ pub struct Attendant {
     in_place: u64,
     input: Input,
     outbox: Outbox,
+    unsettled: Unsettled,
 }
 
 /// Why serving what was read stopped.
@@ -81,6 +87,8 @@ enum Served {
     Cold,
     /// A body is to be sent first, or part of one.
     Body,
+    /// The replies may not leave before the journal is durable.
+    Unsettled,
     /// The replies have to leave first and cannot.
     Stuck(Flushed),
     /// This connection ends when its replies are sent.
@@ -91,10 +99,14 @@ impl Attendant {
     /// Buffers included.
     pub fn new(service: Service, ways: Ways) -> Self {
         let in_place = service.house.in_place;
-        Self { service, ways, in_place, input: Input::default(), outbox: Outbox::default() }
+        let (input, outbox) = (Input::default(), Outbox::default());
+        Self { service, ways, in_place, input, outbox, unsettled: Unsettled::default() }
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool, quantum: &mut Quantum<'_>) -> Turn {
+        if !self.settle(c) {
+            return Turn::Leave;
+        }
         if let Some(turn) = flush(c) {
             return turn;
         }
@@ -105,8 +117,8 @@ impl Attendant {
         c.drained = false;
         loop {
             let served = self.serve(c, quantum);
-            if let Served::Body = served {
-                // The head leaves together with the body's first frame.
+            // The head leaves together with the body's first frame.
+            if matches!(served, Served::Body | Served::Unsettled) || !self.settle(c) {
                 return Turn::Leave;
             }
             if let Some(turn) = flush(c) {
@@ -132,7 +144,7 @@ impl Attendant {
                 Served::Tired => return Turn::Again,
                 Served::Cold => return Turn::Leave,
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
-                Served::Body | Served::Over => return parting(c),
+                Served::Body | Served::Unsettled | Served::Over => return parting(c),
             }
             let read = self.input.read(c);
             if let Some(turn) = self.take_in(c, read) {
@@ -406,6 +418,8 @@ impl Serve for Attendant {
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
             self.ways.helpers.send(loan);
+        } else if connection.waits_for == WaitsFor::Commit {
+            self.ways.committer.send(loan);
         } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward()
         {
             // From a worker at once; between two turns of it come those of all others.

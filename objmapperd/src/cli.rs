@@ -108,6 +108,22 @@ struct Flags {
     #[arg(help_heading = "The keyspace")]
     kv_eviction: Option<OsString>,
 
+    /// Where the keyspace is kept [default: nowhere, it lasts as long as the daemon]
+    #[arg(long, value_name = "DIR", env = "OBJMAPPERD_KV_DIR", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_dir: Option<OsString>,
+
+    /// When a change must be on the disk: always (before it is answered), interval, never
+    /// [default: interval]
+    #[arg(long, value_name = "WHEN", env = "OBJMAPPERD_KV_SYNC", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_sync: Option<OsString>,
+
+    /// How much later than it was answered a change is on the disk at most [default: 100ms]
+    #[arg(long, value_name = "TIME", env = "OBJMAPPERD_KV_SYNC_INTERVAL", hide_env = true)]
+    #[arg(help_heading = "The keyspace")]
+    kv_sync_interval: Option<OsString>,
+
     /// Connections at the same time [default: 16384]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_MAX_CONNECTIONS", hide_env = true)]
     #[arg(help_heading = "Where clients connect")]
@@ -241,6 +257,9 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.kv.password_file, "kv_password_file", flags.kv_password_file);
     put(&mut raw.kv.max_memory, "kv_maxmemory", flags.kv_maxmemory);
     put(&mut raw.kv.eviction, "kv_eviction", flags.kv_eviction);
+    put(&mut raw.kv.dir, "kv_dir", flags.kv_dir);
+    put(&mut raw.kv.sync, "kv_sync", flags.kv_sync);
+    put(&mut raw.kv.sync_interval, "kv_sync_interval", flags.kv_sync_interval);
     put(&mut raw.limits.connections, "max_connections", flags.max_connections);
     put(&mut raw.pool.workers, "pool_size", flags.pool_size);
     put(&mut raw.pool.helpers, "helpers", flags.helpers);

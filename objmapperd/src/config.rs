@@ -241,6 +241,31 @@ pub struct Kv {
     pub max_memory: u64,
     /// What goes when there is no room.
     pub eviction: Policy,
+    /// The directory of the journal; `None`: keys last as long as this process.
+    pub dir: Option<PathBuf>,
+    /// When a change must be on the disk.
+    pub sync: KvSync,
+    /// With [`KvSync::Interval`]: how much later than it was answered at most.
+    pub sync_interval: Duration,
+    /// Bytes of a file of the journal.
+    pub segment: u64,
+    /// The journal is compacted when it has so many bytes beside the last snapshot ..
+    pub compact_from: u64,
+    /// .. and so many per cent of it; 0: only when it is asked for.
+    pub compact_percent: u32,
+    /// The longest time between two compactions while something is written; zero: any.
+    pub compact_every: Duration,
+}
+
+/// When a change of the keyspace must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvSync {
+    /// Before it is answered.
+    Always,
+    /// An interval later at most.
+    Interval,
+    /// When the kernel gets to it.
+    Never,
 }
 
 impl Kv {

@@ -34,6 +34,8 @@ pub enum WaitsFor {
     Disk,
     /// A limit, beside bodies that go elsewhere: for `waited_ms`.
     Limit,
+    /// The journal: its replies may leave when that is durable.
+    Commit,
 }
 
 /// One client's connection.

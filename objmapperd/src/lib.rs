@@ -49,8 +49,11 @@ pub mod admission;
 pub mod connection;
 pub mod input;
 
+pub mod committer;
 pub mod helpers;
 pub mod quantum;
+
+pub mod keeper;
 pub mod service;
 pub mod transfer_path;
 

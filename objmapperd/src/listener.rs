@@ -27,7 +27,7 @@ use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::seldom;
 use crate::service::House;
-use crate::session::keys::{Keys, Talk};
+use crate::session::keys::{Keys, Talk, Unsettled};
 
 /// How long accepting pauses when descriptors or memory have run out. Not tuned.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -224,7 +224,8 @@ impl Door {
         };
         let fd = socket.as_fd().as_raw_fd();
         let member = desk.clients.join(origin, (socket, fd), Keyspace::now());
-        Box::new(Keys { decoder: Decoder::default(), talk: Talk::new(member, trust) })
+        let (decoder, unsettled) = (Decoder::default(), Unsettled::default());
+        Box::new(Keys { decoder, talk: Talk::new(member, trust), unsettled })
     }
 
     /// For a connection that may bring descriptors.

@@ -8,6 +8,7 @@ use objmapper::Opened;
 use objmapper_proto::{Header, Op, Status, limits};
 use std::fmt::Display;
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -121,6 +122,19 @@ impl Outbox {
         if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
             place.copy_from_slice(bytes);
         }
+    }
+
+    /// Puts other bytes in the place of these pieces, which are in order. Nothing of it has left.
+    #[cold]
+    pub fn replace(&mut self, pieces: &[Range<usize>], with: &[u8]) {
+        let (mut bytes, mut at) = (Vec::with_capacity(self.bytes.len()), 0);
+        for piece in pieces {
+            bytes.extend_from_slice(self.bytes.get(at..piece.start).unwrap_or_default());
+            bytes.extend_from_slice(with);
+            at = piece.end;
+        }
+        bytes.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
+        self.bytes = bytes;
     }
 
     /// What has to leave next.

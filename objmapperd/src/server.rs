@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use objmapper::kv::{self, Keyspace};
+use objmapper::kv::{Keyspace, SyncPolicy};
 use objmapper::{Mounts, Patience, Rules, Shared, Store, index, plan};
 use objmapper_os as os;
 use os::service_manager;
@@ -26,11 +26,13 @@ use os::socket::{self, BindOptions, Listener};
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
 use crate::closers::Closers;
+use crate::committer::Committer;
 use crate::config::{Listen, Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
 use crate::front::Front;
 use crate::helpers::Helpers;
+use crate::keeper;
 use crate::ledger::Ledger;
 use crate::listener::{Door, Speech};
 use crate::metrics::Metrics;
@@ -57,6 +59,7 @@ struct Running {
     house: Arc<House>,
     pool: Pool<Connection>,
     transfer: transfer_path::Path,
+    committer: Committer,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -79,7 +82,7 @@ pub fn run(
             os::limits::nofile()?.0
         }
     };
-    let keyspace = Arc::new(keyspace(settings));
+    let keyspace = Arc::new(keeper::open(&settings.kv)?);
     let keys = settings.kv.has_a_door() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
     let (served, mounts) = mounts(settings, keys.then(|| keyspace.clone()))?;
     let house = house(settings, nofile, mounts, (keyspace, keys))?;
@@ -103,6 +106,9 @@ pub fn run(
     drop(doors);
     if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
+    }
+    if let Err(fault) = house.desk.keyspace.close() {
+        tracing::error!(%fault, "the keyspace is not closed cleanly");
     }
     // Else threads may be waiting for a disk or a peer: they end with the process.
     tracing::info!("stopped");
@@ -181,13 +187,6 @@ fn desk(
         facts: Facts::new(settings, metrics),
         keyspace,
     })
-}
-
-fn keyspace(settings: &Settings) -> Keyspace {
-    let kv = &settings.kv;
-    let options =
-        kv::Options { max_memory: kv.max_memory, policy: kv.eviction, ..Default::default() };
-    Keyspace::in_memory(options)
 }
 
 /// Who may pass descriptors: the daemon's own user and root, unless somebody was named.
@@ -301,7 +300,10 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
     let helpers = &house.helpers;
     let (transfer, thread) = transfer_path::Path::start(helpers.clone(), metrics.answers())?;
     let mut threads = vec![thread, house.deadlines.start()?, house.desk.ticker.start()?];
-    let ways = Ways { transfer: transfer.clone(), helpers: helpers.clone() };
+    let committer = Committer::default();
+    threads.extend(keepers(&house.desk.keyspace, &committer)?);
+    let ways =
+        Ways { transfer: transfer.clone(), helpers: helpers.clone(), committer: committer.clone() };
     let kept = house.clone();
     let attendant =
         move |patience| Attendant::new(Service::new(kept.clone(), patience), ways.clone());
@@ -309,7 +311,19 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
         (attendant(Patience::Never), house.metrics.worker())
     })?;
     threads.extend(helpers.start(settings.pool.helpers, move || attendant(Patience::Block))?);
-    Ok(Running { house: house.clone(), pool, transfer, threads })
+    Ok(Running { house: house.clone(), pool, transfer, committer, threads })
+}
+
+/// The threads that the journal needs, if there is one.
+fn keepers(keyspace: &Arc<Keyspace>, committer: &Committer) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    threads.extend(keeper::start(keyspace.clone())?);
+    if let Some(journal) = keyspace.journal()
+        && journal.options().sync == SyncPolicy::Always
+    {
+        threads.push(committer.start(journal.clone())?);
+    }
+    Ok(threads)
 }
 
 /// Lets every connection finish what it was asked, until the deadline or another
@@ -337,6 +351,10 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
 
 fn stop(running: Running) {
     running.transfer.stop();
+    running.committer.stop();
+    if let Some(journal) = running.house.desk.keyspace.journal() {
+        journal.stop();
+    }
     running.house.helpers.stop();
     running.pool.stop();
     running.house.deadlines.stop();

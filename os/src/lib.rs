@@ -39,6 +39,8 @@ pub mod socket;
 
 pub mod destination;
 pub mod file;
+
+pub mod disk;
 #[cfg(feature = "map")]
 pub mod mapping;
 pub mod memory;

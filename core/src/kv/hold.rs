@@ -13,6 +13,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::evict;
+use super::journal::writer::NEVER;
 use super::keyspace::{Key, Keyspace, LONGEST};
 use super::ops;
 use super::shard::{At, Fresh, Shard, Waste, Watch};
@@ -60,6 +61,9 @@ impl<'k> Part<'k> {
         u8::try_from(self.number >> 16).unwrap_or(0)
     }
 }
+
+/// A moment at which nothing has ended yet.
+pub(super) const NO_TIME: i64 = i64::MIN;
 
 /// See above. Dropping it finishes it.
 #[derive(Debug)]
@@ -146,6 +150,7 @@ impl<'k> Hold<'k> {
         content: Content<'_>,
         expiry: Expiry,
     ) -> Result<(), Fault> {
+        self.keyspace.may_write()?;
         let found = self.find(key);
         let Some(part) = self.part(key.part) else { return Ok(()) };
         let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) else { return Ok(()) };
@@ -156,7 +161,7 @@ impl<'k> Hold<'k> {
             Expiry::At(when) => Some(when),
             Expiry::Kept => old.and_then(super::record::Record::expiry),
         };
-        let access = evict::created(self.keyspace.memory.tracking(), self.now);
+        let access = self.keyspace.created(self.now);
         if self.keyspace.journal.is_some() {
             let bytes = content.bytes()?;
             ops::set(&mut self.log, part_db(key), key.name, &bytes, expiry);
@@ -209,6 +214,7 @@ impl<'k> Hold<'k> {
     /// Writes bytes into the value from `offset` on, zeros where there is nothing before; the
     /// expiry stays. Gives the length that the value has then.
     pub fn write_at(&mut self, key: &Key<'_>, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
+        self.keyspace.may_write()?;
         let end = offset.checked_add(bytes.len() as u64).filter(|&end| end <= LONGEST);
         let end = end.ok_or(Fault::TooLong { limit: LONGEST })?;
         let found = self.find(key);
@@ -247,10 +253,8 @@ impl<'k> Hold<'k> {
                 };
                 let record = at.and_then(|at| shard.record(at));
                 let expiry = record.and_then(super::record::Record::expiry);
-                let access = record.map_or_else(
-                    || evict::created(self.keyspace.memory.tracking(), self.now),
-                    super::record::Record::access,
-                );
+                let access = record
+                    .map_or_else(|| self.keyspace.created(self.now), super::record::Record::access);
                 let fresh = if whole.len() <= inline {
                     Fresh::Bytes(&whole)
                 } else {
@@ -317,15 +321,15 @@ impl<'k> Hold<'k> {
     #[inline]
     fn commit(&mut self) -> u64 {
         self.finished = true;
+        let mut position = 0;
         if !self.log.is_empty()
             && let Some(journal) = &self.keyspace.journal
         {
-            let position = journal.append(&self.log);
-            for part in self.parts.iter_mut().filter(|part| part.changed) {
-                part.shard.position = position;
-            }
+            position = journal.append(std::mem::take(&mut self.log));
+            // What will never be durable is nobody's business who only reads.
+            let changed = self.parts.iter_mut().filter(|part| part.changed && position != NEVER);
+            changed.for_each(|part| part.shard.position = position);
         }
-        let mut position = 0;
         for part in &mut self.parts {
             position = position.max(part.shard.position);
             if !part.shard.waste.is_empty() {

@@ -21,9 +21,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::bell::Bell;
-use super::evict::{Memory, Policy};
+use super::evict::{self, Memory, Policy};
 use super::hold::{Hold, Part};
-use super::journal::Journal;
+use super::journal::kept::Kept;
 use super::shard::Shard;
 use super::value::Sealed;
 use super::{Content, Fault};
@@ -99,7 +99,7 @@ pub struct Keyspace {
     hashing: Hashing,
     pub(super) options: Options,
     pub(super) memory: Memory,
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<Kept>,
     pub(super) bell: Bell,
     sealed: AtomicI64,
 }
@@ -298,6 +298,13 @@ impl Keyspace {
     #[inline]
     pub fn now() -> i64 {
         clock::realtime_ms()
+    }
+
+    /// What eviction knows of a key that is new, by the moment of its hold.
+    #[inline]
+    pub(super) fn created(&self, now: i64) -> u32 {
+        let now = if now == super::hold::NO_TIME { Self::now() } else { now };
+        evict::created(self.memory.tracking(), now)
     }
 
     #[inline]

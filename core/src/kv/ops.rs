@@ -22,7 +22,7 @@ const CLEAR: u8 = 5;
 
 /// One operation, as it is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Op<'a> {
+pub(super) enum Op<'a> {
     /// The key has this value and ends then.
     Set {
         /// Its key.
@@ -104,7 +104,7 @@ fn length(out: &mut Vec<u8>, length: usize) {
 }
 
 /// The operations of one record, with their databases; `None` where the bytes make no sense.
-pub fn decode(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u8, Op<'_>)>> {
+pub(super) fn decode(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u8, Op<'_>)>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;

@@ -176,6 +176,10 @@ impl Keyspace {
             // To where pressure is high no longer; if nothing may go, writers are told.
             let _ = self.evict_until(self.memory.limit() / 100 * 84, now);
         }
+        if let Some(journal) = &self.journal {
+            // Nobody waits to be told of it. If it cannot be written, the next change is refused.
+            let _ = journal.write_out(journal.appended());
+        }
         more
     }
 

@@ -308,11 +308,6 @@ impl Shard {
         gone
     }
 
-    /// The hash of a key, for slots that were met on a pass.
-    pub(super) fn hash(&self, key: &[u8]) -> Hash {
-        self.hashing.of(key)
-    }
-
     /// The slot whose time is up first, if it is by `now`. What is stale on the way is dropped.
     pub(super) fn due(&mut self, now: i64) -> Option<At> {
         while let Some(&Reverse((when, hash))) = self.ends.peek() {
@@ -322,11 +317,6 @@ impl Shard {
             self.ends.pop();
         }
         None
-    }
-
-    /// When the next one ends, if one does; may be too early by what is stale.
-    pub(super) fn next_end(&self) -> Option<i64> {
-        self.ends.peek().map(|&Reverse((when, _))| when)
     }
 
     /// Marks `watch` when the key is changed or removed.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
+use super::settle::note;
 use super::{Attendant, Served};
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
@@ -20,6 +21,9 @@ impl Attendant {
         if let Some(over) = c.queued.over() {
             keys.talk.give_way(over);
         }
+        if keys.unsettled.is_empty() {
+            std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
+        }
         let served = self.converse(c, &mut keys);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
@@ -30,11 +34,10 @@ impl Attendant {
     }
 
     fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
-        let desk = self.service.desk();
         let mut ahead = 0_usize;
         for _ in 0..REQUESTS {
             if ahead == 0 {
-                ahead = desk.look_ahead(keys.talk.db, self.input.bytes());
+                ahead = self.service.desk().look_ahead(keys.talk.db, self.input.bytes());
             }
             ahead = ahead.saturating_sub(1);
             let caps = if keys.talk.known { Caps::KNOWN } else { Caps::STRANGER };
@@ -42,10 +45,18 @@ impl Attendant {
                 Ok(Step::Whole(used)) => {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
+                    let (desk, at) = (self.service.desk(), c.link.outbox.len());
+                    let journal = desk.keyspace.journal();
+                    let failed = journal.is_some_and(|journal| journal.has_failed());
+                    keys.talk.position = 0;
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     self.service.counters.commands.add(1);
                     if !fine {
                         self.service.counters.errors.add(1);
+                    }
+                    if let Some(journal) = journal {
+                        let reply = at..c.link.outbox.len();
+                        note(&mut keys.unsettled, journal, failed, keys.talk.position, reply);
                     }
                     self.input.consume(used);
                     keys.decoder.reset();
@@ -76,6 +87,10 @@ impl Attendant {
                 return Served::Over;
             }
             if c.link.outbox.len() >= ENOUGH {
+                if !self.settle_keys(keys, &mut c.link.outbox) {
+                    c.waits_for = WaitsFor::Commit;
+                    return Served::Unsettled;
+                }
                 match c.link.flush() {
                     Flushed::All => {}
                     flushed => {

@@ -44,7 +44,8 @@ impl Settings {
             queued_bytes shared_descriptors);
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
         compare!(names, Kv, "kv.", kv, new.kv,
-            socket mode listen listen_without_password password_file allow max_memory eviction);
+            socket mode listen listen_without_password password_file allow max_memory eviction
+            dir sync sync_interval segment compact_from compact_percent compact_every);
         compare!(names, Log, "log.", log, new.log, filter format);
         names
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use objmapper::index::Bounds;
-use objmapper::kv::Policy;
+use objmapper::kv::{JournalOptions, Policy};
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
 
@@ -20,8 +20,8 @@ use super::value::{
     Word, ZeroOr, ZeroOrBytes,
 };
 use super::{
-    Delivery, Destinations, Kv, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings, Stats,
-    Timeouts,
+    Delivery, Destinations, Kv, KvSync, Limits, Listen, Loaded, Log, LogFormat, Pool, Settings,
+    Stats, Timeouts,
 };
 
 const KIB: usize = 1 << 10;
@@ -49,6 +49,9 @@ const EVICTION: Word<Policy> = Word(&[
     ("volatile-random", Policy::VolatileRandom),
     ("volatile-ttl", Policy::VolatileTtl),
 ]);
+
+const KV_SYNC: Word<KvSync> =
+    Word(&[("always", KvSync::Always), ("interval", KvSync::Interval), ("never", KvSync::Never)]);
 
 const STATS: Word<Stats> = Word(&[("any", Stats::Any), ("owner", Stats::Owner)]);
 
@@ -188,6 +191,7 @@ fn timeouts(sheet: &mut Sheet<'_>, raw: &file::Timeouts) -> Timeouts {
 }
 
 fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
+    let journal = JournalOptions::default();
     sheet.section("kv");
     let kv = Kv {
         socket: sheet.take_if_given("socket", &raw.socket, &SocketName),
@@ -203,6 +207,39 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
         allow: rules(sheet, allow, &Whom),
         max_memory: sheet.take("max_memory", &raw.max_memory, 0, &Bytes(0..=1 << 50)),
         eviction: sheet.take("eviction", &raw.eviction, Policy::default(), &EVICTION),
+        dir: sheet.take_if_given("dir", &raw.dir, &Absolute),
+        sync: sheet.take("sync", &raw.sync, KvSync::Interval, &KV_SYNC),
+        // Less makes each sync smaller and no more seldom; not tuned.
+        sync_interval: sheet.take(
+            "sync_interval",
+            &raw.sync_interval,
+            Duration::from_millis(100),
+            &UpTo(Duration::from_mins(1)),
+        ),
+        segment: sheet.take(
+            "segment",
+            &raw.segment,
+            journal.segment,
+            &Bytes(4 * KIB as u64..=4 * GIB as u64),
+        ),
+        compact_from: sheet.take(
+            "compact_from",
+            &raw.compact_from,
+            journal.compact_from,
+            &Bytes(0..=1 << 50),
+        ),
+        compact_percent: sheet.take(
+            "compact_percent",
+            &raw.compact_percent,
+            journal.compact_percent,
+            &Number(0..=1_000_000),
+        ),
+        compact_every: sheet.take(
+            "compact_every",
+            &raw.compact_every,
+            journal.compact_every,
+            &UpTo(30 * DAY),
+        ),
     };
     if let (Some(given), Some(_)) = (&raw.listen, kv.listen)
         && kv.password_file.is_none()

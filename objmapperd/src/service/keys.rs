@@ -155,6 +155,9 @@ impl Desk {
         if !talk.known && !command.flags.has(Flags::NO_AUTH) {
             return Err(Oops::NoAuth);
         }
+        if command.flags.has(Flags::WRITES) {
+            self.keyspace.may_write()?;
+        }
         if command.flags.has(Flags::GROWS) {
             self.keyspace.make_room(now)?;
         }

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
+pub mod redis;
 pub mod resp;
 pub mod talker;
 

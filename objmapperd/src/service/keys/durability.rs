@@ -3,6 +3,11 @@
 //! Everything in this directory that depends on whether there is a journal, and on how it is kept,
 //! asks here.
 
+use std::sync::Arc;
+
+use objmapper::kv::SyncPolicy;
+use objmapper::kv::journal::Journal;
+
 use super::Desk;
 use super::call::{Answer, Call, Oops};
 
@@ -11,56 +16,94 @@ const NONE: Oops = Oops::Text(
     "ERR there is no journal, keys are kept in memory only: start the daemon with kv.dir (--kv-dir)",
 );
 
+fn journal(desk: &Desk) -> Option<&Arc<Journal>> {
+    desk.keyspace.journal()
+}
+
 /// Whether what is written outlives the daemon.
-pub(super) const fn is_kept(_: &Desk) -> bool {
-    false
+pub(super) fn is_kept(desk: &Desk) -> bool {
+    journal(desk).is_some()
 }
 
 /// When it is on disk, in the words of Redis.
-pub(super) const fn sync_policy(_: &Desk) -> &'static str {
-    "no"
+pub(super) fn sync_policy(desk: &Desk) -> &'static str {
+    match journal(desk).map(|journal| journal.options().sync) {
+        Some(SyncPolicy::Always) => "always",
+        Some(SyncPolicy::Interval(_)) => "everysec",
+        Some(SyncPolicy::Never) | None => "no",
+    }
 }
 
 /// Where it is.
-pub(super) const fn directory(_: &Desk) -> &'static str {
-    ""
+pub(super) fn directory(desk: &Desk) -> String {
+    let dir = &desk.facts.settings.kv.dir;
+    dir.as_ref().map_or_else(String::new, |dir| dir.display().to_string())
 }
 
 /// Names and figures for INFO.
 pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
     let number = |yes: bool| u8::from(yes).to_string();
-    vec![
+    let word = |fine: bool| if fine { "ok" } else { "err" }.to_owned();
+    let figures = journal(desk).map(|journal| journal.figures()).unwrap_or_default();
+    let mut all = vec![
         ("loading", number(false)),
         ("rdb_bgsave_in_progress", number(false)),
-        ("rdb_last_save_time", desk.facts.started_at.to_string()),
-        ("rdb_last_bgsave_status", "ok".to_owned()),
+        ("rdb_last_save_time", saved_at(desk).to_string()),
+        ("rdb_last_bgsave_status", word(true)),
         ("aof_enabled", number(is_kept(desk))),
         ("aof_rewrite_in_progress", number(false)),
-    ]
+        ("aof_last_write_status", word(!figures.failed)),
+    ];
+    if is_kept(desk) {
+        all.extend([
+            ("aof_current_size", (figures.snapshot + figures.since_snapshot).to_string()),
+            ("aof_base_size", figures.snapshot.to_string()),
+            ("objmapper_journal_records", figures.appended.to_string()),
+            ("objmapper_journal_written", figures.written.to_string()),
+            ("objmapper_journal_durable", figures.durable.to_string()),
+            ("objmapper_journal_syncs", figures.syncs.to_string()),
+        ]);
+    }
+    all
 }
 
-pub(super) fn save(_: &mut Call<'_, '_>) -> Answer {
-    Err(NONE)
+/// All that was answered is in the journal already: what is left is to make it short.
+pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
+    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    call.out.ok();
+    Ok(())
 }
 
 pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Answer {
     match (call.args.len(), call.args.get(1)) {
-        (1, _) => Err(NONE),
-        (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => Err(NONE),
-        _ => Err(Oops::Syntax),
+        (1, _) => {}
+        (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => {}
+        _ => return Err(Oops::Syntax),
     }
-}
-
-pub(super) fn bgrewriteaof(_: &mut Call<'_, '_>) -> Answer {
-    Err(NONE)
-}
-
-/// Before anything was saved: the start.
-pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Answer {
-    call.out.integer(call.desk.facts.started_at);
+    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    call.out.simple("Background saving started");
     Ok(())
 }
 
+pub(super) fn bgrewriteaof(call: &mut Call<'_, '_>) -> Answer {
+    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    call.out.simple("Background append only file rewriting started");
+    Ok(())
+}
+
+/// Before anything was saved: the start. In seconds since 1970.
+fn saved_at(desk: &Desk) -> i64 {
+    let at = journal(desk).map_or(0, |journal| journal.figures().snapshot_at);
+    if at > 0 { at / 1000 } else { desk.facts.started_at }
+}
+
+pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Answer {
+    call.out.integer(saved_at(call.desk));
+    Ok(())
+}
+
+/// Tells at once how it is, and does not wait: with `always` nothing is answered before it is on
+/// the disk anyway.
 pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
     let [local, replicas, timeout] = [1, 2, 3].map(|at| super::call::integer(call.args.at(at)));
     let (local, replicas, timeout) = (local?, replicas?, timeout?);
@@ -73,18 +116,21 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
     if timeout < 0 {
         return Err(Oops::Text("ERR timeout is negative"));
     }
-    if local > 0 {
+    let journal = journal(call.desk);
+    if local > 0 && journal.is_none() {
         return Err(Oops::Text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
+    let on_disk = journal.is_some_and(|journal| journal.durable() >= journal.appended());
     call.out.array(2);
-    call.out.integer(0);
+    call.out.integer(i64::from(on_disk));
     call.out.integer(0);
     Ok(())
 }
 
 /// Reads everything back from the journal.
-pub(super) fn reload(_: &mut Call<'_, '_>) -> Answer {
-    Err(NONE)
+pub(super) fn reload(call: &mut Call<'_, '_>) -> Answer {
+    journal(call.desk).ok_or(NONE)?;
+    Err(Oops::Text("ERR what is in the journal is read at the start of the daemon only"))
 }

@@ -37,7 +37,7 @@ static PARAMETERS: &[Parameter] = &[
         desk.facts.settings.kv.listen.map(|address| address.ip().to_string()).unwrap_or_default()
     }),
     fixed("databases", |_| objmapper::kv::DATABASES.to_string()),
-    fixed("dir", |desk| durability::directory(desk).to_owned()),
+    fixed("dir", durability::directory),
     fixed("hz", |_| "10".to_owned()),
     fixed("lfu-decay-time", |_| "1".to_owned()),
     fixed("lfu-log-factor", |_| "10".to_owned()),

@@ -1,0 +1,356 @@
+//! A keyspace that lasts: opened from its directory, compacted and copied while it is used.
+//!
+//! What must stay true:
+//! - a snapshot is taken shard by shard while others write; it holds, for each key, what the key was
+//!   at some moment since the record that it begins at, so those records are done over it;
+//! - it counts only when all that may be in it is in the journal durably: else a part of a record
+//!   could outlive the rest of it;
+//! - what is expired is removed by a record as everything else, after recovery as well.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use objmapper_os as os;
+use os::disk::Directory;
+
+use super::fault::Fault;
+use super::journal::disk::Disk;
+use super::journal::kept::Kept;
+use super::journal::recover::{Failure, Recovery, Report};
+use super::journal::segment::{Files, UNFINISHED, snapshot_name};
+use super::journal::snapshot::{self, Snapshot, install, unfinished};
+use super::journal::{Damage, Journal, JournalOptions};
+use super::keyspace::{Keyspace, Options};
+use super::ops::{self, Op};
+use super::value::Value;
+use super::{Expiry, hold};
+
+/// Slots that are copied under one lock: some 2 MiB with values of the usual length at most.
+const SLOTS: u32 = 64;
+
+/// The file that is locked.
+const LOCK: &str = "LOCK";
+
+/// What a compaction has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes of the journal before.
+    pub before: u64,
+    /// Bytes of the snapshot.
+    pub after: u64,
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backup {
+    /// Keys that were copied; some may have been removed since by records that follow them.
+    pub keys: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// When it was begun, in milliseconds since 1970.
+    pub begun: i64,
+}
+
+impl Keyspace {
+    /// The keyspace in this directory, which is made if it is not there; its parent must be.
+    /// `progress` is told how many bytes are read, and of how many. Another process that has it
+    /// open, damage, and a disk that fails are told as [`Failure`].
+    ///
+    /// ```
+    /// # use objmapper::kv::{Keyspace, Options, Expiry, journal::JournalOptions};
+    /// # let place = tempfile::tempdir()?;
+    /// # let path = place.path().join("kv");
+    /// for round in 0..2 {
+    ///     let (keys, report) =
+    ///         Keyspace::open(&path, Options::default(), JournalOptions::default(), |_, _| ())?;
+    ///     let key = keys.key(0, b"greeting");
+    ///     let mut hold = keys.hold(&key, Keyspace::now());
+    ///     assert_eq!(hold.has(&key), round == 1);
+    ///     hold.set(&key, keys.content(b"hello")?, Expiry::Never)?;
+    ///     keys.settle(hold.finish())?; // now it is as durable as the policy promises
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(
+        path: &Path,
+        options: Options,
+        journal: JournalOptions,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(Self, Report), Failure> {
+        let dir = Directory::create(path).map_err(Failure::disk("cannot open the directory"))?;
+        let lock = dir.lock(LOCK).map_err(Failure::disk("cannot write in the directory"))?;
+        let lock = lock.map_err(|pid| Failure::Locked { dir: path.display().to_string(), pid })?;
+        Self::open_on(Arc::new(dir), Some(lock), options, journal, progress)
+    }
+
+    /// The same on any disk; `lock` is kept as long as it is open.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        lock: Option<std::os::fd::OwnedFd>,
+        options: Options,
+        journal: JournalOptions,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<(Self, Report), Failure> {
+        let mut keys = Self::in_memory(options);
+        let report = Recovery {
+            disk: &*disk,
+            damage: journal.damage,
+            repair: true,
+            each: &mut |payload| keys.replay(payload),
+            progress: &mut progress,
+            total: 0,
+            told: 0,
+            report: Report::default(),
+        }
+        .run()?;
+        keys.journal = Some(Kept::new(Journal::start(disk, journal, &report)?, lock)?);
+        // Only now: what goes is told to the journal.
+        while keys.tick(Self::now()) {}
+        Ok((keys, report))
+    }
+
+    /// Does a record again; false if it makes no sense.
+    fn replay(&self, payload: &[u8]) -> Result<bool, Failure> {
+        for op in ops::decode(payload) {
+            let Some((db, op)) = op else { return Ok(false) };
+            match self.redo(db, op) {
+                Ok(()) => {}
+                Err(Fault::Io(error)) => return Err(Failure::disk("cannot keep a value")(error)),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn redo(&self, db: u8, op: Op<'_>) -> Result<(), Fault> {
+        let at = |name| {
+            let key = self.key(db, name);
+            (self.hold(&key, hold::NO_TIME), key)
+        };
+        match op {
+            Op::Set { key, value, expiry } => {
+                let content = self.content(value)?;
+                let (mut hold, key) = at(key);
+                hold.set(&key, content, expiry.map_or(Expiry::Never, Expiry::At))
+            }
+            Op::Remove { key } => {
+                let (mut hold, key) = at(key);
+                hold.remove(&key);
+                Ok(())
+            }
+            Op::Expire { key, expiry } => {
+                let (mut hold, key) = at(key);
+                hold.set_expiry(&key, expiry);
+                Ok(())
+            }
+            Op::Write { key, offset, bytes } => {
+                let (mut hold, key) = at(key);
+                hold.write_at(&key, offset, bytes).map(drop)
+            }
+            Op::Clear => {
+                self.hold_also(&[], &[db], hold::NO_TIME).clear(db);
+                Ok(())
+            }
+        }
+    }
+
+    /// The journal, if there is one.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_deref()
+    }
+
+    /// Whether anything may be changed: not if the journal cannot be written any more.
+    #[inline]
+    pub fn may_write(&self) -> Result<(), Fault> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.check())
+    }
+
+    /// Waits until everything up to this position of [`hold::Hold::finish`] is as the policy
+    /// promises: only then may anybody be told.
+    #[inline]
+    pub fn settle(&self, position: u64) -> Result<(), Fault> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.settle(position))
+    }
+
+    /// Makes everything durable that has happened, whatever the policy.
+    pub fn sync(&self) -> Result<(), Fault> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.sync(journal.appended()))
+    }
+
+    /// Makes everything durable and marks the journal as complete. Whoever does not want to know
+    /// whether that succeeds drops the keyspace.
+    pub fn close(&self) -> Result<(), Fault> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.close())
+    }
+
+    /// Writes a snapshot, and removes what of the journal it replaces; others may use the keyspace
+    /// meanwhile. `None` without a journal.
+    pub fn compact(&self) -> Result<Option<Compacted>, Failure> {
+        let Some(journal) = &self.journal else { return Ok(None) };
+        let _one = journal.snapshots.lock();
+        let (disk, begun, figures) = (journal.disk(), Self::now(), journal.figures());
+        let next = journal.turn_over()?;
+        let name = unfinished(next);
+        let failed = Failure::disk("cannot write a snapshot");
+        forget(disk, &name).map_err(&failed)?;
+        let write = || -> Result<u64, Failure> {
+            let mut out = Snapshot::create(disk, &name).map_err(&failed)?;
+            self.copy(&mut out).map_err(&failed)?;
+            journal.sync(journal.appended())?;
+            let bytes = out.finish(next, begun).map_err(&failed)?;
+            install(disk, next).map_err(&failed)?;
+            Ok(bytes)
+        };
+        let after = write().inspect_err(|_| drop(forget(disk, &name)))?;
+        journal.replaced(after, begun, next);
+        Ok(Some(Compacted { before: figures.since_snapshot + figures.snapshot, after }))
+    }
+
+    /// Writes all keys to a file that [`restore`] takes, while others use the keyspace: as they are
+    /// at the moment when this is done. (Without a journal each shard is of a moment of its own.)
+    pub fn backup(&self, to: &Path) -> Result<Backup, Failure> {
+        let failed = Failure::disk("cannot write the backup");
+        let (dir, name) = place(to).map_err(&failed)?;
+        let part = format!("{name}{UNFINISHED}");
+        forget(&dir, &part).map_err(&failed)?;
+        let begun = Self::now();
+        let write = || -> Result<Backup, Failure> {
+            let mut out = Snapshot::create(&dir, &part).map_err(&failed)?;
+            let next = match &self.journal {
+                None => {
+                    self.copy(&mut out).map_err(&failed)?;
+                    1
+                }
+                Some(journal) => {
+                    let _segments_stay = journal.snapshots.lock();
+                    let first = journal.turn_over()?;
+                    self.copy(&mut out).map_err(&failed)?;
+                    let last = journal.appended();
+                    journal.write_out(last)?;
+                    snapshot::repeat(journal.disk(), &mut out, first, last)?;
+                    last + 1
+                }
+            };
+            let keys = out.keys();
+            let bytes = out.finish(next, begun).map_err(&failed)?;
+            dir.rename(&part, &name).and_then(|()| dir.sync()).map_err(&failed)?;
+            Ok(Backup { keys, bytes, begun })
+        };
+        write().inspect_err(|_| drop(forget(&dir, &part)))
+    }
+
+    /// Copies everything, a few slots of a shard at a time.
+    fn copy(&self, out: &mut Snapshot) -> os::Result<()> {
+        for db in self.databases() {
+            for shard in 0..self.shards() {
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    from = self.copy_slots(out, (db, shard), at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_slots(
+        &self,
+        out: &mut Snapshot,
+        (db, shard): (u8, usize),
+        from: u32,
+    ) -> os::Result<Option<u32>> {
+        let mut large = Vec::new();
+        let mut keys = 0;
+        let mut hold = self.hold_part(db, shard, hold::NO_TIME);
+        let (_, next) = hold.pass((db, shard), from, SLOTS, |name, value, expiry| {
+            keys += 1;
+            match value {
+                Value::Bytes(bytes) => ops::set(out.ops(), db, name, bytes, expiry),
+                Value::Sealed(sealed) => {
+                    large.push((Box::<[u8]>::from(name), sealed.clone(), expiry));
+                }
+            }
+        });
+        drop(hold);
+        out.count(keys);
+        out.flush()?;
+        for (name, sealed, expiry) in large {
+            let mut bytes = Vec::new();
+            sealed.read_into(&mut bytes, 0, sealed.size())?;
+            ops::set(out.ops(), db, &name, &bytes, expiry);
+            out.flush()?;
+        }
+        Ok(next)
+    }
+}
+
+/// Reads a journal through without changing anything, for when no process has it open.
+/// `progress` as in [`Keyspace::open`].
+pub fn verify(
+    path: &Path,
+    damage: Damage,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Report, Failure> {
+    let dir = Directory::open(path).map_err(Failure::disk("cannot open the directory"))?;
+    Recovery {
+        disk: &dir,
+        damage,
+        repair: false,
+        each: &mut |payload| Ok(ops::decode(payload).all(|op| op.is_some())),
+        progress: &mut progress,
+        total: 0,
+        told: 0,
+        report: Report::default(),
+    }
+    .run()
+}
+
+/// Reads a backup through.
+pub fn verify_backup(path: &Path) -> Result<Backup, Failure> {
+    let failed = Failure::disk("cannot read the backup");
+    let (dir, name) = place(path).map_err(&failed)?;
+    let file = Disk::open(&dir, &name).map_err(&failed)?;
+    let each = &mut |payload: &[u8]| ops::decode(payload).all(|op| op.is_some());
+    let bytes = file.length().map_err(&failed)?;
+    let (end, _) = snapshot::read_through(&name, file, each)?;
+    Ok(Backup { keys: end.keys, bytes, begun: end.begun })
+}
+
+/// Makes a directory with what a backup holds, for [`Keyspace::open`]; it may exist, without a
+/// keyspace in it.
+pub fn restore(backup: &Path, path: &Path) -> Result<Backup, Failure> {
+    let failed = Failure::disk("cannot restore");
+    let dir = Directory::create(path).map_err(&failed)?;
+    let lock = dir.lock(LOCK).map_err(&failed)?;
+    let _lock = lock.map_err(|pid| Failure::Locked { dir: path.display().to_string(), pid })?;
+    if !Files::of(&dir).map_err(&failed)?.is_empty() {
+        return Err(Failure::NotEmpty { dir: path.display().to_string() });
+    }
+    let (from, name) = place(backup).map_err(&failed)?;
+    let file = Disk::open(&from, &name).map_err(&failed)?;
+    let each = &mut |payload: &[u8]| ops::decode(payload).all(|op| op.is_some());
+    let bytes = file.length().map_err(&failed)?;
+    let (end, _) = snapshot::read_through(&name, file.clone(), each)?;
+    let part = unfinished(end.next);
+    forget(&dir, &part).map_err(&failed)?;
+    snapshot::duplicate(&*file, &*Disk::create(&dir, &part).map_err(&failed)?).map_err(&failed)?;
+    dir.rename(&part, &snapshot_name(end.next)).and_then(|()| dir.sync()).map_err(&failed)?;
+    Ok(Backup { keys: end.keys, bytes, begun: end.begun })
+}
+
+/// The directory that a file is in, and its name there.
+fn place(path: &Path) -> os::Result<(Directory, String)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| {
+        os::Error::new("open", os::errno::EINVAL).with_detail(path.to_string_lossy())
+    })?;
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    Ok((Directory::open(above.unwrap_or(Path::new(".")))?, name.to_owned()))
+}
+
+/// Removes a name that may not be there.
+fn forget(disk: &dyn Disk, name: &str) -> os::Result<()> {
+    match disk.remove(name) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}

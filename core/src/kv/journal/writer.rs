@@ -1,0 +1,416 @@
+//! The journal's end that is written: records into memory, memory into a segment, segments to disk.
+//!
+//! ```text
+//!  append ─▶ front: records that wait        front.lock    a moment
+//!                │ taken whole by who writes
+//!                ▼
+//!            back: the segment               back.lock     a write(2); now and then a new segment
+//!                │
+//!                ▼ fdatasync                 syncing       one for all that wait
+//! ```
+//!
+//! Locks are taken in this order: shards, syncing, back, front; whoever has one takes none before it.
+//!
+//! What must stay true:
+//! - numbers go up by one in the order of the file; `written` and `durable` are numbers up to which
+//!   that is so, and only ever grow;
+//! - a write or sync that failed is never tried again, and nothing is taken after it: the kernel may
+//!   have dropped the pages and would say that all is well.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use objmapper_os as os;
+use parking_lot::Mutex;
+
+use super::disk::{Disk, File, append_all};
+use super::format::{FILE_HEAD, FileKind, Head, Kind, RECORD_HEAD, Salt, file_head};
+use super::recover::{Failure, Report};
+use super::segment::segment_name;
+use super::wishes::Wishes;
+use super::{JournalOptions, SyncPolicy};
+use crate::kv::fault::Fault;
+
+/// The position of what can never be durable.
+pub const NEVER: u64 = u64::MAX;
+
+/// Bytes from which on a record is not copied but handed over.
+const LARGE: usize = 256 * 1024;
+
+/// Bytes that may wait in memory: who appends more has to write it out.
+const PENDING: usize = 16 << 20;
+
+/// Bytes of memory that are kept for the next records.
+const KEPT: usize = 1 << 20;
+
+/// See above. Shared by any number of threads.
+#[derive(Debug)]
+pub struct Journal {
+    disk: Arc<dyn Disk>,
+    options: JournalOptions,
+    salt: Salt,
+    front: Mutex<Front>,
+    back: Mutex<Back>,
+    syncing: Mutex<()>,
+    /// One snapshot at a time; segments stay meanwhile.
+    pub(crate) snapshots: Mutex<()>,
+    written: AtomicU64,
+    durable: AtomicU64,
+    failed: OnceLock<String>,
+    wishes: Wishes,
+    syncs: AtomicU64,
+    /// Milliseconds since 1970; 0: never.
+    snapshot_at: AtomicU64,
+}
+
+/// Records that are not written yet.
+#[derive(Debug)]
+struct Front {
+    /// In order; with the payload of a large record here and there.
+    chunks: Vec<Vec<u8>>,
+    /// Where small records go.
+    tail: Vec<u8>,
+    /// Of all of them.
+    bytes: usize,
+    next: u64,
+}
+
+/// What is written.
+#[derive(Debug)]
+struct Back {
+    file: Arc<dyn File>,
+    first: u64,
+    size: u64,
+    /// Bytes of records since the last snapshot, and of that snapshot.
+    since: u64,
+    snapshot: u64,
+    spare: Vec<u8>,
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// The number of the last record.
+    pub appended: u64,
+    /// Up to which they are written.
+    pub written: u64,
+    /// Up to which they are durable.
+    pub durable: u64,
+    /// Bytes of records since the last snapshot.
+    pub since_snapshot: u64,
+    /// Bytes of that snapshot.
+    pub snapshot: u64,
+    /// When it was begun, in milliseconds since 1970; 0: there is none.
+    pub snapshot_at: i64,
+    /// fdatasync(2) that were made.
+    pub syncs: u64,
+    /// Writes are refused.
+    pub failed: bool,
+}
+
+impl Journal {
+    /// Goes on behind what was found, in a segment of its own.
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        options: JournalOptions,
+        found: &Report,
+    ) -> Result<Self, Failure> {
+        let (salt, next) = (Salt::by_chance(), found.last + 1);
+        let file = begin(&*disk, salt, next).map_err(Failure::disk("cannot begin a segment"))?;
+        let back = Back {
+            file,
+            first: next,
+            size: FILE_HEAD as u64,
+            since: found.bytes - found.snapshot_bytes,
+            snapshot: found.snapshot_bytes,
+            spare: Vec::new(),
+        };
+        Ok(Self {
+            disk,
+            options,
+            salt,
+            front: Mutex::new(Front { chunks: Vec::new(), tail: Vec::new(), bytes: 0, next }),
+            back: Mutex::new(back),
+            syncing: Mutex::default(),
+            snapshots: Mutex::default(),
+            written: AtomicU64::new(found.last),
+            durable: AtomicU64::new(found.last),
+            failed: OnceLock::new(),
+            wishes: Wishes::default(),
+            syncs: AtomicU64::new(0),
+            snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
+        })
+    }
+
+    /// How it is kept.
+    pub const fn options(&self) -> &JournalOptions {
+        &self.options
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Whether it can still be written; else nothing may be changed.
+    #[inline]
+    pub fn check(&self) -> Result<(), Fault> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some(why) => Err(Fault::Journal { why: why.clone() }),
+        }
+    }
+
+    /// Whether nothing can be written any more.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
+    }
+
+    /// The number up to which all is durable.
+    #[inline]
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The number up to which all is as the policy promises before anybody is told.
+    #[inline]
+    pub fn promised(&self) -> u64 {
+        match self.options.sync {
+            SyncPolicy::Always => self.durable(),
+            _ => self.written.load(Ordering::Acquire),
+        }
+    }
+
+    /// The number of the last record.
+    pub fn appended(&self) -> u64 {
+        self.front.lock().next - 1
+    }
+
+    /// Appends one record, to be done whole or not at all; gives its number, or [`NEVER`] if
+    /// nothing can be written any more. To be called under the locks of all that it is about.
+    pub(crate) fn append(&self, ops: Vec<u8>) -> u64 {
+        if self.has_failed() {
+            return NEVER;
+        }
+        let checksum = self.salt.checksum(&ops);
+        let mut front = self.front.lock();
+        let number = front.next;
+        front.next += 1;
+        let length = ops.len() as u64;
+        let durable = self.durable();
+        let head = Head { kind: Kind::Ops, length, number, durable, checksum }.encode(self.salt);
+        front.bytes += RECORD_HEAD + ops.len();
+        front.tail.extend_from_slice(&head);
+        if ops.len() < LARGE {
+            front.tail.extend_from_slice(&ops);
+        } else {
+            let tail = std::mem::take(&mut front.tail);
+            front.chunks.extend([tail, ops]);
+        }
+        let full = front.bytes > PENDING;
+        drop(front);
+        if full {
+            // What it says is found out by whoever wants to tell somebody.
+            let _ = self.write_out(number);
+        }
+        number
+    }
+
+    /// Makes everything up to `position` as durable as the policy promises before anybody is told.
+    /// May wait for the disk, under [`SyncPolicy::Always`] for sure.
+    #[inline]
+    pub fn settle(&self, position: u64) -> Result<(), Fault> {
+        if position <= self.promised() {
+            return Ok(());
+        }
+        match self.options.sync {
+            SyncPolicy::Always => self.sync(position),
+            _ => self.write_out(position),
+        }
+    }
+
+    /// Hands everything up to `position` to the kernel: one write for all that waits.
+    pub fn write_out(&self, position: u64) -> Result<(), Fault> {
+        if position <= self.written.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.write_pending(&mut self.back.lock(), position)
+    }
+
+    /// Makes everything up to `position` durable: one sync for all that wait.
+    pub fn sync(&self, position: u64) -> Result<(), Fault> {
+        if position <= self.durable() {
+            return Ok(());
+        }
+        let _turn = self.syncing.lock();
+        if position <= self.durable() {
+            return Ok(());
+        }
+        let mut back = self.back.lock();
+        self.write_pending(&mut back, NEVER - 1)?;
+        let (file, last) = (back.file.clone(), self.written.load(Ordering::Acquire));
+        drop(back);
+        self.sync_file(&*file, last)
+    }
+
+    fn sync_file(&self, file: &dyn File, last: u64) -> Result<(), Fault> {
+        self.check()?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        file.sync().map_err(|error| self.fail(&error))?;
+        // Another may have failed meanwhile: what it was about may be in here.
+        self.check()?;
+        self.durable.fetch_max(last, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn write_pending(&self, back: &mut Back, position: u64) -> Result<(), Fault> {
+        self.check()?;
+        if position <= self.written.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut front = self.front.lock();
+        let last = front.next - 1;
+        let mut chunks = std::mem::take(&mut front.chunks);
+        chunks.push(std::mem::replace(&mut front.tail, std::mem::take(&mut back.spare)));
+        front.bytes = 0;
+        drop(front);
+        for chunk in &chunks {
+            append_all(&*back.file, chunk).map_err(|error| self.fail(&error))?;
+            back.size += chunk.len() as u64;
+            back.since += chunk.len() as u64;
+        }
+        self.written.store(last, Ordering::Release);
+        if let Some(mut spare) = chunks.pop().filter(|spare| spare.capacity() <= KEPT) {
+            spare.clear();
+            back.spare = spare;
+        }
+        if back.size >= self.options.segment && back.first <= last {
+            self.rotate(back, last + 1)?;
+        }
+        self.notice(back);
+        Ok(())
+    }
+
+    /// Begins the next segment, with this number.
+    fn rotate(&self, back: &mut Back, first: u64) -> Result<(), Fault> {
+        self.sync_file(&*back.file, first - 1)?;
+        back.file = begin(&*self.disk, self.salt, first).map_err(|error| self.fail(&error))?;
+        (back.first, back.size) = (first, FILE_HEAD as u64);
+        Ok(())
+    }
+
+    /// Wakes who syncs and who compacts, if there is something to do.
+    #[inline]
+    fn notice(&self, back: &mut Back) {
+        self.wishes.sync();
+        let percent = u64::from(self.options.compact_percent);
+        if percent > 0
+            && !self.snapshots.is_locked()
+            && back.since >= self.options.compact_from
+            && back.since >= back.snapshot / 100 * percent
+        {
+            self.wishes.compact();
+        }
+    }
+
+    #[cold]
+    fn fail(&self, error: &os::Error) -> Fault {
+        let _ = self.failed.set(error.to_string());
+        self.unknown()
+    }
+
+    fn unknown(&self) -> Fault {
+        let why = self.failed.get().cloned().unwrap_or_default();
+        Fault::Journal { why }
+    }
+
+    /// All records from here on are in segments that begin with the number given, or later.
+    pub(crate) fn turn_over(&self) -> Result<u64, Fault> {
+        let mut back = self.back.lock();
+        self.write_pending(&mut back, NEVER - 1)?;
+        let next = self.written.load(Ordering::Acquire) + 1;
+        if back.first != next {
+            self.rotate(&mut back, next)?;
+        }
+        Ok(next)
+    }
+
+    /// A snapshot has taken the place of what was before `next`; gives the time that passed.
+    pub(crate) fn replaced(&self, snapshot: u64, begun: i64, next: u64) {
+        let mut back = self.back.lock();
+        // What was written while it was taken is all there is beside it.
+        let behind = if back.first == next { back.size } else { back.since.min(back.size) };
+        (back.snapshot, back.since) = (snapshot, behind);
+        self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
+    }
+
+    /// Asks for a snapshot, from whoever waits in [`Journal::wait_to_compact`].
+    pub fn wish_for_compaction(&self) {
+        self.wishes.compact();
+    }
+
+    /// Waits until a snapshot is to be taken, not before that moment; false when it is time to end.
+    /// For a thread that calls [`crate::kv::Keyspace::compact`] then.
+    pub fn wait_to_compact(&self, not_before: Instant) -> bool {
+        let before = self.written.load(Ordering::Relaxed);
+        // Nothing new: the next snapshot would be the same.
+        let is_worth = || self.written.load(Ordering::Relaxed) > before;
+        self.wishes.wait_to_compact(not_before, self.options.compact_every, is_worth)
+    }
+
+    /// Syncs every interval while there is something new, until it is told to stop. For a thread
+    /// of its own; returns at once if the policy has no interval.
+    pub fn keep(&self) {
+        let SyncPolicy::Interval(interval) = self.options.sync else { return };
+        let mut last = Instant::now();
+        while self.wishes.wait_to_sync(last + interval) {
+            last = Instant::now();
+            if self.sync(self.written.load(Ordering::Acquire)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets those who wait in [`Journal::keep`] and [`Journal::wait_to_compact`] go.
+    pub fn stop(&self) {
+        self.wishes.stop();
+    }
+
+    /// Makes everything durable, and says so at the end, so that damage can be told from a torn tail.
+    pub fn close(&self) -> Result<(), Fault> {
+        let last = self.appended();
+        self.sync(last)?;
+        if self.back.lock().first <= last {
+            let position = self.append(Vec::new());
+            self.sync(position)?;
+        }
+        Ok(())
+    }
+
+    /// What has happened.
+    pub fn figures(&self) -> Figures {
+        let appended = self.appended();
+        let back = self.back.lock();
+        Figures {
+            appended,
+            written: self.written.load(Ordering::Relaxed),
+            durable: self.durable(),
+            since_snapshot: back.since,
+            snapshot: back.snapshot,
+            snapshot_at: self.snapshot_at.load(Ordering::Relaxed).cast_signed(),
+            syncs: self.syncs.load(Ordering::Relaxed),
+            failed: self.has_failed(),
+        }
+    }
+}
+
+/// A new segment, whose head and name are durable.
+fn begin(disk: &dyn Disk, salt: Salt, first: u64) -> os::Result<Arc<dyn File>> {
+    let file = disk.create(&segment_name(first))?;
+    append_all(&*file, &file_head(FileKind::Segment, salt, first))?;
+    file.sync()?;
+    disk.sync()?;
+    Ok(file)
+}

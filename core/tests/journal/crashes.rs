@@ -1,0 +1,333 @@
+//! Crashes: a short history is stopped at every byte and every step, and the disk keeps what it has to
+//! and what it likes of the rest. What was promised must be there, whole, and nothing else but a
+//! beginning of what was done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use objmapper::kv::{Expiry, JournalOptions, Keyspace, SyncPolicy};
+
+use crate::disk::{Event, Fake};
+use crate::town::{LATER, Map, NOW, SELDOM, all, journal, open, put};
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Does a short history with everything in it; gives the disk and the map after each of its steps.
+fn history(options: JournalOptions, compact_at: &[usize]) -> (Arc<Fake>, Vec<Map>) {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, options).unwrap().0;
+    let mut maps = vec![all(&keys)];
+    disk.told(0);
+    for step in 0..12_usize {
+        let (a, b) = (format!("key {}", step % 4), format!("other {}", step % 3));
+        let both = [keys.key(0, a.as_bytes()), keys.key(1, b.as_bytes())];
+        let mut hold = keys.hold_keys(&both, NOW);
+        match step % 6 {
+            5 => assert!(hold.remove(&both[0])),
+            4 => drop(hold.write_at(&both[0], 3, b"written").unwrap()),
+            3 => {
+                // Two keys in two shards: both or none.
+                let value = format!("value {step}").into_bytes();
+                for key in &both {
+                    hold.set(key, keys.content(&value).unwrap(), Expiry::At(LATER)).unwrap();
+                }
+            }
+            _ => {
+                let value = vec![b'0' + u8::try_from(step).unwrap(); step * 7];
+                hold.set(&both[0], keys.content(&value).unwrap(), Expiry::Never).unwrap();
+            }
+        }
+        let position = hold.finish();
+        maps.push(all(&keys));
+        keys.settle(position).unwrap();
+        disk.told(step + 1);
+        if compact_at.contains(&step) {
+            keys.compact().unwrap();
+            assert_eq!(all(&keys), maps[step + 1]);
+        }
+    }
+    // As if it were killed: what closing would write is not wanted.
+    let events = disk.events().len();
+    std::mem::forget(keys);
+    assert_eq!(disk.events().len(), events);
+    (disk, maps)
+}
+
+/// What is on the disk, and what may be.
+#[derive(Default)]
+struct Machine {
+    /// As the running kernel shows it.
+    seen: Files,
+    /// Bytes of each that are durable, by the name that it was made under; and those behind.
+    durable: BTreeMap<usize, usize>,
+    /// Names, as they are seen and as they are durable.
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    content: Vec<Vec<u8>>,
+}
+
+impl Machine {
+    fn take(&mut self, event: &Event) {
+        self.take_quietly(event);
+        self.seen = self.image(&self.names, |_, content| content.to_vec());
+    }
+
+    /// Without the image.
+    fn take_quietly(&mut self, event: &Event) {
+        match event {
+            Event::Create(name) => {
+                self.content.push(Vec::new());
+                self.names.insert(name.clone(), self.content.len() - 1);
+            }
+            Event::Append(name, bytes) => self.content[self.names[name]].extend(bytes),
+            Event::SyncFile(name) => {
+                // A file that was renamed meanwhile is not synced any more.
+                let inode = self.names[name];
+                self.durable.insert(inode, self.content[inode].len());
+            }
+            Event::Cut(name, length) => {
+                let (inode, length) = (self.names[name], usize::try_from(*length).unwrap());
+                self.content[inode].truncate(length);
+                self.durable.insert(inode, length);
+            }
+            Event::Rename(from, to) => {
+                let inode = self.names.remove(from).unwrap();
+                self.names.insert(to.clone(), inode);
+            }
+            Event::Remove(name) => drop(self.names.remove(name).unwrap()),
+            Event::SyncNames => self.durable_names = self.names.clone(),
+            Event::Told(_) => {}
+        }
+    }
+
+    fn image(
+        &self,
+        names: &BTreeMap<String, usize>,
+        keep: impl Fn(usize, &[u8]) -> Vec<u8>,
+    ) -> Files {
+        names.iter().map(|(name, &n)| (name.clone(), keep(n, &self.content[n]))).collect()
+    }
+
+    fn durable(&self, inode: usize) -> usize {
+        self.durable.get(&inode).copied().unwrap_or(0)
+    }
+
+    /// What a power cut may leave: names as they are or as they are durable; of bytes that are not
+    /// durable none, all, some at the front, or some at the back with zeros before.
+    fn cuts(&self) -> Vec<Files> {
+        let mut images = Vec::new();
+        for names in [&self.names, &self.durable_names] {
+            let longest = names.values().map(|&n| self.content[n].len() - self.durable(n)).max();
+            for piece in 0..=longest.unwrap_or(0) {
+                images.push(self.image(names, |n, content| {
+                    let end = (self.durable(n) + piece).min(content.len());
+                    content[..end].to_vec()
+                }));
+                images.push(self.image(names, |n, content| {
+                    let mut content = content.to_vec();
+                    let from = self.durable(n);
+                    let to = (from + piece).min(content.len());
+                    content[from..to].fill(0);
+                    content
+                }));
+            }
+        }
+        images
+    }
+}
+
+/// Recovers from an image: a beginning of the history, at least up to what was promised.
+fn check(image: &Files, maps: &[Map], promised: usize, done: usize, what: &str) {
+    let disk = Arc::new(Fake::with(image.clone()));
+    let (keys, report) =
+        open(&disk, journal(SyncPolicy::Always)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = all(&keys);
+    let at = maps[promised..=done].iter().position(|map| *map == found);
+    assert!(at.is_some(), "{what}: {found:?} is none of {promised}..={done}; {report:?}");
+    // And again: the repair has left nothing behind.
+    drop(keys);
+    let (keys, report) = open(&Arc::new(disk.killed()), journal(SyncPolicy::Always)).unwrap();
+    assert_eq!((all(&keys), report.torn), (found, None), "{what}");
+}
+
+/// The step that was done last before event `at`, promised or not.
+fn done(events: &[Event], at: usize, steps: usize) -> usize {
+    let told = events[..at].iter().rev().find_map(|event| match event {
+        Event::Told(n) => Some(*n),
+        _ => None,
+    });
+    (told.unwrap_or(0) + 1).min(steps)
+}
+
+fn told(events: &[Event], at: usize) -> usize {
+    events[..at]
+        .iter()
+        .filter_map(|e| if let Event::Told(n) = e { Some(*n) } else { None })
+        .max()
+        .unwrap_or(0)
+}
+
+/// The process is killed at every byte that it writes: what it was told is kept, whatever the policy.
+fn killed_everywhere(options: JournalOptions, compact_at: &[usize]) {
+    let (disk, maps) = history(options, compact_at);
+    let events = disk.events();
+    let mut machine = Machine::default();
+    for (at, event) in events.iter().enumerate() {
+        let (promised, done) = (told(&events, at), done(&events, at, maps.len() - 1));
+        if let Event::Append(name, bytes) = event {
+            for cut in 0..bytes.len() {
+                let mut image = machine.seen.clone();
+                image.get_mut(name).unwrap().extend(&bytes[..cut]);
+                check(&image, &maps, promised, done, &format!("event {at}, byte {cut}"));
+            }
+        }
+        machine.take(event);
+        check(&machine.seen, &maps, promised, done, &format!("after event {at} {event:?}"));
+    }
+}
+
+/// The power is cut at every step: under `always` what was told is kept.
+fn cut_everywhere(options: JournalOptions, compact_at: &[usize]) {
+    let (disk, maps) = history(options, compact_at);
+    let events = disk.events();
+    let mut machine = Machine::default();
+    for (at, event) in events.iter().enumerate() {
+        machine.take(event);
+        let done = done(&events, at + 1, maps.len() - 1);
+        let promised = match options.sync {
+            SyncPolicy::Always => told(&events, at + 1),
+            _ => 0,
+        };
+        for (n, image) in machine.cuts().iter().enumerate() {
+            check(image, &maps, promised, done, &format!("after event {at} {event:?}, cut {n}"));
+        }
+    }
+}
+
+fn policies() -> [JournalOptions; 3] {
+    [SyncPolicy::Always, SELDOM, SyncPolicy::Never].map(journal)
+}
+
+#[test]
+fn killed_at_any_byte_it_loses_nothing_that_was_told() {
+    policies().into_iter().for_each(|options| killed_everywhere(options, &[]));
+}
+
+#[test]
+fn killed_at_any_byte_of_a_compaction_as_well() {
+    let segment = 200;
+    policies().into_iter().for_each(|options| {
+        killed_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
+    });
+}
+
+#[test]
+fn a_power_cut_leaves_what_was_promised_and_nothing_by_halves() {
+    policies().into_iter().for_each(|options| cut_everywhere(options, &[]));
+}
+
+#[test]
+fn a_power_cut_during_a_compaction_as_well() {
+    let segment = 200;
+    policies().into_iter().for_each(|options| {
+        cut_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
+    });
+}
+
+/// A snapshot may hold one half of a record that is not in the journal yet: it must not count before.
+#[test]
+fn a_power_cut_after_a_snapshot_leaves_no_halves() {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, journal(SyncPolicy::Never)).unwrap().0;
+    for n in 0..3000 {
+        put(&keys, &format!("old {n}"), "x").unwrap();
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0_u64.. {
+                let value = n.to_le_bytes();
+                let names = (0..8).map(|name| format!("{name}")).collect::<Vec<_>>();
+                let all: Vec<_> = names.iter().map(|name| keys.key(1, name.as_bytes())).collect();
+                let mut hold = keys.hold_keys(&all, NOW);
+                for key in &all {
+                    hold.set(key, keys.content(&value).unwrap(), Expiry::Never).unwrap();
+                }
+                keys.settle(hold.finish()).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..5 {
+            keys.compact().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    });
+    let mut machine = Machine::default();
+    let mut checked = 0;
+    let events = disk.events();
+    for (at, event) in events.iter().enumerate() {
+        machine.take_quietly(event);
+        if !matches!(event, Event::SyncNames) || !matches!(events[at - 1], Event::Rename(..)) {
+            continue;
+        }
+        let image = machine
+            .image(&machine.durable_names, |n, content| content[..machine.durable(n)].to_vec());
+        let keys = open(&Arc::new(Fake::with(image)), journal(SyncPolicy::Never)).unwrap().0;
+        let map = all(&keys);
+        let mut values = map.iter().filter(|((db, _), _)| *db == 1).map(|(_, (value, _))| value);
+        if let Some(first) = values.next() {
+            assert!(values.all(|other| other == first), "{map:?}");
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 5);
+}
+
+#[test]
+fn a_snapshot_taken_while_others_write_loses_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("kv");
+    let options = objmapper::kv::Options { shards: 8, ..Default::default() };
+    let journal = JournalOptions { segment: 20_000, ..journal(SyncPolicy::Never) };
+    let open = || Keyspace::open(&path, options, journal, |_, _| ()).unwrap().0;
+    let keys = open();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3_u8)
+            .map(|thread| {
+                let keys = &keys;
+                scope.spawn(move || {
+                    for round in 0..4000_u32 {
+                        let names =
+                            [0, 1].map(|n| format!("{thread} {}", (round * 7 + n * 13) % 50));
+                        let both = names.each_ref().map(|name| keys.key(0, name.as_bytes()));
+                        let mut hold = keys.hold_keys(&both, NOW);
+                        match round % 5 {
+                            0 => drop(hold.remove(&both[0])),
+                            1 => drop(hold.write_at(&both[0], u64::from(round % 30), b"xyz")),
+                            _ => {
+                                let value = round.to_le_bytes();
+                                for key in &both {
+                                    let content = keys.content(&value).unwrap();
+                                    hold.set(key, content, Expiry::Never).unwrap();
+                                }
+                            }
+                        }
+                        keys.settle(hold.finish()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut rounds = 0;
+        while rounds < 3 || !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            keys.compact().unwrap();
+            rounds += 1;
+        }
+    });
+    let before = all(&keys);
+    drop(keys);
+    assert_eq!(all(&open()), before);
+}

@@ -1,0 +1,249 @@
+//! A disk that fails, bytes that change, directories that cannot be used.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use objmapper::kv::journal::{Damage, Failure};
+use objmapper::kv::{Fault, JournalOptions, Keyspace, Options, SyncPolicy};
+
+use crate::disk::Fake;
+use crate::town::{SELDOM, all, get, journal, open, put};
+
+fn always() -> JournalOptions {
+    journal(SyncPolicy::Always)
+}
+
+/// A journal of ten records, closed or not; gives its only segment's name.
+fn ten(disk: &Arc<Fake>, close: bool) -> String {
+    let keys = open(disk, always()).unwrap().0;
+    for n in 0..10 {
+        put(&keys, &format!("key {n}"), &format!("value {n}")).unwrap();
+    }
+    if close {
+        drop(keys);
+    } else {
+        std::mem::forget(keys);
+    }
+    let names: Vec<_> = disk.files().into_keys().collect();
+    assert_eq!(names.len(), 1);
+    names.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_told() {
+    let disk = Arc::new(Fake::default());
+    let name = ten(&disk, false);
+    let whole = disk.files()[&name].len();
+    disk.change(&name, |bytes| bytes.truncate(whole - 5));
+    let (keys, report) = open(&disk, always()).unwrap();
+    let torn = report.torn.unwrap();
+    assert_eq!((torn.file, torn.bytes, torn.records), (name, torn.bytes, 0));
+    assert!(torn.offset + torn.bytes == whole as u64 - 5 && torn.bytes > 20);
+    assert_eq!(all(&keys).len(), 9);
+    put(&keys, "key 9", "again").unwrap();
+    drop(keys);
+    let (keys, report) = open(&disk, always()).unwrap();
+    assert_eq!((report.torn, all(&keys).len()), (None, 10));
+}
+
+#[test]
+fn any_changed_bit_is_told_and_never_believed() {
+    let disk = Arc::new(Fake::default());
+    let name = ten(&disk, true);
+    let whole = disk.files()[&name].clone();
+    let map = all(&open(&Arc::new(disk.killed()), always()).unwrap().0);
+    // The last record only says that all before it is durable.
+    let closing = whole.len() - 28;
+    for at in 0..whole.len() {
+        let broken = Arc::new(disk.killed());
+        broken.change(&name, |bytes| bytes[at] ^= 1 << (at % 8));
+        match open(&broken, always()) {
+            Err(Failure::Damaged { file, offset, .. }) => {
+                assert_eq!(file, name);
+                assert!(offset <= at as u64 && at < closing, "{at}: {offset}");
+            }
+            Ok((keys, report)) => {
+                assert!(at >= closing && report.torn.is_some(), "{at} was not noticed");
+                assert_eq!(all(&keys), map);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn damage_can_be_skipped_and_is_counted() {
+    let disk = Arc::new(Fake::default());
+    let name = ten(&disk, true);
+    disk.change(&name, |bytes| bytes[100] ^= 1);
+    let refused = open(&disk, always()).unwrap_err();
+    assert!(
+        refused.to_string().contains(&name) && refused.to_string().contains("byte 83"),
+        "{refused}"
+    );
+    let options = JournalOptions { damage: Damage::Skip, ..always() };
+    let (keys, report) = open(&disk, options).unwrap();
+    assert_eq!((report.skipped_records, all(&keys).len()), (1, 9));
+    assert_eq!(report.skipped_bytes, 51);
+}
+
+#[test]
+fn a_segment_that_is_missing_is_told() {
+    let disk = Arc::new(Fake::default());
+    let options = JournalOptions { segment: 300, ..always() };
+    let keys = open(&disk, options).unwrap().0;
+    for n in 0..30 {
+        put(&keys, &format!("key {n}"), "value").unwrap();
+    }
+    drop(keys);
+    let files = disk.files();
+    assert!(files.len() > 4);
+    for missing in files.keys().take(files.len() - 1) {
+        let mut rest = files.clone();
+        rest.remove(missing);
+        let refused = open(&Arc::new(Fake::with(rest)), options).unwrap_err();
+        assert!(refused.to_string().contains("missing before it"), "{refused}");
+    }
+}
+
+#[test]
+fn a_changed_bit_of_a_snapshot_is_told() {
+    let disk = Arc::new(Fake::default());
+    ten(&disk, true);
+    let keys = open(&disk, always()).unwrap().0;
+    keys.compact().unwrap();
+    drop(keys);
+    let files = disk.files();
+    let name = files.keys().find(|name| name.starts_with("snapshot")).unwrap();
+    for at in 0..files[name].len() {
+        let broken = Arc::new(disk.killed());
+        broken.change(name, |bytes| bytes[at] ^= 0x10);
+        let refused = open(&broken, always()).unwrap_err();
+        assert!(matches!(refused, Failure::Damaged { .. }), "{at}: {refused}");
+    }
+    let short = Arc::new(disk.killed());
+    short.change(name, |bytes| bytes.truncate(bytes.len() - 52));
+    assert!(open(&short, always()).unwrap_err().to_string().contains("end is missing"));
+}
+
+fn refuses(keys: &Keyspace) {
+    let refused = put(keys, "later", "x").unwrap_err();
+    assert!(matches!(refused, Fault::Journal { .. }), "{refused}");
+    assert_eq!(get(keys, "later"), None, "refused before anything is changed");
+}
+
+#[test]
+fn a_full_disk_stops_writes_and_not_reads() {
+    for sync in [SyncPolicy::Always, SELDOM, SyncPolicy::Never] {
+        for room in 0..200 {
+            let disk = Arc::new(Fake::default());
+            let keys = open(&disk, journal(sync)).unwrap().0;
+            put(&keys, "before", "kept").unwrap();
+            disk.fill_up(room);
+            let mut told = Vec::new();
+            for n in 0..10 {
+                if put(&keys, &format!("key {n}"), "value").is_err() {
+                    break;
+                }
+                told.push(format!("key {n}"));
+            }
+            assert!(told.len() < 5);
+            // Sticky, also when there is room again.
+            disk.is_roomy_again();
+            refuses(&keys);
+            assert_eq!(get(&keys, "before").as_deref(), Some("kept"));
+            drop(keys);
+            let keys = open(&disk, journal(sync)).unwrap().0;
+            assert_eq!(get(&keys, "before").as_deref(), Some("kept"));
+            for name in &told {
+                assert_eq!(get(&keys, name).as_deref(), Some("value"), "{room}");
+            }
+            assert!(all(&keys).len() <= told.len() + 2);
+            put(&keys, "after", "x").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_sync_that_failed_is_never_forgotten() {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, always()).unwrap().0;
+    put(&keys, "before", "kept").unwrap();
+    disk.fail_syncs_after(1);
+    put(&keys, "a", "kept").unwrap();
+    assert!(matches!(put(&keys, "b", "lost?"), Err(Fault::Journal { .. })));
+    // The kernel says from now on that all is well.
+    disk.syncs_work_again();
+    refuses(&keys);
+    assert!(keys.sync().is_err() && keys.close().is_err());
+    assert!(keys.compact().is_err());
+    assert_eq!(get(&keys, "a").as_deref(), Some("kept"));
+    let figures = keys.journal().unwrap().figures();
+    assert!(figures.failed && figures.durable == 2, "{figures:?}");
+}
+
+#[test]
+fn a_sync_that_fails_beside_stops_writes_as_well() {
+    let disk = Arc::new(Fake::default());
+    let interval = SyncPolicy::Interval(std::time::Duration::from_millis(1));
+    let keys = open(&disk, journal(interval)).unwrap().0;
+    disk.fail_syncs_after(0);
+    put(&keys, "a", "written").unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while keys.may_write().is_ok() {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    refuses(&keys);
+}
+
+#[test]
+fn a_compaction_that_finds_no_room_leaves_everything_as_it_was() {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, always()).unwrap().0;
+    for n in 0..10 {
+        put(&keys, &format!("key {n}"), "value").unwrap();
+    }
+    // Room for the next segment's head, and some.
+    disk.fill_up(100);
+    let refused = keys.compact().unwrap_err();
+    assert!(refused.to_string().contains("cannot write a snapshot"), "{refused}");
+    disk.is_roomy_again();
+    put(&keys, "later", "x").unwrap();
+    assert!(disk.files().keys().all(|name| !name.ends_with(".tmp")));
+    keys.compact().unwrap().unwrap();
+    let before = all(&keys);
+    drop(keys);
+    assert_eq!(all(&open(&disk, always()).unwrap().0), before);
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_told_at_once() {
+    let disk = Arc::new(Fake::default());
+    ten(&disk, true);
+    disk.make_read_only();
+    let refused = open(&disk, always()).unwrap_err();
+    assert!(refused.to_string().contains("Read-only file system"), "{refused}");
+}
+
+#[test]
+fn two_cannot_have_one_directory() {
+    let place = tempfile::tempdir().unwrap();
+    let open = |path: &Path| Keyspace::open(path, Options::default(), always(), |_, _| ());
+    let held = open(place.path()).unwrap();
+    let refused = open(place.path()).unwrap_err();
+    let told = format!("locked by pid {}", std::process::id());
+    assert!(refused.to_string().contains(&told), "{refused}");
+    drop(held);
+    open(place.path()).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_is_told() {
+    let open = |path: &Path| Keyspace::open(path, Options::default(), always(), |_, _| ());
+    let refused = open(Path::new("/nowhere/at/all")).unwrap_err();
+    assert!(refused.to_string().contains("No such file or directory"), "{refused}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let refused = open(file.path()).unwrap_err();
+    assert!(refused.to_string().contains("Not a directory"), "{refused}");
+}

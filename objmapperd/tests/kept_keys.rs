@@ -1,0 +1,194 @@
+//! The keyspace on a disk, end to end: what is answered when the disk fails, and who may open it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use support::daemon::{Daemon, Place, Setup};
+use support::redis::{Redis, Reply};
+use support::{is_root, skip, wait_for};
+
+fn setup(place: &Place, sync: &str) -> Setup {
+    let kv = format!(
+        "[kv]\nsocket = \"{}\"\ndir = \"{}\"\nsync = \"{sync}\"\n",
+        place.outside("run/kv").display(),
+        place.outside("kv").display(),
+    );
+    Setup::default().config(&kv)
+}
+
+fn redis(daemon: &Daemon) -> Redis {
+    wait_for("it takes clients", || Redis::connect(&daemon.outside("run/kv")).ok())
+}
+
+fn ok() -> Reply {
+    Reply::Ok("OK".to_owned())
+}
+
+#[test]
+fn keys_are_there_after_a_stop_and_after_a_kill() {
+    let place = Place::new();
+    let daemon = setup(&place, "interval").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.ask(&["SET", "a", "1"]).unwrap(), ok());
+    assert_eq!(client.ask(&["INCR", "a"]).unwrap(), Reply::Integer(2));
+    let place = daemon.kill();
+    let mut daemon = setup(&place, "always").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.ask(&["INCR", "a"]).unwrap(), Reply::Integer(3));
+    drop(client);
+    assert!(daemon.stop().success());
+    assert!(daemon.log().contains("keys dir="));
+}
+
+#[test]
+fn who_has_no_directory_is_told_that_keys_are_lost() {
+    let place = Place::new();
+    let socket = format!("[kv]\nsocket = \"{}\"\n", place.outside("run/kv").display());
+    let daemon = Setup::default().config(&socket).start_in(place);
+    assert!(daemon.log().contains("keys are kept in memory only"));
+}
+
+/// A program that makes this call fail for the daemon from its `from`th on, if it is about the
+/// journal's first segment.
+fn failing(setup: Setup, place: &Place, call: &str, error: &str, from: u32) -> Option<Setup> {
+    if !Path::new("/usr/bin/strace").exists() {
+        skip("strace is not installed");
+        return None;
+    }
+    let segment = place.outside("kv/journal-00000000000000000001.log");
+    let inject = format!("inject={call}:error={error}:when={from}+");
+    let words = ["/usr/bin/strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P"];
+    let trace = format!("trace={call}");
+    let words = [&words[..], &[segment.to_str().unwrap(), "-e", &trace, "-e", &inject]].concat();
+    Some(setup.wrapper(&words))
+}
+
+/// Writes until it is refused, in pipelines; gives the names that were acknowledged.
+fn write_until_refused(client: &mut Redis) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for round in 0..50 {
+        let names: Vec<_> = (0..3).map(|n| format!("key {}", round * 3 + n)).collect();
+        for name in &names {
+            client.say(&[b"SET", name.as_bytes(), b"value"]);
+        }
+        client.say(&[b"GET", b"before"]);
+        client.send().unwrap();
+        let mut refused = 0;
+        for name in names {
+            match client.reply().unwrap() {
+                Reply::Error(error) => {
+                    assert!(error.starts_with("MISCONF"), "{error}");
+                    refused += 1;
+                }
+                reply => {
+                    assert_eq!(reply, ok());
+                    acknowledged.push(name);
+                }
+            }
+        }
+        // What was durable before is told, also in the middle of it.
+        let before = client.reply().unwrap();
+        if refused > 0 {
+            assert!(matches!(before, Reply::Bytes(_) | Reply::Error(_)), "{before:?}");
+            return acknowledged;
+        }
+        assert_eq!(before, Reply::Bytes(b"kept".to_vec()));
+    }
+    panic!("nothing was refused");
+}
+
+fn never_acknowledges_what_is_lost(sync: &str, call: &str, error: &str) {
+    let place = Place::new();
+    let Some(setup) = failing(setup(&place, sync), &place, call, error, 6) else { return };
+    let daemon = setup.start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.ask(&["SET", "before", "kept"]).unwrap(), ok());
+    let acknowledged = write_until_refused(&mut client);
+    assert!(!acknowledged.is_empty());
+    // It stays so; reads go on.
+    let refused = client.ask(&["SET", "later", "x"]).unwrap();
+    assert!(matches!(&refused, Reply::Error(error) if error.contains("journal")), "{refused:?}");
+    assert_eq!(client.ask(&["GET", "later"]).unwrap(), Reply::Null);
+    assert_eq!(client.ask(&["GET", "before"]).unwrap(), Reply::Bytes(b"kept".to_vec()));
+    assert!(daemon.log().contains("changes are answered with an error"), "{}", daemon.log());
+    drop(client);
+    let place = daemon.kill();
+    let daemon = self::setup(&place, sync).start_in(place);
+    let mut client = redis(&daemon);
+    for name in &acknowledged {
+        assert_eq!(client.ask(&["GET", name]).unwrap(), Reply::Bytes(b"value".to_vec()), "{name}");
+    }
+    assert_eq!(client.ask(&["SET", "later", "x"]).unwrap(), ok());
+}
+
+#[test]
+fn a_sync_that_fails_is_answered_with_an_error() {
+    never_acknowledges_what_is_lost("always", "fdatasync", "EIO");
+}
+
+#[test]
+fn a_full_disk_is_answered_with_an_error() {
+    never_acknowledges_what_is_lost("interval", "write", "ENOSPC");
+}
+
+#[test]
+fn a_full_disk_is_answered_with_an_error_under_always() {
+    never_acknowledges_what_is_lost("always", "write", "ENOSPC");
+}
+
+/// Starts a daemon that cannot; gives what it said.
+fn refused(setup: &Setup, place: &Place) -> String {
+    let mut child = setup.spawn(place);
+    let status = wait_for("it has ended", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    fs::read_to_string(place.outside("log")).unwrap()
+}
+
+#[test]
+fn two_daemons_cannot_have_one_directory() {
+    let place = Place::new();
+    let dir = place.outside("kv");
+    let daemon = setup(&place, "always").start_in(place);
+    let other = Place::new();
+    let kv = format!("[kv]\ndir = \"{}\"\n", dir.display());
+    let said = refused(&Setup::default().config(&kv), &other);
+    assert!(said.contains(&format!("locked by pid {}", daemon.pid())), "{said}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_told() {
+    if !is_root() {
+        return skip("only root can make a directory that is another user's");
+    }
+    let place = Place::new();
+    fs::create_dir(place.outside("kv")).unwrap();
+    fs::set_permissions(place.outside("kv"), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = refused(&setup(&place, "always").unprivileged(), &place);
+    assert!(said.contains("cannot write in the directory"), "{said}");
+    assert!(said.contains("EACCES"), "{said}");
+}
+
+#[test]
+fn damage_is_told_with_its_place() {
+    let place = Place::new();
+    let mut daemon = setup(&place, "always").start_in(place);
+    let mut client = redis(&daemon);
+    for n in 0..10 {
+        assert_eq!(client.ask(&["SET", &n.to_string(), "value"]).unwrap(), ok());
+    }
+    drop(client);
+    assert!(daemon.stop().success());
+    let place = Place::new();
+    fs::create_dir(place.outside("kv")).unwrap();
+    let name = "journal-00000000000000000001.log";
+    let mut bytes = fs::read(daemon.outside("kv").join(name)).unwrap();
+    bytes[100] ^= 1;
+    fs::write(place.outside("kv").join(name), bytes).unwrap();
+    let said = refused(&setup(&place, "always"), &place);
+    assert!(said.contains(name) && said.contains("is damaged at byte"), "{said}");
+}

@@ -1,0 +1,180 @@
+//! A directory whose files must survive: append, sync, rename, and what it takes to be sure of it.
+//!
+//! Bytes of a file are durable after [`sync_data`], a name after [`Directory::sync`]: until then a
+//! power cut may leave any of it, in any order of pages. A name replaces another at once, or not at
+//! all. See open(2), fdatasync(2), rename(2), flock(2).
+//!
+//! Names are single components. Files are made for their owner alone.
+
+use crate::errno;
+use crate::error::{Error, Result};
+use crate::file;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A directory, held open.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// The directory at this path. ENOENT, ENOTDIR, EACCES.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| Error::on("open")(errno).with_detail(path.to_string_lossy()))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// The same, made first if it is not there; the directory above must be.
+    pub fn create(path: &Path) -> Result<Self> {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) => {
+                let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+                Self::open(above.unwrap_or(Path::new(".")))?.sync()?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => {
+                return Err(Error::on("mkdir")(errno).with_detail(path.to_string_lossy()));
+            }
+        }
+        Self::open(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names in it, in no order; those that are no UTF-8 are left out.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in file::read_dir(self.fd.as_fd())? {
+            if let Ok(name) = String::from_utf8(entry?.name.into()) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes a file, to be appended to and read. EEXIST if there is one of that name.
+    pub fn create_file(&self, name: &str) -> Result<OwnedFd> {
+        self.open_as(name, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Opens a file for reading.
+    pub fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        self.open_as(name, OFlags::RDONLY)
+    }
+
+    /// Cuts a file to this length, durably.
+    pub fn cut(&self, name: &str, length: u64) -> Result<()> {
+        let fd = self.open_as(name, OFlags::WRONLY)?;
+        rustix::fs::ftruncate(&fd, length).map_err(|errno| told("ftruncate", errno, name))?;
+        sync_data(fd.as_fd())
+    }
+
+    /// Gives a file another name, in the place of what has it. Durable after [`Self::sync`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)
+            .map_err(|errno| told("renameat", errno, to))
+    }
+
+    /// Removes a name. Durable after [`Self::sync`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+            .map_err(|errno| told("unlinkat", errno, name))
+    }
+
+    /// Makes its names durable. fsync(2)
+    pub fn sync(&self) -> Result<()> {
+        retry_on_intr(|| rustix::fs::fsync(&self.fd))
+            .map_err(|errno| Error::on("fsync")(errno).with_detail(self.path.to_string_lossy()))
+    }
+
+    /// Takes a lock by a file of this name, for as long as what is given lives; or tells what the
+    /// holder wrote into the file, which is its process number. The kernel lets go of it when the
+    /// process dies, however it does. flock(2)
+    pub fn lock(&self, name: &str) -> Result<std::result::Result<OwnedFd, String>> {
+        let fd = self.open_as(name, OFlags::RDWR | OFlags::CREATE)?;
+        match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => {
+                let pid = std::process::id().to_string();
+                rustix::fs::ftruncate(&fd, 0).map_err(|errno| told("ftruncate", errno, name))?;
+                rustix::io::pwrite(&fd, pid.as_bytes(), 0)
+                    .map_err(|errno| told("pwrite", errno, name))?;
+                Ok(Ok(fd))
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = [0; 16];
+                let length = file::read_at(fd.as_fd(), &mut holder, 0)?;
+                let holder = holder.get(..length).unwrap_or_default();
+                Ok(Err(String::from_utf8_lossy(holder).into_owned()))
+            }
+            Err(errno) => Err(told("flock", errno, name)),
+        }
+    }
+
+    fn open_as(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        if name.contains('/') {
+            return Err(Error::new("openat", errno::EINVAL).with_detail(name));
+        }
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR))
+            .map_err(|errno| told("openat", errno, name))
+    }
+}
+
+/// Writes at the end of a file that was opened for appending, as much as it takes; gives how many
+/// bytes. ENOSPC, EDQUOT, EFBIG, EIO. write(2)
+pub fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    retry_on_intr(|| rustix::io::write(fd, bytes)).map_err(Error::on("write"))
+}
+
+/// Makes a file's bytes durable, and its length. After it has failed nothing is known of what was
+/// written since the last time that it did not. fdatasync(2)
+pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
+    retry_on_intr(|| rustix::fs::fdatasync(fd)).map_err(Error::on("fdatasync"))
+}
+
+fn told(call: &'static str, errno: Errno, name: &str) -> Error {
+    Error::on(call)(errno).with_detail(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_is_at_the_end_whatever_was_cut() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Directory::create(&place.path().join("new")).unwrap();
+        let fd = dir.create_file("a").unwrap();
+        assert_eq!(append(fd.as_fd(), b"hello"), Ok(5));
+        sync_data(fd.as_fd()).unwrap();
+        dir.cut("a", 2).unwrap();
+        assert_eq!(append(fd.as_fd(), b"y"), Ok(1));
+        dir.rename("a", "b").unwrap();
+        dir.sync().unwrap();
+        assert_eq!(dir.names().unwrap(), ["b"]);
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"hey");
+        assert!(dir.create_file("b").is_err());
+        dir.remove("b").unwrap();
+        assert!(dir.open_file("b").unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn a_lock_has_one_holder_and_tells_who() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Directory::open(place.path()).unwrap();
+        let held = dir.lock("LOCK").unwrap().unwrap();
+        let holder = dir.lock("LOCK").unwrap().unwrap_err();
+        assert_eq!(holder, std::process::id().to_string());
+        drop(held);
+        assert!(dir.lock("LOCK").unwrap().is_ok());
+    }
+}
