@@ -12,6 +12,7 @@ mod server;
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use std::fmt::Write;
 
 use crate::cli::RunArgs;
 use crate::cli::kv::{Spread, Verb};
@@ -207,7 +208,7 @@ impl Answer {
         );
         for side in &self.sides {
             if let Some(said) = &side.first_error {
-                text.push_str(&format!("\n{} said: {said}", side.server));
+                let _ = write!(text, "\n{} said: {said}", side.server);
             }
         }
         text

@@ -244,6 +244,7 @@ impl Shared {
     }
 
     /// Keeps a file that was opened, if that is sound; else gives it back.
+    #[allow(clippy::result_large_err)] // given back as it came, to be used at once
     pub(crate) fn keep(
         &self,
         pin: Pin,

@@ -264,7 +264,7 @@ impl Store {
         let path = mount.backing().path(rest)?;
         let opened = open(mount, &path)?;
         if mount.backing().is_remembered() {
-            self.remember(mounts, number, normal, rest, &path);
+            self.remember(mounts, number, normal, rest, path);
         }
         Ok(opened)
     }
@@ -275,7 +275,7 @@ impl Store {
         mount: usize,
         name: Uri<'_>,
         rest: &[u8],
-        path: &Cow<'_, [u8]>,
+        path: Cow<'_, [u8]>,
     ) {
         let Some(index) = &self.index else { return };
         let name = name.as_bytes();

@@ -73,11 +73,11 @@ fn pressure_wakes_if_anything_may_go() {
     }
     assert!(evicting.memory().used() < 85_000, "{}", evicting.memory().used());
 
-    let full = keyspace(100_000, Policy::NoEviction);
-    fill(&full);
-    assert!(!full.has_to_tick(), "nothing may go, so there is nothing to do");
-    let woken = waiter(&full);
-    full.set_memory(100_000, Policy::AllKeysRandom);
+    let no_room = keyspace(100_000, Policy::NoEviction);
+    fill(&no_room);
+    assert!(!no_room.has_to_tick(), "nothing may go, so there is nothing to do");
+    let woken = waiter(&no_room);
+    no_room.set_memory(100_000, Policy::AllKeysRandom);
     assert!(woken.recv_timeout(PATIENCE).unwrap());
 }
 

@@ -81,7 +81,7 @@ impl Writer {
     fn next(&mut self, ends: bool) -> Verb {
         let (key, turn) = (self.chance() % KEYS, self.turn);
         // Some are long enough to lie in memory of their own.
-        let long = if self.chance() % 50 == 0 { 60_000 } else { self.chance() % 100 };
+        let long = if self.chance().is_multiple_of(50) { 60_000 } else { self.chance() % 100 };
         let value = format!("{turn} {}", "x".repeat(usize::try_from(long).unwrap()));
         match self.chance() % 10 {
             0 | 1 => Verb::Delete(key),

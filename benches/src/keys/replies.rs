@@ -72,21 +72,19 @@ impl Replies {
     }
 
     fn line(&mut self) -> Result<()> {
-        match std::mem::take(&mut self.kind) {
-            b'$' if self.minus => {
-                (self.seen.replies, self.seen.nulls) = (self.seen.replies + 1, self.seen.nulls + 1)
-            }
-            b'$' => {
-                self.body = self.number.unsigned_abs() + 2;
-                self.seen.odd += u64::from(self.number.unsigned_abs() != self.expected);
-            }
-            b'-' => {
-                (self.seen.replies, self.seen.errors) =
-                    (self.seen.replies + 1, self.seen.errors + 1)
-            }
-            b'+' | b':' => self.seen.replies += 1,
+        let kind = std::mem::take(&mut self.kind);
+        if kind == b'$' && !self.minus {
+            self.body = self.number.unsigned_abs() + 2;
+            self.seen.odd += u64::from(self.number.unsigned_abs() != self.expected);
+            return Ok(());
+        }
+        match kind {
+            b'$' => self.seen.nulls += 1,
+            b'-' => self.seen.errors += 1,
+            b'+' | b':' => {}
             other => bail!("a reply begins with '{}'", other.escape_ascii()),
         }
+        self.seen.replies += 1;
         Ok(())
     }
 }

@@ -170,8 +170,8 @@ impl Memory {
 
     /// The policy, for uses of a key to be noted by.
     #[inline]
-    pub(super) fn tracking(&self) -> Option<Policy> {
-        Some(self.policy())
+    pub(super) fn tracking(&self) -> Policy {
+        self.policy()
     }
 }
 
@@ -180,11 +180,8 @@ const LFU_FACTOR: u32 = 10;
 
 /// Seconds, or minutes and a count, of a key that is new.
 #[inline]
-pub(super) fn created(policy: Option<Policy>, now: i64) -> u32 {
-    match policy {
-        Some(policy) if policy.is_lfu() => minutes(now) << 8 | LFU_START,
-        _ => seconds(now),
-    }
+pub(super) fn created(policy: Policy, now: i64) -> u32 {
+    if policy.is_lfu() { minutes(now) << 8 | LFU_START } else { seconds(now) }
 }
 
 /// The same of one that is used now.
@@ -198,7 +195,7 @@ pub(super) fn touched(policy: Policy, access: u32, now: i64) -> u32 {
     let count = frequency(access, now);
     let step = u64::from(count.saturating_sub(LFU_START) * LFU_FACTOR + 1);
     let luck = mixed(u64::from(access) ^ now.unsigned_abs());
-    let count = if count < 255 && luck % step == 0 { count + 1 } else { count };
+    let count = if count < 255 && luck.is_multiple_of(step) { count + 1 } else { count };
     minutes(now) << 8 | count
 }
 
@@ -221,7 +218,7 @@ pub(super) fn choose(shard: &Shard, policy: Policy, seed: u64, now: i64) -> Opti
         return None;
     }
     let mut best: Option<(i64, At)> = None;
-    let mut seen = 0;
+    let mut looked_at = 0;
     let start = u32::try_from(mixed(seed) % u64::from(chains)).unwrap_or(0);
     // Where few keys are, or few have an expiry, all may have to be looked at.
     for step in 0..chains {
@@ -238,9 +235,9 @@ pub(super) fn choose(shard: &Shard, policy: Policy, seed: u64, now: i64) -> Opti
             if best.is_none_or(|(other, _)| score > other) {
                 best = Some((score, at));
             }
-            seen += 1;
+            looked_at += 1;
         });
-        if seen >= SAMPLES {
+        if looked_at >= SAMPLES {
             break;
         }
     }

@@ -123,9 +123,9 @@ impl<'k> Hold<'k> {
         };
         shard.hits += 1;
         if !self.untouched
-            && let Some(policy) = self.keyspace.memory.tracking()
             && let Some(record) = shard.record_mut(at)
         {
+            let policy = self.keyspace.memory.tracking();
             record.set_access(evict::touched(policy, record.access(), self.now));
         }
         shard.value(at)

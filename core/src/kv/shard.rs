@@ -213,18 +213,15 @@ impl Shard {
         };
         self.content += record.footprint();
         self.volatile += usize::from(expiry.is_some());
-        let at = match at {
-            Some(at) => {
-                if let Some(place) = self.table.get_mut(at) {
-                    let old = std::mem::replace(place, record);
-                    self.forget(&old);
-                }
-                at
+        let at = if let Some(at) = at {
+            if let Some(place) = self.table.get_mut(at) {
+                let old = std::mem::replace(place, record);
+                self.forget(&old);
             }
-            None => {
-                let hashing = &self.hashing;
-                self.table.insert(hash.0, record, |record| hashing.of(record.name()).0)
-            }
+            at
+        } else {
+            let hashing = &self.hashing;
+            self.table.insert(hash.0, record, |record| hashing.of(record.name()).0)
         };
         if let Some(when) = expiry {
             self.ends_at(when, hash);

@@ -9,7 +9,7 @@ use objmapper_os as os;
 use os::file::CachedRead;
 
 /// What a record holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored<'a> {
     /// The value's bytes.
     Bytes(&'a [u8]),
@@ -48,8 +48,8 @@ pub struct Sealed {
 impl Sealed {
     /// A memfd with these bytes, sealed. ENOMEM, EMFILE, ENFILE.
     pub fn new(bytes: &[u8]) -> os::Result<Self> {
-        let file = os::memory::sealed("objmapper-value", bytes)?;
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let file = os::memory::sealed("objmapper-value", bytes)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self { file, size: bytes.len() as u64, number })
     }

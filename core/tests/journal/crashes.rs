@@ -211,28 +211,32 @@ fn policies() -> [JournalOptions; 3] {
 
 #[test]
 fn killed_at_any_byte_it_loses_nothing_that_was_told() {
-    policies().into_iter().for_each(|options| killed_everywhere(options, &[]));
+    for options in policies() {
+        killed_everywhere(options, &[]);
+    }
 }
 
 #[test]
 fn killed_at_any_byte_of_a_compaction_as_well() {
     let segment = 200;
-    policies().into_iter().for_each(|options| {
+    for options in policies() {
         killed_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
-    });
+    }
 }
 
 #[test]
 fn a_power_cut_leaves_what_was_promised_and_nothing_by_halves() {
-    policies().into_iter().for_each(|options| cut_everywhere(options, &[]));
+    for options in policies() {
+        cut_everywhere(options, &[]);
+    }
 }
 
 #[test]
 fn a_power_cut_during_a_compaction_as_well() {
     let segment = 200;
-    policies().into_iter().for_each(|options| {
+    for options in policies() {
         cut_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
-    });
+    }
 }
 
 /// A snapshot may hold one half of a record that is not in the journal yet: it must not count before.

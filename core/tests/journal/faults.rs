@@ -210,7 +210,7 @@ fn a_compaction_that_finds_no_room_leaves_everything_as_it_was() {
     assert!(refused.to_string().contains("cannot write a snapshot"), "{refused}");
     disk.is_roomy_again();
     put(&keys, "later", "x").unwrap();
-    assert!(disk.files().keys().all(|name| !name.ends_with(".tmp")));
+    assert!(disk.files().keys().all(|name| !name.contains(".tmp")));
     keys.compact().unwrap().unwrap();
     let before = all(&keys);
     drop(keys);

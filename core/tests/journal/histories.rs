@@ -126,7 +126,7 @@ fn same_after(steps: &[Step], sync: SyncPolicy, segment: u64) {
             _ => continue,
         }
         assert_eq!(all(&keys), before);
-        assert_eq!(keys.totals().keys as usize, before.len());
+        assert_eq!(keys.totals().keys, before.len() as u64);
     }
     let before = all(&keys);
     drop(keys);

@@ -119,12 +119,12 @@ impl Decoder {
                 return if bytes.len() > LINE {
                     Err(Malformed::LongCount)
                 } else {
-                    self.more(bytes)
+                    Ok(more(bytes))
                 };
             };
-            let limit = i64::try_from(caps.arguments).unwrap_or(i64::MAX);
-            if count > limit {
-                return Err(if caps.stranger && count <= ARGUMENTS as i64 {
+            let above = |limit: usize| i64::try_from(limit).is_ok_and(|limit| count > limit);
+            if above(caps.arguments) {
+                return Err(if caps.stranger && !above(ARGUMENTS) {
                     Malformed::StrangeArguments
                 } else {
                     Malformed::Arguments
@@ -143,15 +143,13 @@ impl Decoder {
     fn bulks(&mut self, bytes: &[u8], caps: Caps) -> Result<Step, Malformed> {
         let mut left = self.left.unwrap_or(0);
         while left > 0 {
-            let length = match self.bulk {
-                Some(length) => length,
-                None => match self.bulk_length(bytes, caps)? {
-                    Some(length) => length,
-                    None => {
-                        self.left = Some(left);
-                        return self.more(bytes);
-                    }
-                },
+            let known = match self.bulk {
+                None => self.bulk_length(bytes, caps)?,
+                known => known,
+            };
+            let Some(length) = known else {
+                self.left = Some(left);
+                return Ok(more(bytes));
             };
             let end = self.at + length;
             if bytes.len() < end + 2 {
@@ -206,11 +204,6 @@ impl Decoder {
         Ok(if self.args.is_empty() { Step::Nothing(end + 1) } else { Step::Whole(end + 1) })
     }
 
-    #[allow(clippy::unnecessary_wraps)] // as its callers return it
-    fn more(&self, bytes: &[u8]) -> Result<Step, Malformed> {
-        Ok(Step::Partial(bytes.len() + 1))
-    }
-
     /// The arguments of the request that is whole, given the same bytes.
     #[inline]
     pub fn args<'a>(&'a self, bytes: &'a [u8]) -> Args<'a> {
@@ -234,6 +227,11 @@ impl Decoder {
     pub fn footprint(&self) -> usize {
         self.args.capacity() * size_of::<Range<usize>>() + self.words.capacity()
     }
+}
+
+/// At least a byte more.
+fn more(bytes: &[u8]) -> Step {
+    Step::Partial(bytes.len() + 1)
 }
 
 /// The number in the line that begins at `from`, and where the next one begins; `None` if the line
