@@ -6,13 +6,13 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::talker::{Said, Talker, start};
+use support::resp::{Reply, Resp, bulk, connect, encoded, ok, start};
 use support::until;
 
 #[test]
 fn what_is_there_and_what_is_not() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         MSET a 1 b 2 c 3                 => +OK
@@ -35,7 +35,7 @@ fn what_is_there_and_what_is_not() {
 #[test]
 fn when_keys_end() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r"
         TTL k                            => :-2
@@ -101,7 +101,7 @@ fn when_keys_end() {
 #[test]
 fn other_names_and_other_databases() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         RENAME a b                       => -ERR no such key
@@ -161,12 +161,12 @@ fn other_names_and_other_databases() {
     );
 }
 
-fn scan(keys: &mut Talker, terms: &str) -> Vec<Vec<u8>> {
+fn scan(keys: &mut Resp, terms: &str) -> Vec<Vec<u8>> {
     let (mut all, mut cursor) = (Vec::new(), "0".to_owned());
     loop {
         let said = keys.line(&format!("SCAN {cursor} {terms}"));
-        let [Said::Bulk(next), Said::Array(some)] = said.list() else { panic!("{said}") };
-        all.extend(some.iter().map(|name| name.bulk().to_vec()));
+        let [Reply::Bulk(next), Reply::Array(some)] = said.array() else { panic!("{said}") };
+        all.extend(some.iter().map(|name| name.bytes().to_vec()));
         cursor = String::from_utf8(next.clone()).unwrap();
         if cursor == "0" {
             return all;
@@ -177,14 +177,14 @@ fn scan(keys: &mut Talker, terms: &str) -> Vec<Vec<u8>> {
 #[test]
 fn all_keys_are_seen_page_by_page() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     assert_eq!(scan(&mut keys, ""), Vec::<Vec<u8>>::new());
     let names: BTreeSet<Vec<u8>> = (0..3000).map(|n| format!("key:{n}").into_bytes()).collect();
     for name in &names {
-        keys.ask(&[b"SET", &name[..], b"x"]);
+        keys.send(&encoded(&[b"SET", &name[..], b"x"]));
     }
     for _ in &names {
-        assert_eq!(keys.hear().to_string(), "+OK");
+        assert_eq!(keys.reply().to_string(), "+OK");
     }
     keys.line("SET ended x PXAT 1");
     for terms in ["", "COUNT 1", "COUNT 77", "COUNT 100000000000", "MATCH * COUNT 5", "TYPE STRING"]
@@ -196,8 +196,8 @@ fn all_keys_are_seen_page_by_page() {
     assert_eq!(scan(&mut keys, "MATCH key:7? COUNT 1000").len(), 10);
     assert_eq!(scan(&mut keys, "MATCH key:2[5-7]9").len(), 3);
     assert_eq!(scan(&mut keys, "TYPE list COUNT 1000").len(), 0);
-    assert_eq!(keys.line("KEYS *").list().len(), names.len());
-    assert_eq!(keys.line("KEYS key:29?[13]").list().len(), 20);
+    assert_eq!(keys.line("KEYS *").array().len(), names.len());
+    assert_eq!(keys.line("KEYS key:29?[13]").array().len(), 20);
     keys.holds(
         r#"
         SCAN                             => -ERR wrong number of arguments for 'scan' command
@@ -215,14 +215,14 @@ fn all_keys_are_seen_page_by_page() {
 #[test]
 fn any_key_may_be_the_random_one() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     let names: BTreeSet<_> = (0..20).map(|n| format!("{n}").into_bytes()).collect();
     for name in &names {
-        keys.say(&[b"SET", &name[..], b"x"]);
+        keys.ask(&[b"SET", &name[..], b"x"]);
     }
     let mut seen = BTreeSet::new();
     until("each was it", || {
-        seen.insert(keys.line("RANDOMKEY").bulk().to_vec());
+        seen.insert(keys.line("RANDOMKEY").bytes().to_vec());
         seen == names
     });
 }
@@ -230,7 +230,7 @@ fn any_key_may_be_the_random_one() {
 #[test]
 fn what_there_is_to_know_of_a_key() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         MSET n 12345 s text              => +OK
@@ -252,10 +252,83 @@ fn what_there_is_to_know_of_a_key() {
         MEMORY foo                       => -ERR unknown subcommand 'foo'. Try MEMORY HELP.
         "#,
     );
-    keys.say(&[b"SET", &b"s"[..], &[b'x'; 45]]);
+    keys.ask(&[b"SET", &b"s"[..], &[b'x'; 45]]);
     assert_eq!(keys.line("OBJECT ENCODING s").to_string(), "\"raw\"");
     let (short, long) =
         (keys.line("MEMORY USAGE n").integer(), keys.line("MEMORY USAGE s").integer());
     assert!(short > 0 && long >= short + 40, "{short} {long}");
-    assert!(keys.line("OBJECT HELP").list().len() > 5);
+    assert!(keys.line("OBJECT HELP").array().len() > 5);
+}
+
+#[test]
+fn in_a_transaction_whole_databases_are_one_moment() {
+    let daemon = start();
+    let mut keys = connect(&daemon);
+    keys.holds(
+        r#"
+        MULTI                            => +OK
+        MSET a 1 b 2                     => +QUEUED
+        KEYS a*                          => +QUEUED
+        DBSIZE                           => +QUEUED
+        SCAN 0 MATCH b* COUNT 1000       => +QUEUED
+        DEL b                            => +QUEUED
+        RANDOMKEY                        => +QUEUED
+        COPY a c DB 7                    => +QUEUED
+        SELECT 7                         => +QUEUED
+        RENAME c d                       => +QUEUED
+        KEYS *                           => +QUEUED
+        MOVE d 8                         => +QUEUED
+        RANDOMKEY                        => +QUEUED
+        FLUSHDB                          => +QUEUED
+        SELECT 8                         => +QUEUED
+        LCS d d                          => +QUEUED
+        FLUSHALL ASYNC                   => +QUEUED
+        DBSIZE                           => +QUEUED
+        SELECT 0                         => +QUEUED
+        DBSIZE                           => +QUEUED
+        EXEC                             => [+OK ["a"] :2 ["0" ["b"]] :1 "a" :1 +OK +OK ["d"] :1 nil +OK +OK "1" +OK :0 +OK :0]
+        "#,
+    );
+    // A long value goes in, and comes out, while all locks stay.
+    let long = vec![b'x'; 200_000];
+    keys.line("MULTI");
+    keys.ask(&[b"SET", &b"k"[..], &long]);
+    keys.line("GETRANGE k 199999 -1");
+    keys.line("GET k");
+    let replies = keys.line("EXEC");
+    assert_eq!(replies.array(), [ok(), bulk("x"), bulk(&long)]);
+    // It has a descriptor.
+    keys.line("DEL k");
+}
+
+#[test]
+fn many_who_take_many_locks_come_to_an_end() {
+    let daemon = start();
+    std::thread::scope(|scope| {
+        for n in 0..4_u8 {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let mut keys = connect(daemon);
+                keys.line(&format!("SELECT {}", n % 2));
+                for round in 0..200 {
+                    let other = 1 - n % 2;
+                    for request in [
+                        format!("MSET a {round} b {round} c {round}"),
+                        format!("COPY a x{n} DB {other} REPLACE"),
+                        format!("MOVE x{n} {other}"),
+                        "RENAME b c".to_owned(),
+                        "MULTI".to_owned(),
+                        "FLUSHALL".to_owned(),
+                        format!("COPY c b DB {other}"),
+                        "KEYS *".to_owned(),
+                        "EXEC".to_owned(),
+                        "KEYS *".to_owned(),
+                        "FLUSHALL".to_owned(),
+                    ] {
+                        keys.line(&request);
+                    }
+                }
+            });
+        }
+    });
 }

@@ -6,13 +6,13 @@
 mod support;
 
 use support::content::Numbers;
-use support::talker::{Said, Talker, start};
+use support::resp::{Reply, connect, start};
 use support::until;
 
 #[test]
 fn set_and_get() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         GET k                            => nil
@@ -77,7 +77,7 @@ fn set_and_get() {
 #[test]
 fn the_older_forms_of_set_and_get() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         SETNX k v                        => :1
@@ -134,7 +134,7 @@ fn the_older_forms_of_set_and_get() {
 #[test]
 fn parts_of_values() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         APPEND k Hello                   => :5
@@ -171,7 +171,7 @@ fn parts_of_values() {
 #[test]
 fn numbers() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         INCR n                           => :1
@@ -222,7 +222,7 @@ fn numbers() {
 #[test]
 fn what_two_values_have_in_common() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.holds(
         r#"
         MSET a ohmytext b mynewtext      => +OK
@@ -242,7 +242,7 @@ fn what_two_values_have_in_common() {
     );
     // 12 000 times 12 000 pairs are too many for a table of Redis.
     let long = vec![b'x'; 12_000];
-    keys.say(&[b"SET", &b"long"[..], &long]);
+    keys.ask(&[b"SET", &b"long"[..], &long]);
     let text =
         "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len".to_owned();
     assert_eq!(keys.line("LCS long long").to_string(), text);
@@ -252,7 +252,7 @@ fn what_two_values_have_in_common() {
 #[test]
 fn a_key_whose_time_is_up_is_gone_for_every_command() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     for (request, answer) in [
         ("GET k", "nil"),
         ("GETDEL k", "nil"),
@@ -286,14 +286,14 @@ fn a_key_whose_time_is_up_is_gone_for_every_command() {
         keys.line("FLUSHALL");
         keys.line("SET k 1 PXAT 1");
         assert_eq!(keys.line(request).to_string(), answer, "{request}");
-        assert_ne!(keys.line("TTL k"), Said::Integer(100), "{request}");
+        assert_ne!(keys.line("TTL k"), Reply::Integer(100), "{request}");
     }
 }
 
 #[test]
 fn a_key_ends_when_its_time_is_up_and_not_before() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     keys.line("SET k v PX 50");
     keys.line("SET stays v PX 5000000");
     let end = keys.line("PEXPIRETIME k");
@@ -312,35 +312,35 @@ fn a_key_ends_when_its_time_is_up_and_not_before() {
 #[test]
 fn a_long_value_is_a_value_like_any_other() {
     let daemon = start();
-    let mut keys = Talker::of(&daemon);
+    let mut keys = connect(&daemon);
     let mut numbers = Numbers::new(7);
     for length in [0, 1, 100, 32 * 1024, 32 * 1024 + 1, 300_000] {
         let mut value = numbers.bytes(length);
-        assert_eq!(keys.say(&[b"SET", &b"k"[..], &value]).to_string(), "+OK");
+        assert_eq!(keys.ask(&[b"SET", &b"k"[..], &value]).to_string(), "+OK");
         for round in 0..20 {
             let some = numbers.below(20_000);
             let some = numbers.bytes(some);
             match numbers.below(5) {
                 0 => {
                     value.extend_from_slice(&some);
-                    let said = keys.say(&[b"APPEND", &b"k"[..], &some]);
+                    let said = keys.ask(&[b"APPEND", &b"k"[..], &some]);
                     assert_eq!(said.integer(), i64::try_from(value.len()).unwrap());
                 }
                 1 if !some.is_empty() => {
                     let at = numbers.below(value.len() + 1000);
                     value.resize(value.len().max(at + some.len()), 0);
                     value[at..at + some.len()].copy_from_slice(&some);
-                    keys.say(&[b"SETRANGE", &b"k"[..], at.to_string().as_bytes(), &some]);
+                    keys.ask(&[b"SETRANGE", &b"k"[..], at.to_string().as_bytes(), &some]);
                 }
                 2 => {
                     assert_eq!(keys.line("RENAME k l").to_string(), "+OK");
                     assert_eq!(keys.line("COPY l k").to_string(), ":1");
-                    assert_eq!(keys.line("GETDEL l").bulk(), value);
+                    assert_eq!(keys.line("GETDEL l").bytes(), value);
                 }
                 3 => {
                     // From bytes of our own into sealed memory again, where it is long.
-                    let said = keys.say(&[b"SET", &b"k"[..], &value, b"GET", b"KEEPTTL"]);
-                    assert_eq!(said.bulk(), value);
+                    let said = keys.ask(&[b"SET", &b"k"[..], &value, b"GET", b"KEEPTTL"]);
+                    assert_eq!(said.bytes(), value);
                 }
                 _ => {
                     assert_eq!(keys.line("MOVE k 3").to_string(), ":1");
@@ -355,12 +355,12 @@ fn a_long_value_is_a_value_like_any_other() {
             let (from, to) = (numbers.below(value.len() + 1), numbers.below(value.len() + 1));
             let part = keys.line(&format!("GETRANGE k {from} {to}"));
             let expected = value.get(from..(to + 1).min(value.len())).unwrap_or_default();
-            assert_eq!(part.bulk(), expected, "{round}: {from} to {to} of {}", value.len());
-            assert_eq!(keys.line("GET k").bulk(), value);
+            assert_eq!(part.bytes(), expected, "{round}: {from} to {to} of {}", value.len());
+            assert_eq!(keys.line("GET k").bytes(), value);
             let said = keys.line("MGET k nothing k");
             assert_eq!(
-                said.list(),
-                [Said::Bulk(value.clone()), Said::Null, Said::Bulk(value.clone())]
+                said.array(),
+                [Reply::Bulk(value.clone()), Reply::Null, Reply::Bulk(value.clone())]
             );
             let said = keys.line("STRLEN k").integer();
             assert_eq!(said, i64::try_from(value.len()).unwrap());

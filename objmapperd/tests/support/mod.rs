@@ -16,7 +16,6 @@ pub mod neighbour;
 pub mod peer;
 pub mod redis;
 pub mod resp;
-pub mod talker;
 
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,16 @@
 //! A client that speaks RESP by hand: what it sends is what a test gives it, what it gets is taken
 //! apart by the specification and by nothing else.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Display};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use objmapper_proto::resp::{Args, line as typed};
+
 use super::PATIENCE;
-use super::daemon::{Place, Setup};
+use super::daemon::{Daemon, Place, Setup};
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,45 @@ impl Reply {
         match self {
             Self::Array(replies) => replies,
             other => panic!("{other:?} is no array"),
+        }
+    }
+
+    #[track_caller]
+    pub fn integer(&self) -> i64 {
+        match self {
+            Self::Integer(number) => *number,
+            other => panic!("{other} is no integer"),
+        }
+    }
+
+    #[track_caller]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bulk(bytes) => bytes,
+            other => panic!("{other} is no bulk string"),
+        }
+    }
+}
+
+/// As a line: `+OK`, `-ERR no`, `:1`, `"bytes"`, `nil`, `[one two]`.
+impl Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Simple(text) => write!(f, "+{text}"),
+            Self::Error(text) => write!(f, "-{text}"),
+            Self::Integer(number) => write!(f, ":{number}"),
+            Self::Bulk(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            Self::Null => f.write_str("nil"),
+            Self::Array(replies) => {
+                let replies: Vec<_> = replies.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", replies.join(" "))
+            }
+            Self::Map(pairs) => {
+                let pairs: Vec<_> = pairs.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+                write!(f, "{{{}}}", pairs.join(" "))
+            }
+            Self::Double(text) => write!(f, ",{text}"),
+            Self::Boolean(yes) => write!(f, "#{yes}"),
         }
     }
 }
@@ -105,6 +146,28 @@ impl Resp {
     pub fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> Reply {
         self.send(&encoded(words));
         self.reply()
+    }
+
+    /// Says a command as it is typed, with quotes: `SET k "two words"`.
+    #[track_caller]
+    pub fn line(&mut self, text: &str) -> Reply {
+        let (mut words, mut ranges) = (Vec::new(), Vec::new());
+        typed::split(text.as_bytes(), &mut words, &mut ranges).expect("quotes that close");
+        let words: Vec<&[u8]> = Args::new(&words, &ranges).iter().collect();
+        self.ask(&words)
+    }
+
+    /// Says each line and compares the reply with what stands behind `=>`. Empty lines, and those
+    /// that begin with `#`, are for the reader.
+    #[track_caller]
+    pub fn holds(&mut self, conversation: &str) {
+        for text in conversation.lines().map(str::trim) {
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let (request, expected) = text.split_once(" => ").expect("=>");
+            assert_eq!(self.line(request.trim_end()).to_string(), expected, "to {request}");
+        }
     }
 
     /// The next reply.
@@ -204,6 +267,12 @@ pub fn socket(place: &Place) -> PathBuf {
 /// A daemon with a keyspace.
 pub fn keyspace(setup: Setup, place: &Place) -> Setup {
     setup.argument("--kv-socket").argument(socket(place).to_str().unwrap())
+}
+
+/// A daemon with a keyspace, that is started.
+pub fn start() -> Daemon {
+    let place = Place::new();
+    keyspace(Setup::default(), &place).start_in(place)
 }
 
 /// Another connection.
