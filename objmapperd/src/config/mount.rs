@@ -222,7 +222,7 @@ mod tests {
     fn a_segment_fits_into_the_cursor_of_a_listing() {
         let long = |bytes: usize| format!("/a/{}/b", "x".repeat(bytes));
         assert_eq!(prefix(&long(1023)), long(1023));
-        let refused = Prefix.read(&Given::text(&long(1024), &Origin::File(0))).unwrap_err();
+        let refused = Prefix.read(&Given::text(long(1024), &Origin::File(0))).unwrap_err();
         assert!(refused.contains("more than 1023 bytes"), "{refused}");
     }
 
