@@ -79,7 +79,8 @@ fn one_who_asks_for_descriptors_and_refuses_them() {
 }
 
 /// Sends a TCP connection that nobody reads from and whose close waits for an hour (SO_LINGER),
-/// so often, to a socket that somebody is going to listen at; stays until it is told to go.
+/// behind so many bytes, so often, to a socket that somebody is going to listen at; stays until it
+/// is told to go.
 const LINGERING: &str = r#"
 import array, socket, struct, sys
 server = socket.socket()
@@ -98,6 +99,7 @@ for _ in range(int(sys.argv[2])):
         pass
     unix = socket.socket(socket.AF_UNIX)
     unix.connect(sys.argv[1])
+    unix.sendall(b"x" * int(sys.argv[3]))
     rights = array.array("i", [ours.fileno()])
     unix.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
     ours.close()
@@ -108,10 +110,22 @@ sys.stdin.read()
 
 #[test]
 fn descriptors_from_before_they_were_refused_whose_close_waits() {
+    close_waits(0);
+}
+
+/// They are closed with the connection, which is over before they are read.
+#[test]
+fn descriptors_that_nobody_comes_to_read_whose_close_waits() {
+    close_waits(100_000);
+}
+
+/// All get on while the close of six descriptors waits, each sent behind so many bytes.
+fn close_waits(behind: usize) {
     let place = Place::new();
     let listener = UnixListener::bind(place.socket()).unwrap();
     let python = Command::new("python3")
         .args(["-c", LINGERING, place.socket().to_str().unwrap(), "6"])
+        .arg(behind.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();
