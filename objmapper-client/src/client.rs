@@ -442,16 +442,3 @@ fn counter(line: &str) -> (String, String) {
     let (name, value) = line.split_once(' ').unwrap_or((line, ""));
     (name.to_owned(), value.to_owned())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_may_move_to_another_thread() {
-        fn is_send<T: Send + 'static>() {}
-        is_send::<Client>();
-        is_send::<Opened>();
-        is_send::<Error>();
-    }
-}

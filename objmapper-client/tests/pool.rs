@@ -128,3 +128,11 @@ fn a_panic_gives_back_what_was_lent() {
     });
     pool.checkout().unwrap().ping().unwrap();
 }
+
+#[test]
+fn a_client_may_move_to_another_thread() {
+    fn is_send<T: Send + 'static>() {}
+    is_send::<objmapper_client::Client>();
+    is_send::<objmapper_client::Opened>();
+    is_send::<objmapper_client::Error>();
+}

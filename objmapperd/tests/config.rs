@@ -310,6 +310,7 @@ fn a_check_adds_up_what_the_limits_could_use() {
         ("our own", "66", ""),
         ("connections", "100", "limits.connections"),
         ("files of bodies under way", "7", "limits.bodies"),
+        ("their destinations", "7", "limits.bodies"),
         ("waiting to be sent", "300", "limits.descriptors_in_flight"),
         ("kept to be shared", "30", "limits.shared_descriptors"),
         ("allowed", "1000", "RLIMIT_NOFILE"),
@@ -324,7 +325,7 @@ fn a_check_adds_up_what_the_limits_could_use() {
     assert_eq!(limit, "limits.connections x limits.send_buffer");
     assert!(buffers.ends_with("iB") && buffers != "0 B", "{buffers}");
     let columns: Vec<usize> = said.lines().filter_map(|line| line.find(" limits.")).collect();
-    assert!(columns.len() == 9 && columns.iter().all(|at| *at == columns[0]), "{said}");
+    assert!(columns.len() == 10 && columns.iter().all(|at| *at == columns[0]), "{said}");
 
     let said = check(&limits.replace("300", "2000"));
     assert!(

@@ -48,7 +48,7 @@ impl Sums {
                 term("our own", "", OWN_DESCRIPTORS + settings.mounts.len()),
                 term("connections", "limits.connections", l.connections),
                 term("files of bodies under way", "limits.bodies", allowance.bodies),
-                term("destinations of bodies under way", "limits.bodies", allowance.bodies),
+                term("their destinations", "limits.bodies", allowance.bodies),
                 term("waiting to be sent", "limits.descriptors_in_flight", in_flight),
                 term("kept to be shared", "limits.shared_descriptors", shared),
             ],
