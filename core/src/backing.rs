@@ -102,8 +102,7 @@ pub trait Backing: Send + Sync + std::fmt::Debug {
     /// after `after`, in the order of their encoded names' bytes. May wait.
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss>;
 
-    /// The path that the rest of a normal URI names, without escapes. By default as
-    /// [`tree::path`] has it.
+    /// The path that the rest of a normal URI names, without escapes. By default as a tree has it.
     fn path<'a>(&self, rest: &'a [u8]) -> Result<Cow<'a, [u8]>, Refusal> {
         tree::path(rest)
     }

@@ -12,7 +12,7 @@
 use std::fmt::{self, Write};
 
 /// The value is `significand * 2^exponent`. The significand has its top bit set, unless the
-/// exponent is [`LEAST`].
+/// exponent is `LEAST`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extended {
     negative: bool,

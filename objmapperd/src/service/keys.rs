@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What must stay true:
-//! - a command is a row of [`table`] and a function; what holds for all of them is decided here;
+//! - a command is a row of `table` and a function; what holds for all of them is decided here;
 //! - its keys are where its row says, and their locks are held before it runs: so a transaction
 //!   can hold those of all its commands first.
 
