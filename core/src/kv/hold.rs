@@ -151,6 +151,12 @@ impl<'k> Hold<'k> {
         expiry: Expiry,
     ) -> Result<(), Fault> {
         self.keyspace.may_write()?;
+        self.keep(key, content, expiry)
+    }
+
+    /// The same, that writing is allowed having been asked. Fails only if the bytes of sealed
+    /// memory have to be read and cannot be.
+    fn keep(&mut self, key: &Key<'_>, content: Content<'_>, expiry: Expiry) -> Result<(), Fault> {
         let found = self.find(key);
         let Some(part) = self.part(key.part) else { return Ok(()) };
         let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) else { return Ok(()) };

@@ -16,8 +16,9 @@ impl Hold<'_> {
         if self.part(to.part).is_none() {
             return Ok(false);
         }
+        self.keyspace.may_write()?;
         let Some((content, expiry)) = self.content_of(from, true) else { return Ok(false) };
-        self.set(to, content, expiry)?;
+        self.keep(to, content, expiry)?;
         self.remove(from);
         Ok(true)
     }
@@ -37,7 +38,7 @@ impl Hold<'_> {
     }
 
     /// What a key holds, to be kept elsewhere. With `take`, bytes in memory of their own are taken
-    /// from it, and nothing can fail from then on until it is removed.
+    /// from it: they can be kept, and it can be removed, without fail.
     fn content_of(&mut self, key: &Key<'_>, take: bool) -> Option<(Content<'static>, Expiry)> {
         let (part, at) = self.find(key)?;
         let part = self.parts.get_mut(part)?;

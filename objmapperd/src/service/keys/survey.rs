@@ -113,9 +113,18 @@ fn look(
     };
     let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
     if call.in_exec {
-        keyspace.scan_held(&mut call.hold, db, cursor, count, each)
-    } else {
-        keyspace.scan(db, cursor, count, call.hold.now(), each)
+        return keyspace.scan_held(&mut call.hold, db, cursor, count, each);
+    }
+    let next = keyspace.scan(db, cursor, count, call.hold.now(), each);
+    seen(call);
+    next
+}
+
+/// What was seen without the command's own locks is not to be told before it is as durable as the
+/// policy promises: of that is known that it was appended by now.
+fn seen(call: &mut Call<'_, '_>) {
+    if let Some(journal) = call.desk.keyspace.journal() {
+        call.talk.position = call.talk.position.max(journal.appended());
     }
 }
 
@@ -142,7 +151,9 @@ pub(super) fn randomkey(call: &mut Call<'_, '_>) -> Answer {
     let found = if call.in_exec {
         keyspace.random_held(&mut call.hold, db)
     } else {
-        keyspace.random(db, call.hold.now())
+        let found = keyspace.random(db, call.hold.now());
+        seen(call);
+        found
     };
     match found {
         Some(name) => call.out.bulk(&name),
@@ -153,7 +164,13 @@ pub(super) fn randomkey(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn dbsize(call: &mut Call<'_, '_>) -> Answer {
     let db = call.talk.db;
-    let (keys, _) = if call.in_exec { call.hold.size(db) } else { call.desk.keyspace.size(db) };
+    let (keys, _) = if call.in_exec {
+        call.hold.size(db)
+    } else {
+        let size = call.desk.keyspace.size(db);
+        seen(call);
+        size
+    };
     call.count(keys);
     Ok(())
 }
