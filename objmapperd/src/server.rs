@@ -82,8 +82,8 @@ pub fn run(
             os::limits::nofile()?.0
         }
     };
-    let keyspace = Arc::new(keeper::open(&settings.kv)?);
     let keys = settings.kv.has_a_door() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
+    let keyspace = Arc::new(keeper::open(&settings.kv, keys)?);
     let (served, mounts) = mounts(settings, keys.then(|| keyspace.clone()))?;
     let house = house(settings, nofile, mounts, (keyspace, keys))?;
     let listeners = listeners(settings, inherited)?;

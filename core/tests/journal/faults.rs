@@ -7,7 +7,7 @@ use objmapper::kv::journal::{Damage, Failure};
 use objmapper::kv::{Fault, JournalOptions, Keyspace, Options, SyncPolicy};
 
 use crate::disk::Fake;
-use crate::town::{SELDOM, all, get, journal, open, put};
+use crate::town::{NOW, SELDOM, all, get, journal, open, put, set};
 
 fn always() -> JournalOptions {
     journal(SyncPolicy::Always)
@@ -180,6 +180,24 @@ fn a_sync_that_failed_is_never_forgotten() {
     assert_eq!(get(&keys, "a").as_deref(), Some("kept"));
     let figures = keys.journal().unwrap().figures();
     assert!(figures.failed && figures.durable == 2, "{figures:?}");
+}
+
+#[test]
+fn what_another_has_written_out_is_not_durable_yet() {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, always()).unwrap().0;
+    let position = set(&keys, 0, b"a", b"x", None).unwrap();
+    let journal = keys.journal().unwrap();
+    journal.write_out(position).unwrap();
+    assert!(journal.promised() < position && journal.durable() < position);
+    // Who reads it has to wait as well.
+    let key = keys.key(0, b"a");
+    let mut hold = keys.hold(&key, NOW);
+    assert!(hold.has(&key));
+    let seen = hold.finish();
+    assert_eq!(seen, position);
+    keys.settle(seen).unwrap();
+    assert!(journal.durable() >= position);
 }
 
 #[test]
