@@ -20,19 +20,22 @@
 //! What must stay true: the mark is set by a compare-and-swap on the very word that was late. So
 //! an owner that was quicker has won, and nothing that was in time is ended.
 
+pub mod watch;
+
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use objmapper_os::clock;
 use objmapper_os::socket::Stream;
-use parking_lot::{Condvar, Mutex};
 use slab::Slab;
+use watch::Watch;
 
 use crate::config::Timeouts;
 use crate::seldom;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The sweeper looks so often in the shortest timeout, within these bounds. A sweep of ten
 /// thousand connections takes some 100 us. Not tuned.
@@ -87,17 +90,8 @@ impl Expected {
 pub struct Deadlines {
     timeouts: Timeouts,
     entries: Mutex<Slab<Arc<Entry>>>,
-    /// Connections with a deadline ahead of them.
-    ahead: AtomicUsize,
+    watch: Watch,
     missed: AtomicU64,
-    sweeper: Mutex<Sweeper>,
-    wake: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Sweeper {
-    asleep: bool,
-    stop: bool,
 }
 
 #[derive(Debug)]
@@ -151,10 +145,8 @@ impl Deadlines {
         Arc::new(Self {
             timeouts,
             entries: Mutex::default(),
-            ahead: AtomicUsize::new(0),
+            watch: Watch::default(),
             missed: AtomicU64::new(0),
-            sweeper: Mutex::default(),
-            wake: Condvar::new(),
         })
     }
 
@@ -166,8 +158,7 @@ impl Deadlines {
 
     /// Lets the sweeper end.
     pub fn stop(&self) {
-        self.sweeper.lock().stop = true;
-        self.wake.notify_one();
+        self.watch.stop();
     }
 
     /// A new connection of this user: HELLO is expected.
@@ -186,6 +177,11 @@ impl Deadlines {
         self.timeouts.send
     }
 
+    /// How many connections have a deadline ahead of them.
+    pub fn ahead(&self) -> usize {
+        self.watch.ahead()
+    }
+
     /// How often somebody was late.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
@@ -196,20 +192,13 @@ impl Deadlines {
         let shortest = timeouts.into_iter().chain([self.timeouts.send]).filter(|t| !t.is_zero());
         let Some(shortest) = shortest.min() else { return };
         let look = (shortest / LOOKS).clamp(*LOOK.start(), *LOOK.end());
-        let mut sweeper = self.sweeper.lock();
-        while !sweeper.stop {
-            if self.ahead.load(Ordering::SeqCst) == 0 {
-                sweeper.asleep = true;
-                self.wake.wait(&mut sweeper);
-                sweeper.asleep = false;
-            } else {
-                self.wake.wait_for(&mut sweeper, look);
-                parking_lot::MutexGuard::unlocked(&mut sweeper, || self.sweep(now_ms()));
-            }
+        while self.watch.wait(look) {
+            self.sweep(now_ms());
         }
     }
 
-    fn sweep(&self, now_ms: u64) {
+    /// Looks at all words; `now_ms` is the monotonic clock's.
+    pub fn sweep(&self, now_ms: u64) {
         let is_late = |entry: &Entry| {
             let word = entry.word.load(Ordering::Relaxed);
             Expected::of(word) != Expected::Nothing && word & LATE == 0 && word >> 8 <= now_ms
@@ -237,7 +226,7 @@ impl Deadlines {
         if !entry.swap(word, word | LATE) {
             return;
         }
-        self.ahead.fetch_sub(1, Ordering::SeqCst);
+        self.watch.one_less();
         self.missed.fetch_add(1, Ordering::Relaxed);
         let shut = if expected == Expected::Reading {
             seldom!(INFO, uid = entry.uid, "closing a connection: {}", self.late(expected));
@@ -254,12 +243,6 @@ impl Deadlines {
     const fn late(&self, expected: Expected) -> Late {
         let (allowed, setting) = expected.allowed(&self.timeouts);
         Late { expected, allowed, setting }
-    }
-
-    fn one_more(&self) {
-        if self.ahead.fetch_add(1, Ordering::SeqCst) == 0 && self.sweeper.lock().asleep {
-            self.wake.notify_one();
-        }
     }
 }
 
@@ -327,11 +310,8 @@ impl Deadline {
         // The sweeper may have put the time off, once; or have decided, for good.
         while old & LATE == 0 {
             match self.entry.word.compare_exchange(old, word, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) if old == 0 && word != 0 => return self.all.one_more(),
-                Ok(_) if old != 0 && word == 0 => {
-                    self.all.ahead.fetch_sub(1, Ordering::SeqCst);
-                    return;
-                }
+                Ok(_) if old == 0 && word != 0 => return self.all.watch.one_more(),
+                Ok(_) if old != 0 && word == 0 => return self.all.watch.one_less(),
                 Ok(_) => return,
                 Err(now) => old = now,
             }
@@ -393,7 +373,7 @@ mod tests {
         let text = deadline.is_late().unwrap().to_string();
         assert_eq!(text, "no HELLO came within 10s, timeouts.hello: connect again");
         drop(deadline);
-        assert_eq!((all.missed(), all.ahead.load(Ordering::SeqCst)), (1, 0));
+        assert_eq!((all.missed(), all.ahead()), (1, 0));
         assert!(all.entries.lock().is_empty());
     }
 
@@ -404,9 +384,9 @@ mod tests {
         assert_eq!(late(&all, &deadline, Duration::from_hours(1)), None);
         deadline.expect(Expected::Sign);
         assert_eq!(late(&all, &deadline, Duration::from_hours(1)), None, "0 is for ever");
-        assert_eq!(all.ahead.load(Ordering::SeqCst), 0);
+        assert_eq!(all.ahead(), 0);
         deadline.expect(Expected::Request);
-        assert_eq!(all.ahead.load(Ordering::SeqCst), 1);
+        assert_eq!(all.ahead(), 1);
         assert_eq!(late(&all, &deadline, Duration::from_secs(29)), None);
         assert_eq!(late(&all, &deadline, Duration::from_secs(31)), Some(Expected::Request));
         deadline.clear();
@@ -422,7 +402,7 @@ mod tests {
         deadline.expect(Expected::Hello);
         assert_eq!(deadline.entry.word.load(Ordering::Relaxed), before);
         drop(deadline);
-        assert_eq!(all.ahead.load(Ordering::SeqCst), 0);
+        assert_eq!(all.ahead(), 0);
     }
 
     #[test]

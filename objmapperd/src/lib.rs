@@ -25,6 +25,8 @@ pub mod watchdog;
 pub mod budget;
 pub mod metrics;
 
+pub mod sync;
+
 pub mod pool;
 
 pub mod deadline;

@@ -19,6 +19,7 @@
 //! ownership, and nothing of protocols. What another scheduling model would offer is in
 //! [`seam`].
 
+mod deques;
 mod remote;
 pub mod seam;
 pub mod sleep;
@@ -28,15 +29,15 @@ mod worker;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Worker as Deque};
 use objmapper_os as os;
 use os::poll::Interest;
 
 use crate::metrics::WorkerCounters;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use deques::{Deque, Injector};
 use remote::Remote;
 pub use seam::{Home, Loan, Serve, Turn};
 use sleep::Sleepers;

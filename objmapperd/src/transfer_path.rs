@@ -14,6 +14,7 @@
 
 mod alarms;
 mod destinations;
+pub mod inbox;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
-use objmapper_os::poll::{Events, Interest, Poll, Token, Waker};
+use inbox::{Inbox, WAKE};
+use objmapper_os::poll::{Events, Interest};
 use objmapper_os::socket::Readiness;
 use objmapper_proto::Status;
-use parking_lot::Mutex;
 
 use crate::admission;
 use crate::connection::{Connection, WaitsFor};
@@ -33,11 +34,10 @@ use crate::helpers::Helpers;
 use crate::metrics::AnswerCounters;
 use crate::pool::slots::Slots;
 use crate::pool::{Loan, StartError, Turn};
+use crate::sync::Poll;
 use crate::transfer::Step;
 
 use alarms::Alarms;
-
-const WAKE: Token = Token(usize::MAX >> 1);
 
 /// Events taken from the kernel at once. Not tuned.
 const EVENTS: usize = 256;
@@ -48,21 +48,13 @@ const FULL: Duration = Duration::from_millis(2);
 /// The way in.
 #[derive(Clone)]
 pub struct Path {
-    shared: Arc<Inbox>,
+    shared: Arc<Shared>,
 }
 
-struct Inbox {
-    letters: Mutex<Letters>,
-    waker: Waker,
-    /// Goes up when a poll begins and when it ends: odd during one. One writer.
-    /// Odd while the thread polls; moves with each poll and each step.
+struct Shared {
+    inbox: Inbox<Loan<Connection>>,
+    /// Odd while the thread polls; moves with each poll and each step. One writer.
     marks: AtomicU64,
-}
-
-#[derive(Default)]
-struct Letters {
-    loans: Vec<Loan<Connection>>,
-    stop: bool,
 }
 
 impl Path {
@@ -72,8 +64,7 @@ impl Path {
         counters: Arc<CachePadded<AnswerCounters>>,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let shared = Arc::new(Inbox { letters: Mutex::default(), waker, marks: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { inbox: Inbox::new(&poll)?, marks: AtomicU64::new(0) });
         let streamer = Streamer {
             shared: shared.clone(),
             poll,
@@ -90,13 +81,7 @@ impl Path {
 
     /// Hands over a connection whose body is to be sent.
     pub fn send(&self, loan: Loan<Connection>) {
-        let mut letters = self.shared.letters.lock();
-        let first = letters.loans.is_empty();
-        letters.loans.push(loan);
-        drop(letters);
-        if first {
-            self.wake();
-        }
+        self.shared.inbox.send(loan);
     }
 
     /// How often the thread has done a step or a poll, and whether it is in one now; if
@@ -108,18 +93,11 @@ impl Path {
 
     /// Stops the thread; bodies that are not out are cut off.
     pub fn stop(&self) {
-        self.shared.letters.lock().stop = true;
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Err(error) = self.shared.waker.wake() {
-            tracing::error!(%error, "cannot wake the transfer path");
-        }
+        self.shared.inbox.stop();
     }
 }
 
-impl Inbox {
+impl Shared {
     fn mark(&self, n: u64) {
         self.marks.store(self.marks.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
@@ -158,7 +136,7 @@ enum Before {
 }
 
 struct Streamer {
-    shared: Arc<Inbox>,
+    shared: Arc<Shared>,
     poll: Poll,
     slots: Slots<Place>,
     running: VecDeque<usize>,
@@ -201,9 +179,7 @@ impl Streamer {
 
     /// Takes in what came; false when it is time to stop.
     fn take_in(&mut self) -> bool {
-        let mut letters = self.shared.letters.lock();
-        let (loans, stop) = (std::mem::take(&mut letters.loans), letters.stop);
-        drop(letters);
+        let (loans, stop) = self.shared.inbox.take();
         for loan in loans {
             let (watched, destinations, alarm) = (None, false, None);
             let (queued, since) = (true, Since::Nothing);

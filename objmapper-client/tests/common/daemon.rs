@@ -100,6 +100,8 @@ fn spawn(program: &Path, dir: &Path) -> Child {
         .arg("--socket")
         .arg(dir.join("socket"))
         .env_clear()
+        // Where it was built with a sanitizer: see objmapperd/tests/sanitize.
+        .envs(std::env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")))
         .stderr(Stdio::null())
         .spawn()
         .unwrap()

@@ -13,10 +13,7 @@
 //! A sleeper dozes, and looks up now and then to see how the others get on, or it sleeps until
 //! it is woken. Who does which, and when somebody has to doze, is decided in `worker`.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 
 const AWAKE: u8 = 0;
 const DOZES: u8 = 1;
@@ -40,7 +37,8 @@ impl Sleepers {
     pub fn lie_down(&self, worker: usize) {
         if let Some(state) = self.states.get(worker) {
             self.count.fetch_add(1, Ordering::Relaxed);
-            state.store(DOZES, Ordering::Relaxed);
+            // Not a store: loom has one order for changes only where all of them are swaps.
+            state.swap(DOZES, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
     }

@@ -19,12 +19,7 @@
 //! Running is not tied to workers: the transfer path and the helpers run a task just
 //! as well while they hold its connection.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU8, Ordering};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU8, Ordering};
-
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;

@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::{Steal, Worker as Deque};
 use objmapper_os::clock;
 use objmapper_os::poll::Events;
 
+use super::deques::{Deque, Steal};
 use super::remote::{Neighbours, Remote};
 use super::task::Task;
 use super::{Home, Loan, Serve, Shared, Turn};
 use crate::metrics::WorkerCounters;
+use crate::sync::atomic::Ordering;
 
 /// Turns between two polls while there is work. Not tuned.
 const TURNS_PER_POLL: usize = 16;
@@ -206,7 +206,7 @@ impl<S: Serve> Worker<S> {
                 break false;
             }
             // To whom this CPU is worth more, if there is anybody: the peer, perhaps.
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
         };
         self.shared.spinning.store(false, Ordering::Release);
         self.queue_ready();

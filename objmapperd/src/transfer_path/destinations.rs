@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use objmapper_os as os;
 use objmapper_proto::Status;
-use os::poll::{Interest, Registry, Token};
+use os::poll::{Interest, Token};
 
 use super::{Place, Streamer};
 use crate::admission;
@@ -15,6 +15,7 @@ use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
 use crate::metrics::AnswerCounters;
 use crate::seldom;
+use crate::sync::Registry;
 use crate::transfer::Step;
 
 /// Nothing but forwards is left, or not even those: what they said may have to leave.

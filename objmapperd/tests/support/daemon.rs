@@ -223,6 +223,8 @@ impl Setup {
         words.push(program.to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(self.environment.iter().cloned());
+        // Where it was built with a sanitizer: see tests/sanitize.
+        command.envs(std::env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")));
         let socket = self.socket.clone().unwrap_or_else(|| place.socket());
         command.arg("--config").arg(config).arg("--socket").arg(socket);
         command.args(["--pool-size", &self.workers.to_string(), "--helpers", "2"]);

@@ -1,13 +1,4 @@
-//! Every interleaving of the pool's own atomics, as loom explores them:
-//!
-//! ```text
-//! RUSTFLAGS="--cfg loom" cargo test -p objmapperd --release --test loom
-//! ```
-//!
-//! The deques are the library's and have proofs of their own; here a queue is a
-//! locked one.
-
-#![cfg(loom)]
+//! A task's seat, and who sleeps: what the pool rests on, by itself and to the end.
 
 use std::collections::VecDeque;
 
@@ -15,6 +6,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use objmapperd::pool::sleep::Sleepers;
+use objmapperd::pool::slots::Slots;
 use objmapperd::pool::task::Task;
 
 /// A connection that notes how many events it has seen.
@@ -183,5 +175,32 @@ fn one_sleeper_is_woken_once() {
         let mine = sleepers.pick(0);
         let theirs = other.join().unwrap();
         assert_eq!(usize::from(mine.is_some()) + usize::from(theirs.is_some()), 1);
+    });
+}
+
+#[test]
+fn an_event_that_is_under_way_does_not_find_the_next_in_the_slot() {
+    loom::model(|| {
+        let admit = |slots: &mut Slots<Arc<Task<Seen>>>| {
+            let make = |token| Ok::<_, ()>(Arc::new(Task::new(Box::new(0), 0, token)));
+            slots.add(make).unwrap()
+        };
+        let mut slots = Slots::default();
+        let old = admit(&mut slots);
+        let slots = Arc::new(Mutex::new(slots));
+        // A neighbour has taken an event from the kernel: the peer has hung up.
+        let neighbour = {
+            let slots = slots.clone();
+            thread::spawn(move || {
+                let found = slots.lock().unwrap().at(old).cloned();
+                found.is_some_and(|task| task.notify(true))
+            })
+        };
+        // Its owner has seen as much, and the next connection comes.
+        let gone = slots.lock().unwrap().remove(old);
+        let new = admit(&mut slots.lock().unwrap());
+        let queued = neighbour.join().unwrap();
+        assert_eq!(queued, gone.unwrap().hung_up(), "it was for the one that is gone");
+        assert!(!slots.lock().unwrap().at(new).unwrap().hung_up());
     });
 }
