@@ -49,7 +49,7 @@ fn what_the_socket_does_not_take_goes_on_over_the_transfer_path() {
     let mut requests = Vec::new();
     let large = Get::new(Mode::Splice, Range::ALL, b"/large");
     let ids = [
-        peer.encode(Request::Get(large.clone()), &mut requests),
+        peer.encode(Request::Get(large), &mut requests),
         peer.encode(Request::Get(large), &mut requests),
         peer.encode(Request::Get(Get::new(Mode::Copy, Range::ALL, b"/small")), &mut requests),
     ];
