@@ -206,6 +206,8 @@ impl Streamer {
         destinations::tell_ends(connection, &self.counters);
         let mut before = match place.since {
             Since::Asked => Before::Nothing,
+            // Whose step is a look at destinations always has it: it finds out who has gone.
+            _ if connection.bodies.front().is_none() => Before::Nothing,
             since => before(connection, since == Since::Step),
         };
         let mut did = Step::Again;
