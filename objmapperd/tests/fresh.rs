@@ -307,7 +307,7 @@ fn a_short_copy_does_not_mind_another_name_or_other_permissions() {
         let mut peer = daemon.greeted();
         assert_eq!(peer.get(Mode::Copy, b"/file", Range::ALL).bytes, OLD);
         // Between opening and reading.
-        let Some(held) = Held::at(&daemon, "worker-0", ("preadv2", 1), 50) else {
+        let Some(held) = Held::at(&daemon, "worker-0", ("preadv2", 1), 600) else {
             return skip("strace is needed to hold a thread back");
         };
         let id = peer.request(Request::Get(Get::new(Mode::Copy, Range::ALL, b"/file")));

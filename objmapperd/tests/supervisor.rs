@@ -166,7 +166,7 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
         .variable("WATCHDOG_USEC", "200000")
         .start_in(place);
     daemon.write("x", b"after all");
-    let Some(held) = Held::back(&daemon, "worker-0", 3) else {
+    let Some(held) = Held::back(&daemon, "worker-0", 600) else {
         return skip("strace is needed to hold a thread back");
     };
     let mut peer = daemon.greeted();
@@ -174,8 +174,8 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
     let id = peer.request(Request::Get(get));
     let stuck = "ERROR stuck; the service manager gets no sign of life threads=worker-0";
     until("it is noticed", || daemon.log().contains(stuck));
-    assert_eq!(peer.object(id).bytes, b"after all");
     drop(held);
+    assert_eq!(peer.object(id).bytes, b"after all");
     // Read what was said so far; what comes then was said after.
     manager.forget();
     assert_eq!(manager.hears(), "WATCHDOG=1");

@@ -39,7 +39,7 @@ fn given_before_another(mode: Mode, size: usize, nth: usize) -> Option<usize> {
     assert_eq!(modest.get(mode, b"/x", Range::ALL).bytes, content(size, 1));
     let before = answered(mode, &mut modest, || ());
 
-    let held = Held::at(&daemon, "worker-0", ("openat2", nth), 50)?;
+    let held = Held::at(&daemon, "worker-0", ("openat2", nth), 600)?;
     let mut bytes = Vec::new();
     for _ in 0..MANY {
         greedy.encode(Request::Get(Get::new(mode, Range::ALL, b"/x")), &mut bytes);
