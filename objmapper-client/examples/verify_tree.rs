@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use objmapper_client::{Client, Error as ClientError, Mode, Object, Opened, UriBuf};
@@ -148,11 +149,11 @@ pub(crate) fn read_directly(dir: &Path) -> io::Result<(Vec<Known>, Pass)> {
 
 /// Every file in every mode, one by one and many at a time.
 pub(crate) fn verify(client: &mut Client, files: &[Known]) -> Vec<Pass> {
-    let mut passes = Vec::new();
+    let (drain, mut passes) = (Drain::start(), Vec::new());
     for mode in [Mode::Fdpass, Mode::Copy, Mode::Splice, Mode::Auto] {
         passes.push(timed(format!("{mode}, single"), |pass| {
             for known in files {
-                pass.note(known, single(client, known, mode));
+                pass.note(known, single(client, &drain, known, mode));
             }
         }));
         passes.push(timed(format!("{mode}, many"), |pass| {
@@ -170,12 +171,17 @@ fn timed(name: String, work: impl FnOnce(&mut Pass)) -> Pass {
     pass
 }
 
-fn single(client: &mut Client, known: &Known, mode: Mode) -> Result<Sum, Box<dyn Error>> {
+fn single(
+    client: &mut Client,
+    drain: &Drain,
+    known: &Known,
+    mode: Mode,
+) -> Result<Sum, Box<dyn Error>> {
     let mut sum = Sum::default();
     match mode {
         Mode::Fdpass => return read(&client.open(&known.uri)?),
         Mode::Copy => drop(client.copy_to(&known.uri, &mut sum)?),
-        Mode::Splice => return through_a_pipe(client, &known.uri),
+        Mode::Splice => return drain.splice(client, &known.uri),
         Mode::Auto => return any(client.get(&known.uri, mode)?),
     }
     Ok(sum)
@@ -211,20 +217,38 @@ fn read(opened: &Opened) -> Result<Sum, Box<dyn Error>> {
     }
 }
 
-/// By splice(2), with another thread at the other end.
-fn through_a_pipe(client: &mut Client, uri: &str) -> Result<Sum, Box<dyn Error>> {
-    let (mut out, into) = io::pipe()?;
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(move || {
-            let mut sum = Sum::default();
-            io::copy(&mut out, &mut sum).map(|_| sum)
+/// A thread that reads pipes to their end, one after the other.
+struct Drain {
+    pipes: mpsc::Sender<io::PipeReader>,
+    sums: mpsc::Receiver<io::Result<Sum>>,
+}
+
+impl Drain {
+    fn start() -> Self {
+        let (pipes, given) = mpsc::channel::<io::PipeReader>();
+        let (done, sums) = mpsc::channel();
+        // Ends when nobody gives it pipes any more.
+        std::thread::spawn(move || {
+            for mut pipe in given {
+                let mut sum = Sum::default();
+                if done.send(io::copy(&mut pipe, &mut sum).map(|_| sum)).is_err() {
+                    break;
+                }
+            }
         });
+        Self { pipes, sums }
+    }
+
+    /// By splice(2) into a pipe, whose other end is read meanwhile.
+    fn splice(&self, client: &mut Client, uri: &str) -> Result<Sum, Box<dyn Error>> {
+        let (out, into) = io::pipe()?;
+        self.pipes.send(out)?;
         let moved = client.splice_to(uri, &into);
         drop(into); // the reader sees the end
-        let sum = reader.join().map_err(|_| "the reader ended in a panic")??;
+        let sum = self.sums.recv()??;
         moved?;
         Ok(sum)
-    })
+    }
 }
 
 /// Pieces of a bounded number of files and bytes.
