@@ -37,6 +37,7 @@ use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::quantum::Quantum;
+use crate::service::keys::batch::Batch;
 use crate::service::{Answer, Service};
 use crate::session::keys::Unsettled;
 use crate::session::{Agreed, Asked, Order, SHORT_DATA};
@@ -75,6 +76,9 @@ pub struct Attendant {
     input: Input,
     outbox: Outbox,
     unsettled: Unsettled,
+    /// Room for requests that are answered together, and for where their replies end.
+    batch: Batch,
+    ends: Vec<usize>,
 }
 
 /// Why serving what was read stopped.
@@ -99,8 +103,16 @@ impl Attendant {
     /// Buffers included.
     pub fn new(service: Service, ways: Ways) -> Self {
         let in_place = service.house.in_place;
-        let (input, outbox) = (Input::default(), Outbox::default());
-        Self { service, ways, in_place, input, outbox, unsettled: Unsettled::default() }
+        Self {
+            service,
+            ways,
+            in_place,
+            input: Input::default(),
+            outbox: Outbox::default(),
+            unsettled: Unsettled::default(),
+            batch: Batch::default(),
+            ends: Vec::new(),
+        }
     }
 
     fn drive(&mut self, c: &mut Connection, hung_up: bool, quantum: &mut Quantum<'_>) -> Turn {

@@ -8,5 +8,5 @@ pub mod decode;
 pub mod encode;
 pub mod line;
 
-pub use decode::{Args, Caps, Decoder, Malformed, Step, peek};
+pub use decode::{Args, Caps, Decoder, Malformed, Step, whole};
 pub use encode::Encoder;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use objmapper_proto::resp::{Caps, Decoder, Malformed, Step};
+use objmapper_proto::resp::{Args, Caps, Decoder, Malformed, Step, whole};
 use proptest::prelude::*;
 
 /// All requests in the stream, given in pieces of these lengths; what was wrong at the end.
@@ -64,6 +64,39 @@ proptest! {
     ) {
         let whole = decode(&bytes, &[bytes.len().max(1)], Caps::KNOWN);
         prop_assert_eq!(decode(&bytes, &pieces, Caps::KNOWN), whole);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_whole_is_what_the_decoder_gives(
+        before in proptest::collection::vec(any::<u8>(), 0..20),
+        requests in proptest::collection::vec(
+            proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..30), 1..6), 1..4),
+        cut in any::<prop::sample::Index>(),
+        change in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        most in 1_usize..6,
+    ) {
+        let mut stream: Vec<u8> = requests.iter().flat_map(|args| array(args)).collect();
+        stream.truncate(cut.index(stream.len() + 1));
+        if let Some((at, byte)) = change && !stream.is_empty() {
+            let at = at.index(stream.len());
+            stream[at] = byte;
+        }
+        let mut decoder = Decoder::default();
+        let step = decoder.step(&stream, Caps::KNOWN);
+        let args: Vec<&[u8]> = decoder.args(&stream).iter().collect();
+        let bytes = [before.clone(), stream.clone()].concat();
+        let mut ranges = Vec::from([7..9, 9..9]);
+        let next = whole(&bytes, before.len(), most, &mut ranges);
+        let same = Args::new(&bytes, &ranges[2..]);
+        match step {
+            Ok(Step::Whole(used)) if stream[0] == b'*' && args.len() <= most => {
+                prop_assert_eq!(next, Some(before.len() + used));
+                prop_assert_eq!(same.iter().collect::<Vec<_>>(), args);
+            }
+            _ => prop_assert_eq!((next, ranges.len()), (None, 2)),
+        }
     }
 }
 

@@ -52,11 +52,6 @@ impl<'k> Part<'k> {
     }
 
     #[inline]
-    pub(super) fn shard(&self) -> &Shard {
-        &self.shard
-    }
-
-    #[inline]
     fn db(&self) -> u8 {
         u8::try_from(self.number >> 16).unwrap_or(0)
     }
@@ -104,6 +99,28 @@ impl<'k> Hold<'k> {
     /// Uses of keys are not noted from now on, so that eviction does not see them.
     pub fn touch_nothing(&mut self) {
         self.untouched = true;
+    }
+
+    /// Whether the lock of this key's shard is held.
+    #[inline]
+    pub fn covers(&self, key: &Key<'_>) -> bool {
+        self.part(key.part).is_some()
+    }
+
+    /// Asks for what these keys lead to to be brought near, since they will be asked for soon: the
+    /// waits for memory overlap then, instead of adding up.
+    pub fn prefetch(&self, keys: &[Key<'_>]) {
+        let shard = |key: &Key<'_>| Some(&self.parts.get(self.part(key.part)?)?.shard);
+        for key in keys {
+            if let Some(shard) = shard(key) {
+                shard.prefetch_bucket(key.hash);
+            }
+        }
+        for key in keys {
+            if let Some(shard) = shard(key) {
+                shard.prefetch_record(key.hash);
+            }
+        }
     }
 
     /// Whose keys.

@@ -127,21 +127,6 @@ impl Keyspace {
         Key { name, hash, part: part_number(db, number) }
     }
 
-    /// Asks for what these keys lead to to be brought near, since they will be asked for soon: the
-    /// waits for memory overlap then, instead of adding up.
-    pub fn prefetch(&self, keys: &[Key<'_>]) {
-        for key in keys {
-            if let Some(part) = self.lock(key.part) {
-                part.shard().prefetch_bucket(key.hash);
-            }
-        }
-        for key in keys {
-            if let Some(part) = self.lock(key.part) {
-                part.shard().prefetch_record(key.hash);
-            }
-        }
-    }
-
     /// Takes the lock of one key's shard.
     #[inline]
     pub fn hold(&self, key: &Key<'_>, now: i64) -> Hold<'_> {

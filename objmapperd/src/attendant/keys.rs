@@ -34,12 +34,19 @@ impl Attendant {
     }
 
     fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
-        let mut ahead = 0_usize;
-        for _ in 0..REQUESTS {
-            if ahead == 0 {
-                ahead = self.service.desk().look_ahead(keys.talk.db, self.input.bytes());
+        let mut answered = 0;
+        while answered < REQUESTS {
+            let together = self.answer_together(c, keys);
+            if together > 0 {
+                answered += together;
+                if c.link.outbox.len() >= ENOUGH
+                    && let Some(served) = self.send_keys(c, keys)
+                {
+                    return served;
+                }
+                continue;
             }
-            ahead = ahead.saturating_sub(1);
+            answered += 1;
             let caps = if keys.talk.known { Caps::KNOWN } else { Caps::STRANGER };
             match keys.decoder.step(self.input.bytes(), caps) {
                 Ok(Step::Whole(used)) => {
@@ -86,21 +93,72 @@ impl Attendant {
                 c.session.closing = true;
                 return Served::Over;
             }
-            if c.link.outbox.len() >= ENOUGH {
-                if !self.settle_keys(keys, &mut c.link.outbox) {
-                    c.waits_for = WaitsFor::Commit;
-                    return Served::Unsettled;
-                }
-                match c.link.flush() {
-                    Flushed::All => {}
-                    flushed => {
-                        c.waits_for = WaitsFor::Nothing;
-                        return Served::Stuck(flushed);
-                    }
-                }
+            if c.link.outbox.len() >= ENOUGH
+                && let Some(served) = self.send_keys(c, keys)
+            {
+                return served;
             }
         }
         Served::Tired
+    }
+
+    /// Answers what can be answered under one hold; gives how many requests that were.
+    fn answer_together(&mut self, c: &mut Connection, keys: &mut Keys) -> usize {
+        let desk = self.service.desk();
+        let journal = desk.keyspace.journal();
+        let failed = journal.is_some_and(|journal| journal.has_failed());
+        keys.talk.position = 0;
+        let begin = c.link.outbox.len();
+        let sent = c.link.outbox.bytes().len() - begin;
+        let (mut answered, mut errors) = (0, 0);
+        let ends = &mut self.ends;
+        ends.clear();
+        let used = desk.answer_batch(
+            &mut self.batch,
+            (&mut keys.talk, &c.caller),
+            self.input.bytes(),
+            (c.link.outbox.bytes(), sent + ENOUGH),
+            |end, fine| {
+                answered += 1;
+                errors += u64::from(!fine);
+                if journal.is_some() {
+                    ends.push(end);
+                }
+            },
+        );
+        if used == 0 {
+            return 0;
+        }
+        c.has_come();
+        self.service.counters.commands.add(answered);
+        if errors > 0 {
+            self.service.counters.errors.add(errors);
+        }
+        if let Some(journal) = journal {
+            let mut at = begin;
+            for end in ends.drain(..) {
+                note(&mut keys.unsettled, journal, failed, keys.talk.position, at..end - sent);
+                at = end - sent;
+            }
+        }
+        self.input.consume(used);
+        keys.decoder.reset();
+        usize::try_from(answered).unwrap_or(usize::MAX)
+    }
+
+    /// Sends what was answered so far; why it cannot.
+    fn send_keys(&mut self, c: &mut Connection, keys: &mut Keys) -> Option<Served> {
+        if !self.settle_keys(keys, &mut c.link.outbox) {
+            c.waits_for = WaitsFor::Commit;
+            return Some(Served::Unsettled);
+        }
+        match c.link.flush() {
+            Flushed::All => None,
+            flushed => {
+                c.waits_for = WaitsFor::Nothing;
+                Some(Served::Stuck(flushed))
+            }
+        }
     }
 }
 

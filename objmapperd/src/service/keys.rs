@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  args ─▶ table: which command ─▶ may it, now? ─▶ locks of its keys ─▶ run ─▶ reply
+//!                                      │              └─ of many requests at once: `batch`
 //!                                      └─ after MULTI: kept until EXEC
 //! ```
 //!
@@ -13,6 +14,7 @@
 #![allow(clippy::unnecessary_wraps)] // all commands have one form, those too that never refuse
 
 pub mod access;
+pub mod batch;
 pub mod facts;
 
 mod call;
@@ -36,12 +38,11 @@ mod table;
 mod transaction;
 mod values;
 
-use std::ptr;
 use std::sync::Arc;
 
 use objmapper::Caller;
 use objmapper::kv::{Key, Keyspace};
-use objmapper_proto::resp::{self, Args, Encoder};
+use objmapper_proto::resp::{Args, Encoder};
 use smallvec::SmallVec;
 
 use crate::clients::Clients;
@@ -68,30 +69,10 @@ pub struct Desk {
     pub facts: Facts,
 }
 
-/// Requests that are looked ahead at: as many waits for memory overlap, and no processor has more
-/// than some 16 under way. (`objmapper-bench --mode kv --pipeline 16`)
-const AHEAD: usize = 16;
-
 /// Keys of one command: mostly one.
 type Names<'a> = SmallVec<[Key<'a>; 2]>;
 
 impl Desk {
-    /// Lets the memory that the next requests lead to be brought near while the first are answered;
-    /// gives how many requests were looked at, 0 if it is not worth it.
-    pub fn look_ahead(&self, db: u8, mut input: &[u8]) -> usize {
-        let mut keys: SmallVec<[Key<'_>; AHEAD]> = SmallVec::new();
-        while keys.len() < AHEAD
-            && let Some((name, next)) = resp::peek(input)
-        {
-            keys.push(self.keyspace.key(db, input.get(name).unwrap_or_default()));
-            input = input.get(next..).unwrap_or_default();
-        }
-        if keys.len() > 1 {
-            self.keyspace.prefetch(&keys);
-        }
-        keys.len()
-    }
-
     /// Answers one request: its reply is appended to `out`. Whether that is no error.
     #[inline]
     pub fn answer(
@@ -103,14 +84,7 @@ impl Desk {
     ) -> bool {
         let at = out.len();
         let fine = self.respond(talk, caller, args, out);
-        if talk.mute != Mute::Never {
-            talk.mute = match talk.mute {
-                Mute::Next => Mute::This,
-                Mute::Always => Mute::Always,
-                Mute::This | Mute::Never => Mute::Never,
-            };
-            out.truncate(at);
-        }
+        talk.mute(out, at);
         fine
     }
 
@@ -125,12 +99,13 @@ impl Desk {
                 return false;
             }
         };
-        talk.last = (now, ptr::from_ref(command).addr());
+        talk.last = (now, table::address(command));
         if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) {
             return transaction::queue(talk, command, args, &mut out);
         }
+        let mut hold;
         let keys = command.keys(&self.keyspace, talk.db, args);
-        let mut hold = match &*keys {
+        hold = match &*keys {
             [] => self.keyspace.hold_keys(&[], now),
             [key] => self.keyspace.hold(key, now),
             keys => self.keyspace.hold_keys(keys, now),
@@ -138,9 +113,11 @@ impl Desk {
         if talk.touches_nothing {
             hold.touch_nothing();
         }
-        let mut call = Call { args, keys, out, talk, caller, desk: self, hold, in_exec: false };
-        let fine = call.run(command);
-        let Call { hold, talk, .. } = call;
+        let fine = {
+            let (desk, hold, in_exec) = (self, &mut hold, false);
+            let talk = &mut *talk;
+            Call { args, keys, out, talk, caller, desk, hold, in_exec }.run(command)
+        };
         talk.position = talk.position.max(hold.finish());
         fine
     }

@@ -149,6 +149,19 @@ impl Talk {
         *self.member.names.lock() = crate::clients::Names::default();
     }
 
+    /// Takes back the reply that begins at `at`, if it is not to be given.
+    #[inline]
+    pub fn mute(&mut self, out: &mut Vec<u8>, at: usize) {
+        if self.mute != Mute::Never {
+            self.mute = match self.mute {
+                Mute::Next => Mute::This,
+                Mute::Always => Mute::Always,
+                Mute::This | Mute::Never => Mute::Never,
+            };
+            out.truncate(at);
+        }
+    }
+
     /// Too much is kept: what was queued is forgotten, and what was watched counts as changed. Else
     /// it could not even be told, since nothing more is read for it.
     #[cold]

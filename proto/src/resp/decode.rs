@@ -260,27 +260,45 @@ fn number(bytes: &[u8], from: usize) -> Result<Option<(i64, usize)>, ()> {
     Ok(Some((number, from + end + 2)))
 }
 
-/// Where the second argument of the first request is, and where the next request begins: for who
-/// looks ahead. `None` if it is not whole, has none, or is a line of words.
+/// The request that begins at `from`, for who takes many at once: appends where its arguments are,
+/// some `most` at most, and gives where the next one begins. `None`, and nothing is appended, if it
+/// is not whole, has none or more, is a line of words, or breaks the protocol: then it is the
+/// [`Decoder`]'s.
 #[inline]
-pub fn peek(bytes: &[u8]) -> Option<(Range<usize>, usize)> {
-    if bytes.first() != Some(&b'*') {
+pub fn whole(
+    bytes: &[u8],
+    from: usize,
+    most: usize,
+    args: &mut Vec<Range<usize>>,
+) -> Option<usize> {
+    let before = args.len();
+    let next = bulks(bytes, from, most, args);
+    if next.is_none() {
+        args.truncate(before);
+    }
+    next
+}
+
+#[inline]
+fn bulks(bytes: &[u8], from: usize, most: usize, args: &mut Vec<Range<usize>>) -> Option<usize> {
+    if bytes.get(from) != Some(&b'*') {
         return None;
     }
-    let (count, mut at) = number(bytes, 1).ok()??;
-    let mut second = None;
-    for argument in 0..count {
+    let (count, mut at) = number(bytes, from + 1).ok()??;
+    let count = usize::try_from(count).ok().filter(|count| (1..=most).contains(count))?;
+    for _ in 0..count {
         if bytes.get(at) != Some(&b'$') {
             return None;
         }
         let (length, next) = number(bytes, at + 1).ok()??;
         let end = next.checked_add(usize::try_from(length).ok()?)?;
-        if argument == 1 {
-            second = Some(next..end);
-        }
         at = end.checked_add(2)?;
+        if at > bytes.len() {
+            return None;
+        }
+        args.push(next..end);
     }
-    Some((second?, at)).filter(|_| at <= bytes.len())
+    Some(at)
 }
 
 /// The arguments of a request, the first of which is its command's name.

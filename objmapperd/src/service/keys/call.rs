@@ -25,7 +25,7 @@ pub(super) struct Call<'a, 'k> {
     /// Who answers.
     pub(super) desk: &'k Desk,
     /// The locks.
-    pub(super) hold: Hold<'k>,
+    pub(super) hold: &'a mut Hold<'k>,
     /// It is one of a transaction: all locks are held, and no other may be taken.
     pub(super) in_exec: bool,
 }

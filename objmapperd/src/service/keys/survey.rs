@@ -113,7 +113,7 @@ fn look(
     };
     let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
     if call.in_exec {
-        return keyspace.scan_held(&mut call.hold, db, cursor, count, each);
+        return keyspace.scan_held(call.hold, db, cursor, count, each);
     }
     let next = keyspace.scan(db, cursor, count, call.hold.now(), each);
     seen(call);
@@ -149,7 +149,7 @@ fn cursor(text: &[u8]) -> Option<u64> {
 pub(super) fn randomkey(call: &mut Call<'_, '_>) -> Answer {
     let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
     let found = if call.in_exec {
-        keyspace.random_held(&mut call.hold, db)
+        keyspace.random_held(call.hold, db)
     } else {
         let found = keyspace.random(db, call.hold.now());
         seen(call);

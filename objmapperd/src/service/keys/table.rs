@@ -55,6 +55,7 @@ impl Flags {
 }
 
 /// One row.
+#[derive(Debug)]
 pub(super) struct Command {
     pub(super) name: &'static str,
     /// Arguments, the name included; negative: at least so many.
@@ -118,7 +119,7 @@ impl Command {
 /// Where no keys are.
 const NOWHERE: (i8, i8, i8) = (0, 0, 0);
 /// Where one key is.
-const ONE: (i8, i8, i8) = (1, 1, 1);
+pub(super) const ONE: (i8, i8, i8) = (1, 1, 1);
 /// Where one is, behind a second word.
 const SECOND: (i8, i8, i8) = (2, 2, 1);
 /// Where two are.
@@ -299,7 +300,13 @@ pub(super) fn unknown(args: Args<'_>) -> Oops {
     }
 }
 
-/// The name of the row at this address: what a connection remembers of its last command.
+/// Where a row is: what a connection remembers of its last command.
+#[inline]
+pub(super) fn address(command: &'static Command) -> usize {
+    ptr::from_ref(command).addr()
+}
+
+/// The name of the row at this address.
 pub(super) fn name_at(address: usize) -> &'static str {
     let mut all = COMMANDS.iter().chain(SUBCOMMANDS);
     all.find(|row| ptr::from_ref(*row).addr() == address).map_or("NULL", |row| row.name)

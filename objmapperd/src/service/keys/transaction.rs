@@ -93,7 +93,7 @@ pub(super) fn watch(call: &mut Call<'_, '_>) -> Answer {
     }
     let db = call.talk.db;
     for key in &call.keys {
-        call.talk.watched.add(&call.desk.keyspace, &mut call.hold, db, key);
+        call.talk.watched.add(&call.desk.keyspace, call.hold, db, key);
     }
     call.out.ok();
     Ok(())
@@ -131,7 +131,7 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
         hold.touch_nothing();
     }
     if call.talk.watched.settle(&mut hold) {
-        call.hold = hold;
+        *call.hold = hold;
         call.out.null_array();
         return Ok(());
     }
@@ -148,10 +148,10 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
         let at = out.out().len();
         let keys = command.keys(keyspace, call.talk.db, args);
         let (talk, caller, desk) = (&mut *call.talk, call.caller, call.desk);
+        let hold = &mut hold;
         let mut inner = Call { args, keys, out, talk, caller, desk, hold, in_exec: true };
         inner.run(command);
-        let Call { hold: back, mut out, .. } = inner;
-        hold = back;
+        let Call { mut out, .. } = inner;
         if out.out().len() - begin > REPLIES {
             out.out().truncate(at);
             out.error(format_args!(
@@ -160,7 +160,7 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
             ));
         }
     }
-    call.hold = hold;
+    *call.hold = hold;
     Ok(())
 }
 

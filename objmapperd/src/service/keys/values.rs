@@ -13,7 +13,7 @@ impl<'a> Call<'a, '_> {
     pub(super) fn let_go(&mut self) {
         if !self.in_exec {
             let none = self.desk.keyspace.hold_keys(&[], self.hold.now());
-            let held = std::mem::replace(&mut self.hold, none);
+            let held = std::mem::replace(self.hold, none);
             self.talk.position = self.talk.position.max(held.finish());
         }
     }
@@ -28,7 +28,7 @@ impl<'a> Call<'a, '_> {
         }
         self.let_go();
         let content = keyspace.content(bytes)?;
-        self.hold = keyspace.hold_keys(&self.keys, self.hold.now());
+        *self.hold = keyspace.hold_keys(&self.keys, self.hold.now());
         if self.talk.touches_nothing {
             self.hold.touch_nothing();
         }
