@@ -76,9 +76,7 @@ pub struct Attendant {
     input: Input,
     outbox: Outbox,
     unsettled: Unsettled,
-    /// Room for requests that are answered together, and for where their replies end.
     batch: Batch,
-    ends: Vec<usize>,
 }
 
 /// Why serving what was read stopped.
@@ -111,7 +109,6 @@ impl Attendant {
             outbox: Outbox::default(),
             unsettled: Unsettled::default(),
             batch: Batch::default(),
-            ends: Vec::new(),
         }
     }
 

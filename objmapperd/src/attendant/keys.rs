@@ -110,40 +110,31 @@ impl Attendant {
         keys.talk.position = 0;
         let begin = c.link.outbox.len();
         let sent = c.link.outbox.bytes().len() - begin;
-        let (mut answered, mut errors) = (0, 0);
-        let ends = &mut self.ends;
-        ends.clear();
         let used = desk.answer_batch(
             &mut self.batch,
             (&mut keys.talk, &c.caller),
             self.input.bytes(),
             (c.link.outbox.bytes(), sent + ENOUGH),
-            |end, fine| {
-                answered += 1;
-                errors += u64::from(!fine);
-                if journal.is_some() {
-                    ends.push(end);
-                }
-            },
         );
         if used == 0 {
             return 0;
         }
         c.has_come();
-        self.service.counters.commands.add(answered);
+        let (ends, errors) = (self.batch.ends(), self.batch.errors());
+        self.service.counters.commands.add(ends.len() as u64);
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
         if let Some(journal) = journal {
             let mut at = begin;
-            for end in ends.drain(..) {
+            for end in ends {
                 note(&mut keys.unsettled, journal, failed, keys.talk.position, at..end - sent);
                 at = end - sent;
             }
         }
         self.input.consume(used);
         keys.decoder.reset();
-        usize::try_from(answered).unwrap_or(usize::MAX)
+        self.batch.ends().len()
     }
 
     /// Sends what was answered so far; why it cannot.

@@ -35,6 +35,21 @@ pub struct Batch {
     /// Arguments of all requests.
     args: Vec<Range<usize>>,
     requests: Vec<Request>,
+    /// How many bytes there were behind each reply.
+    ends: Vec<usize>,
+    errors: u64,
+}
+
+impl Batch {
+    /// Where the replies end that were given, in order.
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
+    }
+
+    /// How many of them are errors.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
 }
 
 #[derive(Debug)]
@@ -48,8 +63,7 @@ struct Request {
 
 impl Desk {
     /// Answers the requests at the front of `input`, some at once, while there are no more than
-    /// `enough` bytes in `out`. `each` is told of every reply how many bytes `out` has then, and
-    /// whether it is no error. Gives the bytes of the requests that were answered; 0 if the first
+    /// `enough` bytes in `out`. Gives the bytes of the requests that were answered; 0 if the first
     /// is none of those that can be taken together.
     pub fn answer_batch(
         &self,
@@ -57,7 +71,6 @@ impl Desk {
         (talk, caller): (&mut Talk, &Caller),
         input: &[u8],
         (out, enough): (&mut Vec<u8>, usize),
-        mut each: impl FnMut(usize, bool),
     ) -> usize {
         let Some(keys) = self.collect(batch, talk, input) else { return 0 };
         let now = Keyspace::now();
@@ -88,7 +101,8 @@ impl Desk {
             };
             talk.mute(out, at);
             talk.last = (now, table::address(request.command));
-            each(out.len(), fine);
+            batch.ends.push(out.len());
+            batch.errors += u64::from(!fine);
             used = request.end;
         }
         talk.position = talk.position.max(hold.finish());
@@ -104,6 +118,8 @@ impl Desk {
     ) -> Option<SmallVec<[Key<'a>; REQUESTS]>> {
         batch.args.clear();
         batch.requests.clear();
+        batch.ends.clear();
+        batch.errors = 0;
         if talk.transaction.is_some() || !talk.known {
             return None;
         }
