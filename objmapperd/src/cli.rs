@@ -11,11 +11,9 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use objmapper_proto::socket;
 
 use crate::config::{DEFAULT_FILE, Document, Given, Loaded, Origin, Problems, Raw, resolve};
-
-/// What clients use to find the socket; the daemon listens there if nothing else is said.
-const SHARED_SOCKET: &str = "OBJMAPPER_SOCKET";
 
 const PREFIX: &str = "OBJMAPPERD_";
 
@@ -240,8 +238,9 @@ fn document(named: Option<&OsStr>) -> Result<Option<Document>, Problems> {
 
 /// Lays flags and environment over what the file says.
 fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
-    if let Some(path) = std::env::var_os(SHARED_SOCKET).filter(|path| !path.is_empty()) {
-        raw.listen.path = Some(Given::text(path, &Origin::Variable(SHARED_SOCKET.to_owned())));
+    // What clients find the socket by: the daemon listens there if nothing else is said.
+    if let Some(path) = std::env::var_os(socket::VARIABLE).filter(|path| !path.is_empty()) {
+        raw.listen.path = Some(Given::text(path, &Origin::Variable(socket::VARIABLE.to_owned())));
     }
     let put = |slot: &mut Option<Given>, id: &str, value: Option<OsString>| {
         // An empty variable is one that was not set.

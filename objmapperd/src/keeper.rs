@@ -63,7 +63,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
         keys = keys.totals().keys,
         mib = report.bytes >> 20,
         took = ?begun.elapsed(),
-        "keys"
+        "opened the keyspace"
     );
     Ok(keys)
 }

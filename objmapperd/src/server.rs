@@ -92,8 +92,10 @@ pub fn run(
     for (listener, speech) in listeners {
         let at = described(&listener);
         match speech {
-            Speech::Objects => tracing::info!(socket = %at, mounts = served.len(), "objects"),
-            Speech::Keys => tracing::info!(socket = %at, "keys"),
+            Speech::Objects => {
+                tracing::info!(socket = %at, mounts = served.len(), "listening for objects");
+            }
+            Speech::Keys => tracing::info!(socket = %at, "listening for keys"),
         }
         doors.push(Door::new(listener, &house, settings.limits.send_buffer, speech)?);
     }

@@ -38,7 +38,7 @@ fn keys_are_there_after_a_stop_and_after_a_kill() {
     assert_eq!(client.ask(&["INCR", "a"]), Reply::Integer(3));
     drop(client);
     assert!(daemon.stop().success());
-    assert!(daemon.log().contains("keys dir="));
+    assert!(daemon.log().contains("opened the keyspace dir="));
 }
 
 #[test]
