@@ -1,4 +1,4 @@
-//! Demands on figures, as given on the command line: `p50_us<10`, `server_cpu_ratio<=1.35`.
+//! Goals on figures, as given on the command line: `p50_us<10`, `server_cpu_ratio<=1.35`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,7 @@ impl Assertion {
         &self.name
     }
 
-    /// Whether a figure of this value is not as demanded.
+    /// Whether a figure of this value misses it.
     pub(crate) fn misses(&self, value: f64) -> bool {
         let holds = match self.than {
             Than::Less => value < self.number,
@@ -83,7 +83,7 @@ mod tests {
         }
         assert!("p50_us".parse::<Assertion>().is_err());
         assert!("p50_us<x".parse::<Assertion>().is_err());
-        let demand = "a >=1.5".parse::<Assertion>().unwrap();
-        assert_eq!((demand.to_string().as_str(), demand.name()), ("a>=1.5", "a"));
+        let goal = "a >=1.5".parse::<Assertion>().unwrap();
+        assert_eq!((goal.to_string().as_str(), goal.name()), ("a>=1.5", "a"));
     }
 }

@@ -1,6 +1,6 @@
 //! All that the project promises about speed, measured in one go.
 //!
-//! A bar is a demand and what was measured; the floor's figure stands beside it where there is
+//! A bar is a goal and what was measured; the floor's figure stands beside it where there is
 //! one, so that a slow machine is not taken for a slow daemon: ratios hold everywhere, microseconds
 //! only on a machine whose own floor leaves room for them.
 
@@ -38,7 +38,7 @@ use crate::turns::{self, Outcome, Rules, Side};
 pub(crate) struct Bar {
     group: &'static str,
     name: String,
-    demand: String,
+    goal: String,
     /// `None` if it could not be measured.
     measured: Option<f64>,
     /// The same figure of the floor, where that means something.
@@ -50,7 +50,7 @@ pub(crate) struct Bar {
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy)]
-enum Demand {
+enum Goal {
     AtMost(f64),
     Below(f64),
     Above(f64),
@@ -61,7 +61,7 @@ enum Demand {
     Nothing,
 }
 
-impl Demand {
+impl Goal {
     fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
@@ -86,21 +86,21 @@ impl Demand {
 }
 
 impl Bar {
-    fn new(name: &str, demand: Demand, measured: Option<f64>) -> Self {
+    fn new(name: &str, goal: Goal, measured: Option<f64>) -> Self {
         Self {
             group: "",
             name: name.to_owned(),
-            demand: demand.text(),
+            goal: goal.text(),
             measured: measured.map(round3),
             floor: None,
-            met: measured.is_some_and(|value| demand.is_met(value)),
+            met: measured.is_some_and(|value| goal.is_met(value)),
             note: String::new(),
         }
     }
 
     fn verdict(&self) -> &'static str {
         match self.met {
-            _ if self.demand.is_empty() => "",
+            _ if self.goal.is_empty() => "",
             true => "ok",
             false => "MISS",
         }
@@ -305,12 +305,12 @@ fn tables(bars: &[Bar]) -> String {
 }
 
 fn table(bars: &[Bar]) -> String {
-    let mut table = report::table(&["bar", "demand", "measured", "floor", "", "note"]);
+    let mut table = report::table(&["bar", "goal", "measured", "floor", "", "note"]);
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), digits);
     for bar in bars {
         table.add_row([
             bar.name.clone(),
-            bar.demand.clone(),
+            bar.goal.clone(),
             figure(bar.measured),
             bar.floor.map(digits).unwrap_or_default(),
             bar.verdict().to_owned(),
@@ -337,17 +337,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn demands_are_met_or_missed() {
-        for (demand, value, met) in [
-            (Demand::AtMost(1.25), 1.25, true),
-            (Demand::Below(10.0), 10.0, false),
-            (Demand::Above(85.0), 85.1, true),
-            (Demand::AtLeast(0.5), 0.49, false),
-            (Demand::Within(0.1), 0.91, true),
-            (Demand::Within(0.1), 1.11, false),
+    fn goals_are_met_or_missed() {
+        for (goal, value, met) in [
+            (Goal::AtMost(1.25), 1.25, true),
+            (Goal::Below(10.0), 10.0, false),
+            (Goal::Above(85.0), 85.1, true),
+            (Goal::AtLeast(0.5), 0.49, false),
+            (Goal::Within(0.1), 0.91, true),
+            (Goal::Within(0.1), 1.11, false),
         ] {
-            assert_eq!(Bar::new("", demand, Some(value)).met, met, "{demand:?} {value}");
+            assert_eq!(Bar::new("", goal, Some(value)).met, met, "{goal:?} {value}");
         }
-        assert!(!Bar::new("", Demand::AtMost(1.0), None).met);
+        assert!(!Bar::new("", Goal::AtMost(1.0), None).met);
     }
 }

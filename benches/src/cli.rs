@@ -115,7 +115,7 @@ pub(crate) struct RunArgs {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Demands on the figures, such as 'p50_us<10,server_cpu_ratio<=1.35'; a miss is exit code 1
+    /// Goals on the figures, such as 'p50_us<10,server_cpu_ratio<=1.35'; a miss is exit code 1
     #[arg(long, value_delimiter = ',', value_name = "FIGURE<=NUMBER")]
     pub(crate) assert: Vec<Assertion>,
     /// The longest that the whole command may take

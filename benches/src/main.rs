@@ -8,7 +8,7 @@
 //!                  │  │                  └──> progress       what a burst still owes
 //!                  │  └──> company                           who else is on the server
 //!                  └──> record, summary ──> report, assertion
-//!  bars = many such, each held against its demand;  index_choices = in-process, no socket
+//!  bars = many such, each held against its goal;  index_choices = in-process, no socket
 //!  keys = RESP, beside Redis
 //! ```
 //!

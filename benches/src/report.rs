@@ -118,11 +118,11 @@ const FIGURES: [Figure; 17] = [
     figure("floor_multiple", Needs::Floor, |r| r.floor_multiple),
 ];
 
-/// An error for a demand on a figure that a run with these things will not have.
-pub(crate) fn check_names(demands: &[Assertion], given: &[Needs]) -> Result<()> {
+/// An error for a goal on a figure that a run with these things will not have.
+pub(crate) fn check_names(goals: &[Assertion], given: &[Needs]) -> Result<()> {
     let there: Vec<&str> =
         FIGURES.iter().filter(|f| given.contains(&f.needs)).map(|f| f.name).collect();
-    let mut names = demands.iter().map(Assertion::name);
+    let mut names = goals.iter().map(Assertion::name);
     let Some(name) = names.find(|name| !there.contains(name)) else { return Ok(()) };
     match FIGURES.iter().find(|figure| figure.name == name).map(|figure| figure.needs) {
         Some(Needs::Both) => bail!("--assert {name}: add --floor, it compares with that"),
@@ -183,15 +183,15 @@ impl Report {
         }
     }
 
-    /// Whether all demands are met; a line on stderr for each that is not.
-    pub(crate) fn check(&self, demands: &[Assertion]) -> Result<bool> {
+    /// Whether all goals are met; a line on stderr for each that is not.
+    pub(crate) fn check(&self, goals: &[Assertion]) -> Result<bool> {
         let mut met = true;
-        for demand in demands {
-            let figure = FIGURES.iter().find(|figure| figure.name == demand.name());
+        for goal in goals {
+            let figure = FIGURES.iter().find(|figure| figure.name == goal.name());
             let value = figure.and_then(|figure| (figure.of)(self));
-            let value = value.with_context(|| format!("{demand}: the figure was not measured"))?;
-            if demand.misses(value) {
-                eprintln!("missed: {demand}, measured {value}");
+            let value = value.with_context(|| format!("{goal}: the figure was not measured"))?;
+            if goal.misses(value) {
+                eprintln!("missed: {goal}, measured {value}");
                 met = false;
             }
         }

@@ -19,7 +19,7 @@ use crate::wire::Job;
 /// Size of an object that does not fit into a socket.
 const LARGE: u64 = 1 << 30;
 
-/// Measures and prints; whether there was no error and no missed demand.
+/// Measures and prints; whether there was no error and no missed goal.
 pub(crate) fn run(args: &RunArgs) -> Result<bool> {
     report::check_names(&args.assert, &given(args))?;
     let mut lines = args.report.as_deref().map(Lines::open).transpose()?;

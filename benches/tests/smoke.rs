@@ -121,7 +121,7 @@ fn ours_and_the_floor_stand_side_by_side() {
 }
 
 #[test]
-fn a_missed_demand_is_told_and_fails() {
+fn a_missed_goal_is_told_and_fails() {
     let room = TempDir::new().unwrap();
     let arguments = ["--floor-only", "--assert", "errors==0,p50_us<0.001"];
     let output = bench(room.path(), &arguments).output().unwrap();

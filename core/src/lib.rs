@@ -2,8 +2,9 @@
 //!
 //! A [`Store`] holds mounts, and an index of the names that were resolved. It is
 //! asked with a [`Caller`] and a [`Want`] and answers with a [`Delivery`]: an open
-//! descriptor, or a body to be sent. It knows no socket, no frame and no thread; a
-//! daemon puts those around it, and a program that embeds it needs neither.
+//! descriptor, or a body to be sent. It knows no socket, no frame and no executor; a
+//! daemon puts those around it, and a program that embeds it needs none of them. (The
+//! one thread it may start syncs the journal of a [`kv::Keyspace`] at intervals.)
 //!
 //! ```
 //! use std::sync::Arc;

@@ -25,7 +25,7 @@ pub enum Refusal {
     #[error("nothing is mounted at or above this name")]
     NotMounted,
     /// A rule says no.
-    #[error("no rule of this mount allows it to uid {uid}: add one under 'allow'")]
+    #[error("no rule of this mount allows uid {uid}: add one under 'allow'")]
     Denied {
         /// Who asked.
         uid: u32,
@@ -38,14 +38,14 @@ pub enum Refusal {
     },
     /// The file's own permissions say no to the daemon.
     #[error(
-        "the file system refuses it to the daemon's user: check owner and mode of the file and its directories"
+        "the file system does not let the daemon's user open it: check owner and mode of the file and its directories"
     )]
     Forbidden,
     /// It exists and is a directory, a FIFO, a socket or a device.
-    #[error("it is no regular file; directories can be listed")]
+    #[error("not a regular file; directories can be listed")]
     NotRegular,
     /// A directory was expected.
-    #[error("it is no directory")]
+    #[error("not a directory")]
     NotDirectory,
     /// A symlink on the way, and the mount does not follow any.
     #[error("the name is, or leads through, a symlink that this mount does not follow")]
@@ -54,7 +54,7 @@ pub enum Refusal {
     #[error("the name leads out of its mount")]
     Escape,
     /// The range begins past the end.
-    #[error("the range begins at byte {offset}, the object has {size}")]
+    #[error("the range begins at byte {offset}, and the object has {size}")]
     BadRange {
         /// Where it begins.
         offset: u64,
@@ -62,7 +62,7 @@ pub enum Refusal {
         size: u64,
     },
     /// A cursor that no listing gave.
-    #[error("the cursor is not one that a listing gave")]
+    #[error("the cursor does not come from a listing: begin without one")]
     BadCursor,
     /// Something ran out.
     #[error("{what}: try again")]

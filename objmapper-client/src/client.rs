@@ -18,18 +18,18 @@ use crate::sink::{Discard, Memory};
 use crate::transfer::Transfer;
 use objmapper_os::socket::Stream;
 use objmapper_proto::hello::{Capabilities, OUT_OF_ORDER, PASS_FDS};
-use objmapper_proto::{self as proto, Mode, Reply, Version};
+use objmapper_proto::{self as proto, Mode, Reply, Version, socket};
 use std::io::Write;
 use std::ops::RangeBounds;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The environment variable that names the daemon's socket.
-pub const SOCKET_VARIABLE: &str = "OBJMAPPER_SOCKET";
+/// The environment variable that names the daemon's socket: `OBJMAPPER_SOCKET`.
+pub const SOCKET_VARIABLE: &str = socket::VARIABLE;
 
-/// Where the daemon of a system listens unless somebody says otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
+/// Where the system's daemon listens by default: `/run/objmapper/objmapper.sock`.
+pub const DEFAULT_SOCKET: &str = socket::SYSTEM;
 
 /// Where a client looks if nobody says otherwise: [`SOCKET_VARIABLE`], else a daemon of one's own
 /// (`$XDG_RUNTIME_DIR/objmapper.sock`) if there is such a name, else [`DEFAULT_SOCKET`].
@@ -38,7 +38,7 @@ pub const DEFAULT_SOCKET: &str = "/run/objmapper/objmapper.sock";
 /// all the same and refuses the connection, rather than that another daemon answers unexpectedly.
 pub fn default_socket() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let own = || Some(PathBuf::from(set("XDG_RUNTIME_DIR")?).join("objmapper.sock"));
+    let own = || Some(PathBuf::from(set("XDG_RUNTIME_DIR")?).join(socket::IN_RUNTIME_DIR));
     set(SOCKET_VARIABLE)
         .map(PathBuf::from)
         .or_else(|| own().filter(|path| path.exists()))

@@ -15,6 +15,7 @@
 //!
 //! Buffers belong to the attendant. What a turn leaves over moves into the connection.
 
+mod collect;
 mod descriptors;
 mod endings;
 mod keys;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use objmapper::{MountId, Patience};
 use objmapper_proto::frame::Split;
-use objmapper_proto::{Op, Status, Violation};
+use objmapper_proto::{Frame, Op, Status, Violation};
 
 use crate::admission::Place;
 use crate::bodies;
@@ -48,9 +49,6 @@ use endings::{beside_bodies, crowded, flush, parting, stuck};
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
-
-/// Reads in one turn that only collects a long request. Not tuned.
-const COLLECTED: usize = 16;
 
 /// How often a connection that is over is asked whether its peer has taken the
 /// descriptors that were sent. Not tuned.
@@ -166,55 +164,14 @@ impl Attendant {
                     return parting(c);
                 }
                 Read::Gone => return Turn::Close,
-                Read::Some | Read::Last if hung_up => {}
-                Read::Some | Read::Descriptors | Read::Lost => {}
-                Read::Last => c.drained = true,
                 Read::Empty => {
                     c.drained = true;
                     return self.rest(c);
                 }
+                Read::Last => c.drained = !hung_up,
+                Read::Some | Read::Descriptors | Read::Lost => {}
             }
         }
-    }
-
-    /// Collects a frame that comes in small pieces where its beginning lies already, so
-    /// that a byte costs the same however many came before it. How the turn ends if it
-    /// is not whole yet.
-    fn collect(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
-        let mut collected = 0;
-        while c.leftover.len() < c.wanted {
-            if !c.queued.may_grow() {
-                // What it has sent stays with the kernel, unless nobody waits for an answer.
-                let gone = hung_up && c.link.socket.has_hung_up().unwrap_or(true);
-                let over = gone || c.deadline.is_late().is_some();
-                return Some(if over { Turn::Close } else { crowded(c) });
-            }
-            let read = self.input.read(c);
-            if let Some(turn) = self.take_in(c, read) {
-                return Some(turn);
-            }
-            match read {
-                Read::End => {
-                    c.session.closing = true;
-                    return Some(parting(c));
-                }
-                Read::Gone => return Some(Turn::Close),
-                Read::Empty => return Some(self.rest(c)),
-                Read::Some | Read::Last | Read::Descriptors | Read::Lost => {
-                    c.leftover.extend_from_slice(self.input.bytes());
-                    self.input.clear();
-                    c.queued.set(c.leftover.len() + c.kept());
-                    collected += 1;
-                    if collected == COLLECTED && c.leftover.len() < c.wanted {
-                        return Some(Turn::Again);
-                    }
-                    if read == Read::Last && !hung_up && c.leftover.len() < c.wanted {
-                        return Some(self.rest(c));
-                    }
-                }
-            }
-        }
-        None
     }
 
     /// A connection that is over. What its peer has not taken yet counts against everybody, and
@@ -282,55 +239,19 @@ impl Attendant {
             if quantum.is_over() {
                 return Served::Tired;
             }
-            let (id, fds) = (frame.header.id, frame.header.fds);
-            c.has_come();
-            // A GET_MANY counts its items itself.
-            if frame.header.op != Op::GetMany as u8 {
-                quantum.spend();
-            }
-            let asked = c.session.admit(frame).and_then(|asked| {
-                c.arrivals.belong(fds)?;
-                Ok(asked)
-            });
-            let answer = match asked {
-                Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
-                    c.waits_for = WaitsFor::Body;
-                    return Served::Body;
-                }
-                Ok(Asked::Request(request, agreed, order)) => {
-                    self.service.answer(c, id, request, (agreed, order), quantum)
-                }
-                Ok(Asked::Hello(ack)) => {
-                    self.greet(c, id, &ack);
-                    Answer::Done
-                }
-                Ok(Asked::Bad(bad)) => {
-                    self.service.counters.refused.add(1);
-                    c.link.outbox.refuse(id, bad.status(), 0, &bad);
-                    Answer::Done
-                }
-                Err(violation) => return self.violated(c, &violation),
+            let fds = frame.header.fds;
+            let answer = match self.answer(c, frame, quantum) {
+                Ok(answer) => answer,
+                Err(served) => return served,
             };
-            match answer {
-                Answer::Done | Answer::Body => {
-                    self.input.consume(used);
-                    if fds > 0 {
-                        c.arrivals.answered();
-                    }
+            if matches!(answer, Answer::Done | Answer::Body) {
+                self.input.consume(used);
+                if fds > 0 {
+                    c.arrivals.answered();
                 }
-                Answer::Part | Answer::Cold | Answer::Stuck(_) => {}
             }
-            match answer {
-                Answer::Body if self.send_in_place(c, quantum) => {}
-                Answer::Part if !c.bodies.is_empty() && self.send_in_place(c, quantum) => {}
-                Answer::Body if c.session.is_out_of_order() && c.bodies.is_between_frames() => {}
-                Answer::Body => return Served::Body,
-                Answer::Part if !c.bodies.is_empty() => return Served::Body,
-                Answer::Part => return Served::Tired,
-                Answer::Cold => return Served::Cold,
-                Answer::Stuck(flushed) => return Served::Stuck(flushed),
-                Answer::Done if c.session.closing => return Served::Over,
-                Answer::Done => {}
+            if let Some(served) = self.follow(c, answer, quantum) {
+                return served;
             }
             if c.link.outbox.len() >= ENOUGH {
                 quantum.spend_bytes(c.link.outbox.len() as u64);
@@ -339,6 +260,66 @@ impl Attendant {
                     flushed => return Served::Stuck(flushed),
                 }
             }
+        }
+    }
+
+    /// Answers one frame, or says why serving stops at it.
+    #[inline]
+    fn answer(
+        &self,
+        c: &mut Connection,
+        frame: Frame<'_>,
+        quantum: &mut Quantum<'_>,
+    ) -> Result<Answer, Served> {
+        let (id, fds) = (frame.header.id, frame.header.fds);
+        c.has_come();
+        // A GET_MANY counts its items itself.
+        if frame.header.op != Op::GetMany as u8 {
+            quantum.spend();
+        }
+        let asked = c.session.admit(frame).and_then(|asked| {
+            c.arrivals.belong(fds)?;
+            Ok(asked)
+        });
+        match asked {
+            Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
+                c.waits_for = WaitsFor::Body;
+                Err(Served::Body)
+            }
+            Ok(Asked::Request(request, agreed, order)) => {
+                Ok(self.service.answer(c, id, request, (agreed, order), quantum))
+            }
+            Ok(Asked::Hello(ack)) => {
+                self.greet(c, id, &ack);
+                Ok(Answer::Done)
+            }
+            Ok(Asked::Bad(bad)) => {
+                self.service.counters.refused.add(1);
+                c.link.outbox.refuse(id, bad.status(), 0, &bad);
+                Ok(Answer::Done)
+            }
+            Err(violation) => Err(self.violated(c, &violation)),
+        }
+    }
+
+    /// Why serving stops after this answer; `None` if the next frame may be served.
+    #[inline]
+    fn follow(
+        &self,
+        c: &mut Connection,
+        answer: Answer,
+        quantum: &mut Quantum<'_>,
+    ) -> Option<Served> {
+        match answer {
+            Answer::Body if self.send_in_place(c, quantum) => None,
+            Answer::Part if !c.bodies.is_empty() && self.send_in_place(c, quantum) => None,
+            Answer::Body if c.session.is_out_of_order() && c.bodies.is_between_frames() => None,
+            Answer::Body => Some(Served::Body),
+            Answer::Part if !c.bodies.is_empty() => Some(Served::Body),
+            Answer::Part => Some(Served::Tired),
+            Answer::Cold => Some(Served::Cold),
+            Answer::Stuck(flushed) => Some(Served::Stuck(flushed)),
+            Answer::Done => c.session.closing.then_some(Served::Over),
         }
     }
 

@@ -11,11 +11,9 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use objmapper_proto::socket;
 
 use crate::config::{DEFAULT_FILE, Document, Given, Loaded, Origin, Problems, Raw, resolve};
-
-/// What clients use to find the socket; the daemon listens there if nothing else is said.
-const SHARED_SOCKET: &str = "OBJMAPPER_SOCKET";
 
 const PREFIX: &str = "OBJMAPPERD_";
 
@@ -24,154 +22,151 @@ Examples:
   objmapperd --root /srv/objects
       serve a directory to yourself and root
   objmapperd --mount /models=/data/models,allow=group:ml --socket-group ml
-      serve it under /models to the members of a group
+      serve a directory under /models to the members of a group
   objmapperd --root /usr/share --socket /tmp/objm.sock --log debug
       try it out
   objmapperd --kv-socket /tmp/kv.sock
-      keep keys and values for Redis clients, and nothing else
+      run as a key-value store for Redis clients only
   objmapperd --check-config
-      print the settings that would be used, and where each comes from
+      print the effective settings and where each comes from
 
-Settings come from the file, then from the environment, then from flags; the later
-one counts. Each flag that takes a value has a variable: OBJMAPPERD_ and its name,
-as in OBJMAPPERD_POOL_SIZE. OBJMAPPERD_MOUNT holds several mounts with ';' between
-them. OBJMAPPER_SOCKET is read by clients too and counts less than OBJMAPPERD_SOCKET.
+Flags override the environment, which overrides the file. Each flag that takes a value
+has a variable: OBJMAPPERD_ and its name, as in OBJMAPPERD_POOL_SIZE. OBJMAPPERD_MOUNT
+takes several mounts, separated by ';'. OBJMAPPERD_SOCKET overrides OBJMAPPER_SOCKET,
+which clients read as well.
 
-SIGHUP reads mounts and rules again while everybody stays connected; all other settings
-hold from the start on.
+SIGHUP reloads mounts and rules without disconnecting anybody; all other settings
+take effect at the next start.
 
-Exit status: 0 after a stop that was asked for, 1 after a failure, 2 for a mistake in
-the settings.";
+Exit status: 0 after a requested stop, 1 after a failure, 2 if the settings are wrong.";
 
 /// Serves objects by URI as open descriptors over a Unix socket.
 #[derive(Debug, Parser)]
 #[command(name = "objmapperd", version, after_help = MORE, max_term_width = 100)]
 struct Flags {
-    /// Configuration file [default: /etc/objmapper/objmapperd.toml, if there is one]
+    /// Configuration file [default: /etc/objmapper/objmapperd.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "OBJMAPPERD_CONFIG", hide_env = true)]
     config: Option<OsString>,
 
-    /// Print the effective settings and where they come from, and exit
+    /// Print the effective settings and where each comes from, then exit
     #[arg(long)]
     check_config: bool,
 
     /// Serve this directory at /
     #[arg(long, value_name = "DIR", env = "OBJMAPPERD_ROOT", hide_env = true)]
-    #[arg(help_heading = "What is served")]
+    #[arg(help_heading = "Objects")]
     root: Option<OsString>,
 
-    /// Serve a directory at a URI; as often as you like. Options as in the file:
+    /// Serve a directory at a URI; may be repeated. Options as in the file:
     /// ,symlinks=beneath ,read_only_clone=off ,allow=RULE
     #[arg(long, value_name = "URI=DIR[,OPT...]", env = "OBJMAPPERD_MOUNT", hide_env = true)]
-    #[arg(help_heading = "What is served")]
+    #[arg(help_heading = "Objects")]
     mount: Vec<OsString>,
 
-    /// Path, or @name [default: $XDG_RUNTIME_DIR/objmapper.sock for you,
-    /// /run/objmapper/objmapper.sock for root]
+    /// Path of the socket, or @name for an abstract one [default: /run/objmapper/objmapper.sock for
+    /// root, else $XDG_RUNTIME_DIR/objmapper.sock]
     #[arg(long, value_name = "PATH", env = "OBJMAPPERD_SOCKET", hide_env = true)]
-    #[arg(help_heading = "Where clients connect")]
+    #[arg(help_heading = "Connections")]
     socket: Option<OsString>,
 
-    /// Its permissions: who may write may connect [default: 0660]
+    /// Permissions of the socket; connecting takes write permission [default: 0660]
     #[arg(long, value_name = "OCTAL", env = "OBJMAPPERD_SOCKET_MODE", hide_env = true)]
-    #[arg(help_heading = "Where clients connect")]
+    #[arg(help_heading = "Connections")]
     socket_mode: Option<OsString>,
 
-    /// The group that owns it
+    /// Group that owns the socket
     #[arg(long, value_name = "GROUP", env = "OBJMAPPERD_SOCKET_GROUP", hide_env = true)]
-    #[arg(help_heading = "Where clients connect")]
+    #[arg(help_heading = "Connections")]
     socket_group: Option<OsString>,
 
-    /// Path, or @name, where Redis clients connect to the keyspace [default: there is none]
+    /// Path, or @name, of a socket for Redis clients [default: none]
     #[arg(long, value_name = "PATH", env = "OBJMAPPERD_KV_SOCKET", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_socket: Option<OsString>,
 
-    /// Address of this machine's own where they connect by TCP: 127.0.0.1:PORT [default: there is
-    /// none]
+    /// Loopback address for Redis clients over TCP, such as 127.0.0.1:6379 [default: none]
     #[arg(long, value_name = "ADDRESS", env = "OBJMAPPERD_KV_LISTEN", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_listen: Option<OsString>,
 
-    /// File with the password for who is not known otherwise [default: there is none]
+    /// File with the password for Redis clients that no rule admits [default: none]
     #[arg(long, value_name = "FILE", env = "OBJMAPPERD_KV_PASSWORD_FILE", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_password_file: Option<OsString>,
 
-    /// Bytes that keys and values may take; 0 for any number [default: 0]
+    /// Memory for keys and values; 0: no limit [default: 0]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_KV_MAXMEMORY", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_maxmemory: Option<OsString>,
 
-    /// What goes when there is no room: noeviction, allkeys-lru, ... [default: noeviction]
+    /// What to evict at that limit: noeviction, allkeys-lru, ... [default: noeviction]
     #[arg(long, value_name = "POLICY", env = "OBJMAPPERD_KV_EVICTION", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_eviction: Option<OsString>,
 
-    /// Where the keyspace is kept [default: nowhere, it lasts as long as the daemon]
+    /// Directory of the journal [default: none, keys are lost when the daemon stops]
     #[arg(long, value_name = "DIR", env = "OBJMAPPERD_KV_DIR", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_dir: Option<OsString>,
 
-    /// When a change must be on the disk: always (before it is answered), interval, never
-    /// [default: interval]
+    /// When to sync the journal: always (before each reply), interval, never [default: interval]
     #[arg(long, value_name = "WHEN", env = "OBJMAPPERD_KV_SYNC", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_sync: Option<OsString>,
 
-    /// How much later than it was answered a change is on the disk at most [default: 100ms]
+    /// Longest time from a reply to its sync, with --kv-sync interval [default: 100ms]
     #[arg(long, value_name = "TIME", env = "OBJMAPPERD_KV_SYNC_INTERVAL", hide_env = true)]
-    #[arg(help_heading = "The keyspace")]
+    #[arg(help_heading = "Keyspace")]
     kv_sync_interval: Option<OsString>,
 
-    /// Connections at the same time [default: 16384]
+    /// Most connections at a time [default: 16384]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_MAX_CONNECTIONS", hide_env = true)]
-    #[arg(help_heading = "Where clients connect")]
+    #[arg(help_heading = "Connections")]
     max_connections: Option<OsString>,
 
-    /// Workers; 0 for one on each core [default: 0]
+    /// Number of workers; 0: one per core [default: 0]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_POOL_SIZE", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     pool_size: Option<OsString>,
 
-    /// Threads for what has to wait for a disk [default: 4]
+    /// Threads per mount that may wait for a disk [default: 4]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_HELPERS", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     helpers: Option<OsString>,
 
-    /// How long a worker that served a moment ago looks for more before it sleeps [default: 30us]
+    /// How long an idle worker looks for more work before it sleeps [default: 30us]
     #[arg(long, value_name = "TIME", env = "OBJMAPPERD_SPIN", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     spin: Option<OsString>,
 
-    /// Bytes of a body that is put into its reply at most [default: 64KiB]
+    /// Largest body that is put into the reply itself [default: 64KiB]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_INLINE_LIMIT", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     inline_limit: Option<OsString>,
 
-    /// Bytes up to which auto sends a copy [default: 16KiB]
+    /// Mode auto: largest object sent as bytes [default: 16KiB]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_AUTO_LIMIT", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     auto_limit: Option<OsString>,
 
-    /// Bytes of a stream that a worker sends itself at most [default: 1MiB]
+    /// Largest stream that a worker sends itself [default: 1MiB]
     #[arg(long, value_name = "SIZE", env = "OBJMAPPERD_IN_PLACE_LIMIT", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     in_place_limit: Option<OsString>,
 
-    /// How long connections may finish after SIGTERM [default: 10s]
+    /// How long connections may take to finish after SIGTERM [default: 10s]
     #[arg(long, value_name = "TIME", env = "OBJMAPPERD_DRAIN_DEADLINE", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Tuning")]
     drain_deadline: Option<OsString>,
 
-    /// Level, or target=level,... [default: info]
+    /// Log level, or target=level,... [default: info]
     #[arg(long, value_name = "FILTER", env = "OBJMAPPERD_LOG", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Log")]
     log: Option<OsString>,
 
-    /// How lines look: auto, plain or journal [default: auto]
+    /// Log format: auto, plain or journal [default: auto]
     #[arg(long, value_name = "FORMAT", env = "OBJMAPPERD_LOG_FORMAT", hide_env = true)]
-    #[arg(help_heading = "How it works")]
+    #[arg(help_heading = "Log")]
     log_format: Option<OsString>,
 }
 
@@ -240,8 +235,9 @@ fn document(named: Option<&OsStr>) -> Result<Option<Document>, Problems> {
 
 /// Lays flags and environment over what the file says.
 fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
-    if let Some(path) = std::env::var_os(SHARED_SOCKET).filter(|path| !path.is_empty()) {
-        raw.listen.path = Some(Given::text(path, &Origin::Variable(SHARED_SOCKET.to_owned())));
+    // What clients find the socket by: the daemon listens there if nothing else is said.
+    if let Some(path) = std::env::var_os(socket::VARIABLE).filter(|path| !path.is_empty()) {
+        raw.listen.path = Some(Given::text(path, &Origin::Variable(socket::VARIABLE.to_owned())));
     }
     let put = |slot: &mut Option<Given>, id: &str, value: Option<OsString>| {
         // An empty variable is one that was not set.

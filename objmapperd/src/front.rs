@@ -116,7 +116,7 @@ impl<'a> Front<'a> {
                     if n < workers { format!("worker-{n}") } else { "transfer".to_owned() }
                 };
                 let threads = stuck.iter().map(name).collect::<Vec<_>>().join(", ");
-                tracing::error!(%threads, "stuck; the service manager gets no sign of life");
+                tracing::error!(%threads, "stuck; not telling the service manager that all is well");
             }
             None => {}
         }

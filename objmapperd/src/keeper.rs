@@ -25,7 +25,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
     };
     let Some(dir) = &settings.dir else {
         if has_a_door {
-            tracing::info!("keys are kept in memory only, and gone when this daemon ends (kv.dir)");
+            tracing::info!("keys are kept in memory only and are lost when this daemon stops (kv.dir)");
         }
         return Ok(Keyspace::in_memory(options));
     };
@@ -63,7 +63,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
         keys = keys.totals().keys,
         mib = report.bytes >> 20,
         took = ?begun.elapsed(),
-        "keys"
+        "opened the keyspace"
     );
     Ok(keys)
 }

@@ -1,8 +1,8 @@
 //! The log: events of `tracing`, a line each, on standard error.
 //!
 //! ```text
-//!  2026-11-21T10:43:00.123Z  INFO listening path=/run/objmapper/objmapper.sock    plain
-//!  <6>listening path=/run/objmapper/objmapper.sock                              journal
+//!  2026-11-21T10:43:00.123Z  INFO ready    plain
+//!  <6>ready                                 journal
 //! ```
 //!
 //! What must stay true: an event is one line and one write, whatever it contains. Control

@@ -132,7 +132,7 @@ impl Work {
 
 /// Tells the log, and gives the line for the service manager.
 fn complain(error: &anyhow::Error) -> String {
-    tracing::error!("not reloaded; what was served is served as before");
+    tracing::error!("not reloaded; mounts and rules stay as they were");
     let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\nbecause: ");
     for line in text.lines() {
         tracing::error!("{}", line.trim());

@@ -92,8 +92,10 @@ pub fn run(
     for (listener, speech) in listeners {
         let at = described(&listener);
         match speech {
-            Speech::Objects => tracing::info!(socket = %at, mounts = served.len(), "objects"),
-            Speech::Keys => tracing::info!(socket = %at, "keys"),
+            Speech::Objects => {
+                tracing::info!(socket = %at, mounts = served.len(), "listening for objects");
+            }
+            Speech::Keys => tracing::info!(socket = %at, "listening for keys"),
         }
         doors.push(Door::new(listener, &house, settings.limits.send_buffer, speech)?);
     }
@@ -108,7 +110,7 @@ pub fn run(
         stop(running);
     }
     if let Err(fault) = house.desk.keyspace.close() {
-        tracing::error!(%fault, "the keyspace is not closed cleanly");
+        tracing::error!(%fault, "the keyspace was not closed cleanly");
     }
     // Else threads may be waiting for a disk or a peer: they end with the process.
     tracing::info!("stopped");
@@ -204,7 +206,7 @@ fn shared(settings: &Settings, allowance: &Allowance) -> Option<Shared> {
     match made {
         Ok(shared) => Some(shared),
         Err(error) if wanted => {
-            tracing::warn!(%error, "changes cannot be watched: nothing is shared");
+            tracing::warn!(%error, "changes cannot be watched: no descriptor is shared");
             None
         }
         Err(error) => {
@@ -340,7 +342,7 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
             return false;
         }
         if matches!(signals.next(), Ok(Some(Signal::Terminate | Signal::Interrupt))) {
-            tracing::warn!(connections = open(), "told again; cutting off");
+            tracing::warn!(connections = open(), "second signal; cutting off");
             return false;
         }
         front.show_life(&running.pool, &running.transfer);

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use support::daemon::{Place, Setup};
-use support::redis::{Redis, Reply};
+use support::resp::{Reply, Resp, encoded};
 use support::wait_for;
 
 const WRITERS: u32 = 4;
@@ -78,7 +78,7 @@ impl Writer {
         u32::try_from((n ^ n >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40).unwrap()
     }
 
-    fn next(&mut self, ends: bool) -> Verb {
+    fn next(&mut self) -> Verb {
         let (key, turn) = (self.chance() % KEYS, self.turn);
         // Some are long enough to lie in memory of their own.
         let long = if self.chance().is_multiple_of(50) { 60_000 } else { self.chance() % 100 };
@@ -86,42 +86,38 @@ impl Writer {
         match self.chance() % 10 {
             0 | 1 => Verb::Delete(key),
             2 => Verb::Add,
-            3 | 4 if ends => Verb::SetUntil(key, value),
+            3 | 4 => Verb::SetUntil(key, value),
             _ => Verb::Set(key, value),
         }
     }
 
+    /// As it is sent.
+    fn words(&self, verb: &Verb) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        match verb {
+            Verb::Set(key, value) => words(&["SET", &self.name(*key), value]),
+            Verb::SetUntil(key, value) => words(&["SET", &self.name(*key), value, "PXAT", LATER]),
+            Verb::Delete(key) => words(&["DEL", &self.name(*key)]),
+            Verb::Add => words(&["INCR", "sum"]),
+        }
+    }
+
     /// Writes until the daemon is gone.
-    fn write(&mut self, socket: &Path, ends: bool) {
-        let Ok(mut redis) = Redis::connect(socket) else { return };
+    fn write(&mut self, socket: &Path) {
+        let Ok(mut redis) = Resp::connect(socket) else { return };
         loop {
+            let mut pipeline = Vec::new();
             let count = 1 + self.chance() % PIPELINE;
             for _ in 0..count {
-                let verb = self.next(ends);
-                let (Verb::Set(key, _) | Verb::SetUntil(key, _) | Verb::Delete(key)) = &verb else {
-                    redis.say(&[b"INCR", b"sum"]);
-                    self.open.push(verb);
-                    continue;
-                };
-                let name = self.name(*key);
-                match &verb {
-                    Verb::Set(_, value) => redis.say(&[b"SET", name.as_bytes(), value.as_bytes()]),
-                    Verb::SetUntil(_, value) => redis.say(&[
-                        b"SET",
-                        name.as_bytes(),
-                        value.as_bytes(),
-                        b"PXAT",
-                        LATER.as_bytes(),
-                    ]),
-                    _ => redis.say(&[b"DEL", name.as_bytes()]),
-                }
+                let verb = self.next();
+                pipeline.extend(encoded(&self.words(&verb)));
                 self.open.push(verb);
             }
-            if redis.send().is_err() {
+            if redis.try_send(&pipeline).is_err() {
                 return;
             }
             for _ in 0..count {
-                match redis.reply() {
+                match redis.try_reply() {
                     Ok(Reply::Error(error)) => panic!("{error}"),
                     Ok(_) => {
                         let verb = self.open.remove(0);
@@ -135,16 +131,15 @@ impl Writer {
     }
 
     /// Looks what is there, and goes on from it.
-    fn check(&mut self, redis: &mut Redis, ends: bool) {
+    fn check(&mut self, redis: &mut Resp) {
         let mut found = Map::new();
         for key in 0..KEYS {
             let name = self.name(key);
-            match redis.ask(&["GET", &name]).unwrap() {
+            match redis.ask(&["GET", &name]) {
                 Reply::Null => {}
-                Reply::Bytes(value) => {
-                    let until = ends
-                        && redis.ask(&["PEXPIRETIME", &name]).unwrap()
-                            == Reply::Integer(LATER.parse().unwrap());
+                Reply::Bulk(value) => {
+                    let end = redis.ask(&["PEXPIRETIME", &name]);
+                    let until = end == Reply::Integer(LATER.parse().unwrap());
                     found.insert(key, (String::from_utf8(value).unwrap(), until));
                 }
                 other => panic!("{other:?}"),
@@ -197,10 +192,8 @@ fn rounds(policy: &str) {
         let compacting = round % 3 == 1;
         let socket = place.outside("run/kv");
         let mut daemon = setup(policy, compacting, &place).start_in(place);
-        let mut redis = wait_for("it takes clients", || Redis::connect(&socket).ok());
-        let probe = redis.ask(&["SET", "probe", "x", "PXAT", LATER]).unwrap();
-        let ends = probe == Reply::Ok("OK".into());
-        sum = check(&mut writers, sum, &mut redis, ends);
+        let mut redis = wait_for("it takes clients", || Resp::connect(&socket).ok());
+        sum = check(&mut writers, sum, &mut redis);
         drop(redis);
         if round == rounds {
             assert!(daemon.stop().success());
@@ -210,7 +203,7 @@ fn rounds(policy: &str) {
         place = std::thread::scope(|scope| {
             for writer in &mut writers {
                 let socket = &socket;
-                scope.spawn(move || writer.write(socket, ends));
+                scope.spawn(move || writer.write(socket));
             }
             // How long it is loaded is no condition of anything.
             std::thread::sleep(load);
@@ -224,19 +217,19 @@ fn rounds(policy: &str) {
 }
 
 /// Checks all writers and the counter that they share; gives what that is now.
-fn check(writers: &mut [Writer], before: u64, redis: &mut Redis, ends: bool) -> u64 {
+fn check(writers: &mut [Writer], before: u64, redis: &mut Resp) -> u64 {
     let (mut least, mut most) = (before, before);
     for writer in writers {
         let open = writer.open.iter().filter(|verb| matches!(verb, Verb::Add)).count() as u64;
         least += writer.acknowledged;
         most += writer.acknowledged + open;
-        writer.check(redis, ends);
+        writer.check(redis);
         writer.open.clear();
         writer.acknowledged = 0;
     }
-    let sum = match redis.ask(&["GET", "sum"]).unwrap() {
+    let sum = match redis.ask(&["GET", "sum"]) {
         Reply::Null => 0,
-        Reply::Bytes(digits) => String::from_utf8(digits).unwrap().parse().unwrap(),
+        Reply::Bulk(digits) => String::from_utf8(digits).unwrap().parse().unwrap(),
         other => panic!("{other:?}"),
     };
     assert!((least..=most).contains(&sum), "the sum is {sum}, not in {least}..={most}");

@@ -166,8 +166,8 @@ fn anything_else_is_refused_and_the_connection_goes_on() {
         ("regular file", file.into()),
         ("directory", File::open(daemon.tree()).unwrap().into()),
         ("reading end", reader.try_clone().unwrap().into()),
-        ("no stream socket", half.into()),
-        ("no stream socket", UdpSocket::bind("127.0.0.1:0").unwrap().into()),
+        ("not a stream socket", half.into()),
+        ("not a stream socket", UdpSocket::bind("127.0.0.1:0").unwrap().into()),
         ("listening", TcpListener::bind("127.0.0.1:0").unwrap().into()),
         ("listening", UnixListener::bind(daemon.outside("listener")).unwrap().into()),
         (

@@ -62,7 +62,7 @@ fn served(peer: &mut Peer, uri: &str) {
 
 #[test]
 fn names_that_need_resolving() {
-    const DOTS: &str = "send the path that is meant";
+    const DOTS: &str = "send the path they lead to";
     let daemon = Setup::default().start_in(guarded());
     let mut peer = daemon.greeted();
     for uri in [
@@ -285,7 +285,7 @@ fn magic_links_are_never_followed() {
 
 #[test]
 fn what_is_no_regular_file() {
-    const KIND: &str = "it is no regular file; directories can be listed";
+    const KIND: &str = "not a regular file; directories can be listed";
     let place = guarded();
     let make = |program: &str, arguments: &[&str]| {
         Command::new(program).args(arguments).current_dir(place.tree()).status().unwrap().success()
@@ -342,7 +342,7 @@ fn other_users_are_not_served_unless_a_rule_says_so() {
         .argument(mount("all", ",allow=any"));
     let daemon = setup.start_beside(&place);
     let mut peer = daemon.greeted();
-    let denied = format!("no rule of this mount allows it to uid {me}: add one under 'allow'");
+    let denied = format!("no rule of this mount allows uid {me}: add one under 'allow'");
     for uri in ["/file", "/missing", "/dir", "/list/file", "/list/missing"] {
         let answer = peer.get(Mode::Fdpass, uri.as_bytes(), Range::ALL);
         assert_eq!((answer.status(), answer.text.as_str()), (Status::Denied, denied.as_str()));
@@ -495,6 +495,6 @@ fn the_client_library_says_it_in_words() {
         "{text}"
     );
     let text = client.open("/dir").unwrap_err().to_string();
-    assert!(text.starts_with("/dir: NOT_REGULAR: it is no regular file"), "{text}");
+    assert!(text.starts_with("/dir: NOT_REGULAR: not a regular file"), "{text}");
     assert!(Daemon::client(&daemon).open("/file").is_ok());
 }

@@ -141,7 +141,7 @@ fn told_twice_it_does_not_wait() {
     until("it has begun to drain", || daemon.log().contains("stopping"));
     daemon.signal("TERM");
     assert!(daemon.wait().success());
-    assert!(daemon.log().contains("told again; cutting off"), "{}", daemon.log());
+    assert!(daemon.log().contains("second signal; cutting off"), "{}", daemon.log());
 }
 
 #[test]

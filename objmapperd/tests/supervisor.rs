@@ -172,7 +172,7 @@ fn a_worker_that_is_stuck_keeps_it_silent() {
     let mut peer = daemon.greeted();
     let get = Get::new(Mode::Copy, Range::ALL, b"/x");
     let id = peer.request(Request::Get(get));
-    let stuck = "ERROR stuck; the service manager gets no sign of life threads=worker-0";
+    let stuck = "ERROR stuck; not telling the service manager that all is well threads=worker-0";
     until("it is noticed", || daemon.log().contains(stuck));
     drop(held);
     assert_eq!(peer.object(id).bytes, b"after all");

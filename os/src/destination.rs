@@ -52,7 +52,7 @@ pub fn kind(fd: BorrowedFd<'_>) -> Result<std::result::Result<Kind, &'static str
 fn socket(fd: BorrowedFd<'_>) -> Result<std::result::Result<Kind, &'static str>> {
     let asked = Error::on("getsockopt");
     if sockopt::socket_type(fd).map_err(&asked)? != SocketType::STREAM {
-        return Ok(Err("it is no stream socket"));
+        return Ok(Err("it is not a stream socket"));
     }
     let domain = sockopt::socket_domain(fd).map_err(&asked)?;
     if ![AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6].contains(&domain) {

@@ -103,7 +103,7 @@ pub struct Header {
     pub length: u32,
     /// Number of the op, see [`Op`].
     pub op: u8,
-    /// Must be 0 in version 1 unless a capability says otherwise.
+    /// Of a request: 0, or a sum of [`crate::word::flag`]. Of a reply: 0.
     pub flags: u8,
     /// Descriptors that belong to this frame.
     pub fds: u16,

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod limits;
+pub mod socket;
 pub mod word;
 
 mod bytes;

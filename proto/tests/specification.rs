@@ -4,7 +4,7 @@
 
 mod common;
 
-use objmapper_proto::{Op, Status, limits};
+use objmapper_proto::{Op, Status, limits, socket};
 
 fn specification() -> String {
     common::text("PROTOCOL.md")
@@ -134,5 +134,14 @@ fn links_lead_somewhere() {
         let target = link.split(')').next().unwrap();
         let found = anchors.iter().any(|a| a == target) || common::path(target).exists();
         assert!(found, "{target}");
+    }
+}
+
+#[test]
+fn both_sides_meet_where_the_specification_says() {
+    let text = specification();
+    let own = format!("`$XDG_RUNTIME_DIR/{}`", socket::IN_RUNTIME_DIR);
+    for name in [format!("`{}`", socket::VARIABLE), format!("`{}`", socket::SYSTEM), own] {
+        assert!(text.contains(&name), "{name}");
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::shared::{EACH, KIB, both, of_side, p50, plans, shape, single};
-use super::{Bar, Bench, Demand, Measurement, room_for, summaries};
+use super::{Bar, Bench, Goal, Measurement, room_for, summaries};
 use crate::neighbour::Neighbour;
 use crate::plan::Dialect;
 use crate::record::Round;
@@ -27,9 +27,9 @@ fn beside_idle(bench: &Bench<'_>, count: usize) -> Result<Vec<Bar>> {
     let (latency, cpu) =
         (format!("{count} idle: p50 / alone"), format!("{count} idle: server CPU / alone"));
     // Not much room: nothing in the daemon needs to look at a connection that is silent.
-    let demand = Demand::AtMost(1.1);
+    let goal = Goal::AtMost(1.1);
     if let Some(missing) = room_for(count) {
-        return Ok([latency, cpu].map(|name| Bar::new(&name, demand, None).note(&missing)).into());
+        return Ok([latency, cpu].map(|name| Bar::new(&name, goal, None).note(&missing)).into());
     }
     bench.pinned.become_client()?;
     let tree = Tree::temporary(shape(64, 4 * KIB))?;
@@ -47,7 +47,7 @@ fn beside_idle(bench: &Bench<'_>, count: usize) -> Result<Vec<Bar>> {
     summaries(&outcome)?;
     let bar = |name: &str, figure: fn(&Round) -> f64| {
         let (alone, beside) = (of_side(&outcome, 0, figure), of_side(&outcome, 1, figure));
-        Bar::new(name, demand, Some(outcome.ratio(1, 0, figure)))
+        Bar::new(name, goal, Some(outcome.ratio(1, 0, figure)))
             .floor(outcome.ratio(3, 2, figure))
             .note(format!("{alone:.2} -> {beside:.2} us"))
     };

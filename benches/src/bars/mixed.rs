@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::shared::{EACH, KIB, of_side, plans, shape, single};
-use super::{Bar, Bench, Demand, Measurement, room_for, summaries};
+use super::{Bar, Bench, Goal, Measurement, room_for, summaries};
 use crate::placement::Placement;
 use crate::plan::{Dialect, Form, Mix};
 use crate::procfs;
@@ -44,7 +44,7 @@ fn on_all_cpus(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 
 fn mixed(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
     if let Some(missing) = room_for(CONNS) {
-        return Ok(vec![Bar::new(name, Demand::Nothing, None).note(missing)]);
+        return Ok(vec![Bar::new(name, Goal::Nothing, None).note(missing)]);
     }
     let tree = Tree::temporary(shape(64, 64 * KIB))?;
     let in_place = bench.daemon(&tree, None, place)?;
@@ -100,7 +100,7 @@ fn mixed(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> {
 }
 
 fn told(name: &str, outcome: &Outcome, side: usize, figure: impl Fn(&Round) -> f64) -> Bar {
-    Bar::new(name, Demand::Nothing, Some(of_side(outcome, side, figure)))
+    Bar::new(name, Goal::Nothing, Some(of_side(outcome, side, figure)))
 }
 
 fn way_us(round: &Round, way: impl Fn(&Ways) -> f64) -> f64 {
@@ -143,7 +143,7 @@ impl Looks {
         let share = f64::from(self.both) / f64::from(self.transfer.max(1));
         let name = format!("{name}: a worker runs while the transfer path does");
         // Of a thousand connections some always wait for a worker, unless it waits for the other.
-        Bar::new(&name, Demand::AtLeast(0.5), Some(share))
+        Bar::new(&name, Goal::AtLeast(0.5), Some(share))
             .note(format!("{} of {} looks; {bodies:.0} bodies", self.both, self.transfer))
     }
 }

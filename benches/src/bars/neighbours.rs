@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::fmt::Write;
 
 use super::shared::{EACH, GIB, KIB, of_side, p50, p99, plans, shape, single};
-use super::{Bar, Bench, Demand, Measurement, room_for, summaries};
+use super::{Bar, Bench, Goal, Measurement, room_for, summaries};
 use crate::neighbour::Neighbour;
 use crate::placement::Placement;
 use crate::plan::Dialect;
@@ -27,7 +27,7 @@ pub(super) const ALL: &[(&str, Measurement)] = &[
     ("500 readers at 10 KiB/s", slow_readers),
 ];
 
-const DEMAND: Demand = Demand::Below(2.0);
+const DEMAND: Goal = Goal::Below(2.0);
 
 fn stalled_splice(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     beside(bench, "a stalled splice of 1 GiB", Neighbour::StalledSplice, bench.pinned, DEMAND)
@@ -48,7 +48,7 @@ fn misses(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 
 fn misses_on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let name = "an endless pipeline of misses, one CPU for all";
-    beside(bench, name, Neighbour::Misses, bench.pinned, Demand::Nothing)
+    beside(bench, name, Neighbour::Misses, bench.pinned, Goal::Nothing)
 }
 
 fn slow_readers(bench: &Bench<'_>) -> Result<Vec<Bar>> {
@@ -60,11 +60,11 @@ fn beside(
     name: &str,
     neighbour: Neighbour,
     place: Placement,
-    demand: Demand,
+    goal: Goal,
 ) -> Result<Vec<Bar>> {
     let name = format!("{name}: p99 / alone");
     if let Some(missing) = room_for(neighbour.connections()) {
-        return Ok(vec![Bar::new(&name, demand, None).note(missing)]);
+        return Ok(vec![Bar::new(&name, goal, None).note(missing)]);
     }
     place.become_client()?;
     let tree = Tree::temporary(shape(64, 4 * KIB))?.with_spare(GIB)?;
@@ -97,7 +97,7 @@ fn beside(
     if received > 0.0 {
         let _ = write!(note, "; it received {received:.1} MiB/s");
     }
-    let bar = Bar::new(&name, demand, Some(outcome.ratio(1, 0, p99)));
+    let bar = Bar::new(&name, goal, Some(outcome.ratio(1, 0, p99)));
     let bar = if neighbour.suits_floor() { bar.floor(outcome.ratio(3, 2, p99)) } else { bar };
     Ok(vec![bar.note(note)])
 }

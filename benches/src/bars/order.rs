@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::shared::{GIB, KIB, shape};
-use super::{Bar, Bench, Demand, Measurement};
+use super::{Bar, Bench, Goal, Measurement};
 use crate::placement::Placement;
 use crate::record::{Latency, median};
 use crate::servers::Server;
@@ -30,7 +30,7 @@ pub(super) const ALL: &[(&str, Measurement)] = &[
     ("a PING beside a body, two CPUs", on_two_cpus),
 ];
 
-const DEMAND: Demand = Demand::AtMost(1.0);
+const DEMAND: Goal = Goal::AtMost(1.0);
 
 fn on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     beside_a_body(bench, "one CPU", bench.pinned)
@@ -91,9 +91,9 @@ fn beside_a_body(bench: &Bench<'_>, place: &str, placement: Placement) -> Result
         middle(|round| round.idle.percentile_us(0.5)),
         middle(|round| round.frame_us),
     ));
-    let typical = Bar::new(&name(place, "p50"), Demand::Nothing, Some(share(0.5)));
+    let typical = Bar::new(&name(place, "p50"), Goal::Nothing, Some(share(0.5)));
     let name = format!("PING behind a body of 1 GiB, {place}, in order: ms");
-    let in_order = Bar::new(&name, Demand::Nothing, Some(middle(|round| round.in_order_us) / 1e3));
+    let in_order = Bar::new(&name, Goal::Nothing, Some(middle(|round| round.in_order_us) / 1e3));
     Ok(vec![beside, typical, in_order.note("it waits for all of it")])
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use std::fmt::Write;
 
 use super::shared::{EACH, KIB, both, of_side, plans, shape, single};
-use super::{Bar, Bench, Demand, Measurement, room_for, summaries};
+use super::{Bar, Bench, Goal, Measurement, room_for, summaries};
 use crate::company::Company;
 use crate::neighbour::Neighbour;
 use crate::plan::{Dialect, Plan};
@@ -60,7 +60,7 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
         let name = format!("{conns} connections, {how}: throughput / 10");
         match room_for(conns) {
             None => sides.extend(pair(conns, ["many connections", "floor, many connections"])),
-            Some(missing) => bars.push(Bar::new(&name, Demand::AtLeast(least), None).note(missing)),
+            Some(missing) => bars.push(Bar::new(&name, Goal::AtLeast(least), None).note(missing)),
         }
     }
     let before = ours.stats()?;
@@ -76,7 +76,7 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
         bars.push(
             Bar::new(
                 &format!("{name}: throughput / 10"),
-                Demand::AtLeast(least),
+                Goal::AtLeast(least),
                 Some(outcome.ratio(number, 0, Round::rate)),
             )
             .floor(outcome.ratio(number + 1, 1, Round::rate))
@@ -91,7 +91,7 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
             )),
         );
         bars.push(
-            Bar::new(&format!("{name}: longest wait ms"), Demand::Nothing, Some(longest(number)))
+            Bar::new(&format!("{name}: longest wait ms"), Goal::Nothing, Some(longest(number)))
                 .floor(longest(number + 1))
                 .note(format!(
                     "worst round; median round {:.1} x p50, least served / mean {:.2}",
@@ -120,9 +120,9 @@ fn memory_ten_thousand(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 /// What a fresh daemon holds while so many connections that were served once are silent.
 fn memory(bench: &Bench<'_>, count: usize, most_mb: f64) -> Result<Vec<Bar>> {
     let name = format!("{count} idle connections: server RSS MB");
-    let demand = Demand::Below(most_mb);
+    let goal = Goal::Below(most_mb);
     if let Some(missing) = room_for(count) {
-        return Ok(vec![Bar::new(&name, demand, None).note(missing)]);
+        return Ok(vec![Bar::new(&name, goal, None).note(missing)]);
     }
     let tree = Tree::temporary(shape(64, 4 * KIB))?;
     let (ours, floor) = both(bench, &tree)?;
@@ -131,7 +131,7 @@ fn memory(bench: &Bench<'_>, count: usize, most_mb: f64) -> Result<Vec<Bar>> {
     let (empty, full) = grown(bench, count, &ours, &plan)?;
     let (_, floor) = grown(bench, count, &floor, &floor_plan)?;
     let each = (full - empty) * 1e6 / count as f64;
-    let bar = Bar::new(&name, demand, Some(full)).floor(floor);
+    let bar = Bar::new(&name, goal, Some(full)).floor(floor);
     Ok(vec![bar.note(format!("{empty:.1} MB without them: {each:.0} bytes each"))])
 }
 

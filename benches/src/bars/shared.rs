@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Bar, Bench, Demand, summaries};
+use super::{Bar, Bench, Goal, summaries};
 use crate::plan::{Dialect, Form, Mix, Plan};
 use crate::record::{Round, median};
 use crate::servers::Server;
@@ -68,7 +68,7 @@ pub(super) fn cpu_bar(name: &str, most: f64, outcome: &Outcome, a: usize, b: usi
     let all = summaries(outcome)?;
     let us = |side: usize| all.get(side).map_or(f64::NAN, |s| s.server_cpu_us_per_request);
     let ratio = outcome.ratio(a, b, Round::cpu_us);
-    let bar = Bar::new(name, Demand::AtMost(most), Some(ratio));
+    let bar = Bar::new(name, Goal::AtMost(most), Some(ratio));
     Ok(bar.note(format!("{:.2} us against {:.2}", us(a), us(b))))
 }
 

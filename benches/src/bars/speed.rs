@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::shared::{
     EACH, GIB, HELD, KIB, MIB, both, cpu_bar, middle, p50, plans, shape, single, two,
 };
-use super::{Bar, Bench, Demand, Measurement};
+use super::{Bar, Bench, Goal, Measurement};
 use crate::placement::Placement;
 use crate::plan::{Dialect, Form, Plan};
 use crate::record::Round;
@@ -37,19 +37,19 @@ fn ping_pong(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let [a, b] = two(&outcome)?;
     let multiple = outcome.multiple_of_open_close(1).unwrap_or(f64::NAN);
     Ok(vec![
-        Bar::new("ping-pong: p50 / floor", Demand::AtMost(1.25), Some(outcome.ratio(0, 1, p50))),
+        Bar::new("ping-pong: p50 / floor", Goal::AtMost(1.25), Some(outcome.ratio(0, 1, p50))),
         Bar::new(
             "ping-pong: server CPU / floor",
-            Demand::AtMost(1.35),
+            Goal::AtMost(1.35),
             Some(outcome.ratio(0, 1, Round::cpu_us)),
         )
         .note(format!(
             "{:.2} us against {:.2}; the floor is {multiple:.1} x a plain open+close",
             a.server_cpu_us_per_request, b.server_cpu_us_per_request
         )),
-        Bar::new("ping-pong: p50 us", Demand::Below(10.0), Some(a.p50_us)).floor(b.p50_us),
-        Bar::new("ping-pong: p99 us", Demand::Below(15.0), Some(a.p99_us)).floor(b.p99_us),
-        Bar::new("ping-pong: requests/s on one core", Demand::Above(1e5), Some(a.requests_per_s))
+        Bar::new("ping-pong: p50 us", Goal::Below(10.0), Some(a.p50_us)).floor(b.p50_us),
+        Bar::new("ping-pong: p99 us", Goal::Below(15.0), Some(a.p99_us)).floor(b.p99_us),
+        Bar::new("ping-pong: requests/s on one core", Goal::Above(1e5), Some(a.requests_per_s))
             .floor(b.requests_per_s)
             .note("the client runs on the same core"),
         work_share(&stats),
@@ -90,7 +90,7 @@ fn constant(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     Ok(vec![
         Bar::new(
             "fdpass O(1): p50 of 1 GiB / 1 KiB",
-            Demand::Within(0.1),
+            Goal::Within(0.1),
             Some(outcome.ratio(0, 1, p50)),
         )
         .note(format!("{:.2} us against {:.2}", large.p50_us, small.p50_us)),
@@ -166,7 +166,7 @@ fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> 
     Ok(vec![
         Bar::new(
             &format!("{name}: longest wait / p50"),
-            Demand::AtMost(20.0),
+            Goal::AtMost(20.0),
             Some(a.longest_wait_ratio),
         )
         .floor(b.longest_wait_ratio)
@@ -177,7 +177,7 @@ fn hundred(bench: &Bench<'_>, name: &str, place: Placement) -> Result<Vec<Bar>> 
         )),
         Bar::new(
             &format!("{name}: least served / mean"),
-            Demand::AtLeast(0.5),
+            Goal::AtLeast(0.5),
             Some(a.least_served_share),
         )
         .floor(b.least_served_share)
@@ -204,14 +204,14 @@ fn fdpass(
 fn work_share(stats: &Stats) -> Bar {
     let (part, whole) = ("sched.work_ns", "sched.total_ns");
     let share = quotient(stats, part, whole).map(|share| share * 100.0);
-    told(Bar::new("ping-pong: work / total %", Demand::Above(85.0), share), part, whole)
+    told(Bar::new("ping-pong: work / total %", Goal::Above(85.0), share), part, whole)
 }
 
 /// From the moment that the daemon knows of readiness to that of the turn.
 fn ready_to_service(stats: &Stats) -> Bar {
     let (sum, count) = ("sched.wait_ns_sum", "sched.wait_count");
     let mean = quotient(stats, sum, count).map(|ns| ns / 1e3);
-    told(Bar::new("ping-pong: ready to service us", Demand::Below(5.0), mean), sum, count)
+    told(Bar::new("ping-pong: ready to service us", Goal::Below(5.0), mean), sum, count)
 }
 
 fn quotient(stats: &Stats, above: &str, below: &str) -> Option<f64> {

@@ -101,7 +101,7 @@ fn verb(word: &str) -> Result<Verbs, String> {
     match word {
         "read" => Ok(Verbs::READ),
         "list" => Ok(Verbs::LIST),
-        _ => Err(format!("{ALLOWED}; {word:?} is no operation")),
+        _ => Err(format!("{ALLOWED}; {word:?} is not an operation")),
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
         for wrong in ["", "all", "root", "uid:root", "uid:-1", "uid:4294967295", "any:1", "gid:"] {
             assert_eq!(rule(wrong), Err(ALLOWED.to_owned()), "{wrong}");
         }
-        assert!(rule("any write").unwrap_err().ends_with("\"write\" is no operation"));
+        assert!(rule("any write").unwrap_err().ends_with("\"write\" is not an operation"));
         let missing = rule("user:no-such-user").unwrap_err();
         assert_eq!(missing, "must be a user that exists: there is no user \"no-such-user\"");
         assert!(rule("uid:65534").unwrap_err().contains("no rule can be about it"));

@@ -2,13 +2,14 @@
 //!
 //! Sizes for which the core has measured defaults take them from there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use objmapper::index::Bounds;
 use objmapper::kv::{JournalOptions, Policy};
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
+use objmapper_proto::socket;
 
 use super::allow::{Group, User, Whom, rules};
 use super::file::{self, Document, Raw};
@@ -265,7 +266,7 @@ fn log(sheet: &mut Sheet<'_>, raw: &file::Log) -> Log {
 fn default_socket() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match runtime.filter(|dir| dir.is_absolute() && peer::own_uid() != 0) {
-        Some(dir) => dir.join("objmapper.sock"),
-        None => Path::new("/run/objmapper").join("objmapper.sock"),
+        Some(dir) => dir.join(socket::IN_RUNTIME_DIR),
+        None => PathBuf::from(socket::SYSTEM),
     }
 }

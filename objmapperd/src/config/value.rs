@@ -318,7 +318,7 @@ impl Kind for Filter {
     fn read(&self, given: &Given) -> Result<String, String> {
         let text = given.as_str().ok_or(Self::ALLOWED)?;
         EnvFilter::builder().parse(text).map_err(|error| format!("{}: {error}", Self::ALLOWED))?;
-        // A bare word that is no level would be the name of a target, and the log would be empty.
+        // A bare word that is not a level would be the name of a target, and the log would be empty.
         let is_bare = |word: &&str| !word.contains(['=', '[', '{', '"']);
         let stranger = text
             .split(',')
@@ -327,7 +327,7 @@ impl Kind for Filter {
             .find(|word| !Self::LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)));
         match stranger {
             None => Ok(text.to_owned()),
-            Some(word) => Err(format!("{}: {word:?} is no level", Self::ALLOWED)),
+            Some(word) => Err(format!("{}: {word:?} is not a level", Self::ALLOWED)),
         }
     }
 
@@ -409,7 +409,7 @@ mod tests {
     fn a_mistyped_level_is_not_taken_for_a_target() {
         assert!(Filter.read(&text("info")).is_ok());
         assert!(Filter.read(&text("warn,objmapperd::pool=TRACE")).is_ok());
-        assert!(Filter.read(&text("inof")).unwrap_err().ends_with("\"inof\" is no level"));
+        assert!(Filter.read(&text("inof")).unwrap_err().ends_with("\"inof\" is not a level"));
         assert!(Filter.read(&text("info,a=b=c")).is_err());
         assert!(Filter.read(&text("")).is_err());
     }

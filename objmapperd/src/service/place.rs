@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use objmapper::{Delivery, Fill, How, Miss, Mode, Object, Refusal, Want};
+use objmapper::{Body, Delivery, Fill, How, Miss, Mode, Object, Refusal, Want};
 use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
 
 use super::{Answer, Service};
@@ -130,22 +130,7 @@ impl Service {
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }
-            How::Inline(body) => {
-                let at = out.len();
-                let length = u32::try_from(d.range.length).unwrap_or(0);
-                debug_assert!(d.range.length <= limits::INLINE as u64);
-                out.extend_from_slice(&head(Form::Inline).encode(0, length));
-                match body.fill(out, self.patience.at(body.mount())) {
-                    Ok(Fill::Whole) => {
-                        self.counters.body_bytes.add(d.range.length);
-                        Ok(Placed::Inline)
-                    }
-                    failed => {
-                        out.truncate(at);
-                        Err(failed.err().unwrap_or(Miss::WouldBlock))
-                    }
-                }
-            }
+            How::Inline(body) => self.place_inline(out, head(Form::Inline), &body),
             How::NotModified => {
                 let head = ObjectHead { status: Status::NotModified, ..head(Form::None) };
                 out.extend_from_slice(&head.encode(0, 0));
@@ -164,6 +149,29 @@ impl Service {
                 c.bodies.push(Transfer::new(body, id, max_data, permit), urgent);
                 self.counters.transfers.add(1);
                 Ok(Placed::Body)
+            }
+        }
+    }
+
+    /// Appends a head and the body behind it, both or neither.
+    #[inline]
+    fn place_inline(
+        &self,
+        out: &mut Vec<u8>,
+        head: ObjectHead,
+        body: &Body,
+    ) -> Result<Placed, Miss> {
+        let (at, length) = (out.len(), head.range.length);
+        debug_assert!(length <= limits::INLINE as u64);
+        out.extend_from_slice(&head.encode(0, u32::try_from(length).unwrap_or(0)));
+        match body.fill(out, self.patience.at(body.mount())) {
+            Ok(Fill::Whole) => {
+                self.counters.body_bytes.add(length);
+                Ok(Placed::Inline)
+            }
+            failed => {
+                out.truncate(at);
+                Err(failed.err().unwrap_or(Miss::WouldBlock))
             }
         }
     }

@@ -14,7 +14,6 @@ pub mod daemon;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
-pub mod redis;
 pub mod resp;
 
 use std::time::{Duration, Instant};

@@ -179,25 +179,37 @@ impl Resp {
     /// The next reply, or `None` at the end of the stream.
     #[track_caller]
     pub fn reply_or_end(&mut self) -> Option<Reply> {
+        match self.try_reply() {
+            Ok(reply) => Some(reply),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let rest = String::from_utf8_lossy(&self.buffer);
+                assert!(rest.is_empty(), "the stream ends inside a reply: {rest:.200}");
+                None
+            }
+            Err(error) => panic!("nothing came: {error}"),
+        }
+    }
+
+    /// The next reply; `UnexpectedEof` at the end of the stream, inside a reply or not.
+    pub fn try_reply(&mut self) -> std::io::Result<Reply> {
         loop {
             let mut rest = self.buffer.as_slice();
             if let Some(reply) = parse(&mut rest) {
                 let used = self.buffer.len() - rest.len();
                 self.buffer.drain(..used);
-                return Some(reply);
+                return Ok(reply);
             }
             let at = self.buffer.len();
             self.buffer.resize(at + (64 << 10).max(at), 0);
-            let read = match self.wire.read(&mut self.buffer[at..]) {
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
-                Err(error) => panic!("nothing came: {error}"),
-            };
-            self.buffer.truncate(at + read);
-            if read == 0 {
-                let rest = String::from_utf8_lossy(&self.buffer);
-                assert!(rest.is_empty(), "the stream ends inside a reply: {rest:.200}");
-                return None;
+            let read = self.wire.read(&mut self.buffer[at..]);
+            self.buffer.truncate(at + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
         }
     }

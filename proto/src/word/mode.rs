@@ -52,7 +52,7 @@ impl fmt::Display for Mode {
 
 /// The word is no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no mode: use auto, fdpass, copy or splice")]
+#[error("'{0}' is not a mode: use auto, fdpass, copy or splice")]
 pub struct NoSuchMode(pub String);
 
 impl FromStr for Mode {

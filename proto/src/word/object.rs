@@ -22,7 +22,7 @@ impl fmt::Display for Version {
 
 /// The text is no version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a version is written with 32 hex digits, as it was told")]
+#[error("a version has 32 hex digits, as a reply shows it")]
 pub struct NoVersion;
 
 impl FromStr for Version {

@@ -36,7 +36,7 @@ pub enum UriError {
     #[error("the URI must begin with '/' or with a scheme such as 'kv:'")]
     NotAbsolute,
     /// A byte that RFC 3986 does not allow there.
-    #[error("byte 0x{byte:02x} at {at} may not stand in a URI: write it as %{byte:02X}")]
+    #[error("byte 0x{byte:02x} at {at} is not allowed in a URI: write it as %{byte:02X}")]
     Byte {
         /// Offset in bytes.
         at: usize,
@@ -51,7 +51,7 @@ pub enum UriError {
     },
     /// `.` or `..`, plain or encoded.
     #[error(
-        "'.' and '..' segments are not resolved (one ends at {at}): send the path that is meant"
+        "'.' and '..' segments are not resolved (one ends at {at}): send the path they lead to"
     )]
     DotSegment {
         /// Offset just behind the segment, in bytes of the normal form.
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(normal("1x:y"), Err(UriError::NotAbsolute));
         assert_eq!(
             normal("/a b").unwrap_err().to_string(),
-            "byte 0x20 at 2 may not stand in a URI: write it as %20"
+            "byte 0x20 at 2 is not allowed in a URI: write it as %20"
         );
         assert_eq!(normal("/a?b").unwrap_err(), UriError::Byte { at: 2, byte: b'?' });
         assert_eq!(normal("/a%2"), Err(UriError::Escape { at: 2 }));

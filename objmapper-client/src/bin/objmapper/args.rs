@@ -14,37 +14,37 @@ pub(crate) const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes
-  objmapper get /conf -o conf --unless VERSION   again, if it is not that version any more
+  objmapper get /conf -o conf --unless VERSION   only if it has changed since
   objmapper cat /parts/1 /parts/2 | sort     several objects, one after the other
-  objmapper ls -rl /models                   what there is
-  objmapper stat /models/a.gguf --json       one line of JSON
-  objmapper ping -c 1000                     how long a round trip takes
-  objmapper stats --watch 2                  what the daemon is doing
-  objmapper flush /mnt/disk1                 close what it keeps open there, to unmount
+  objmapper ls -rl /models                   all names below, with size and time
+  objmapper stat /models/a.gguf --json       metadata as one line of JSON
+  objmapper ping -c 1000                     round-trip times
+  objmapper stats --watch 2                  the daemon's counters, every 2 seconds
+  objmapper flush /mnt/disk1                 close shared files there, so it can be unmounted
 
 A URI is an absolute path (/a/b) or has a scheme (kv:a); a space in it is written %20.
 
 Exit codes:
-  0  all went well (also when the reader of a pipe has seen enough)
+  0  success (also if the reader of a pipe left early)
   1  refused: no such object, no permission, a bad range
-  2  the command line or a URI makes no sense
+  2  invalid command line or URI
   3  the daemon cannot be reached
   4  the daemon failed, was too busy, did not answer in time, or broke the protocol
-  5  the output could not be written, or another fault on this side
-  6  the object still is the version of --unless: nothing was written";
+  5  the output could not be written, or another failure on this side
+  6  not modified: the object still is the version of --unless, nothing was written";
 
-/// Asks objmapperd for objects.
+/// Fetches objects from objmapperd.
 #[derive(Debug, Parser)]
 #[command(name = "objmapper", version, after_help = MORE, max_term_width = 100)]
 pub(crate) struct CommandLine {
-    /// The daemon's socket; a name that begins with @ is an abstract one. If not given: your own
-    /// daemon's ($XDG_RUNTIME_DIR/objmapper.sock) if there is one, else /run/objmapper/objmapper.sock
+    /// The daemon's socket, or @name for an abstract one. By default your own daemon's
+    /// ($XDG_RUNTIME_DIR/objmapper.sock) if it exists, else /run/objmapper/objmapper.sock
     #[arg(
         short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE,
         value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
     pub(crate) socket: Option<OsString>,
-    /// How long the daemon may be silent, in seconds; 0 waits for ever
+    /// Longest wait for the daemon, in seconds; 0: no limit
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
     #[command(subcommand)]
@@ -57,19 +57,19 @@ pub(crate) enum Command {
     Get(Get),
     /// Write objects to standard output, one after the other
     Cat(Cat),
-    /// Show what objects are
+    /// Show metadata of objects
     Stat(Stat),
-    /// List the names below a prefix, as below a directory
+    /// List the names below a prefix
     Ls(Ls),
-    /// Measure the time of a round trip
+    /// Measure round-trip times
     Ping(Ping),
     /// Show the daemon's counters
     Stats(Stats),
-    /// Close files below a prefix that the daemon keeps open to share them
+    /// Make the daemon close shared files below a prefix
     Flush(Flush),
-    /// Print a completion script for a shell
+    /// Print a shell completion script
     Completions(Completions),
-    /// Print the manual page, or write one for each command to a directory
+    /// Print the manual page, or write one per command to a directory
     #[command(hide = true)]
     Man(Man),
 }
@@ -78,17 +78,17 @@ pub(crate) enum Command {
 pub(crate) struct Get {
     /// The object
     pub(crate) uri: String,
-    /// Where to; a regular file appears whole or not at all. Standard output if missing or `-`
+    /// File to write, whole or not at all; `-` for standard output [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// How: auto, fdpass, copy or splice
+    /// How to fetch it: auto, fdpass, copy or splice
     #[arg(short, long, default_value = "fdpass", value_parser = Mode::from_str)]
     pub(crate) mode: Mode,
-    /// Only the bytes from A to B, both included and counted from 0; `A-` is up to the end
+    /// Only bytes A to B, inclusive, counted from 0; `A-` for all from A on
     #[arg(short, long, value_name = "A-B")]
     pub(crate) range: Option<ByteRange>,
-    /// Not if the object still is this version (as stat prints it): then nothing is written, what
-    /// is at the output stays, and the exit code is 6
+    /// Only if the object no longer is this version (as stat prints it); else write nothing, leave
+    /// the output as it is, and exit with 6
     #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
     pub(crate) unless: Option<Version>,
 }
@@ -98,8 +98,8 @@ pub(crate) struct Cat {
     /// The objects
     #[arg(required = true, value_name = "URI")]
     pub(crate) uris: Vec<String>,
-    /// Not if the object (one only) still is this version, as stat prints it: then nothing is
-    /// written, and the exit code is 6
+    /// Only if the object (a single one) no longer is this version, as stat prints it; else write
+    /// nothing and exit with 6
     #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
     pub(crate) unless: Option<Version>,
 }
@@ -109,49 +109,49 @@ pub(crate) struct Stat {
     /// The objects
     #[arg(required = true, value_name = "URI")]
     pub(crate) uris: Vec<String>,
-    /// One JSON object per line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Names below this one
+    /// The prefix to list
     #[arg(default_value = "/")]
     pub(crate) prefix: String,
-    /// With kind (`dir` for a prefix of other names), size and time
+    /// Show kind (`dir` for a prefix of other names), size and time
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) long: bool,
-    /// With all that lies below
+    /// List everything below, not just one level
     #[arg(short, long)]
     pub(crate) recursive: bool,
-    /// One JSON object per line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
-    /// How many [default: 10, or with --watch until it is interrupted]
+    /// Number of round trips [default: 10; with --watch: until interrupted]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// One every so many seconds, instead of one after the other; a restart is waited
-    /// for, as long as --timeout says
+    /// One every SECONDS instead of back to back; rides out a restart of the daemon for as long
+    /// as --timeout
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// One JSON object; with --watch one per line, and the time
+    /// Print a JSON object; with --watch one per line, with the time
     #[arg(long)]
     pub(crate) json: bool,
-    /// Again every so many seconds: on a terminal in place, what is not zero and how much more
-    /// it is per second; elsewhere a line for each counter that has changed. A restart of the
-    /// daemon is waited for, as long as --timeout says
+    /// Repeat every SECONDS: on a terminal in place, counters that are not zero with their rates;
+    /// elsewhere a line for each counter that has changed. Rides out a restart of the daemon for
+    /// as long as --timeout
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
-    /// How many times [default: until it is interrupted]
+    /// How many times [default: until interrupted]
     #[arg(
         short, long, value_name = "N", requires = "watch",
         value_parser = clap::value_parser!(u32).range(1..)
@@ -179,13 +179,13 @@ impl Command {
     }
 }
 
-/// Descriptors that clients have stay open; the next who asks to share opens anew. For root and the
-/// user that the daemon runs as.
+/// Descriptors that clients hold stay open; the next shared request opens the file anew. For root
+/// and the daemon's own user.
 #[derive(Debug, Args)]
 pub(crate) struct Flush {
-    /// The prefix, and all below
+    /// Shared files at this name and below
     pub(crate) prefix: String,
-    /// One JSON object
+    /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -209,7 +209,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
+    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use support::daemon::{Daemon, Place, Setup};
-use support::redis::{Redis, Reply};
+use support::resp::{Reply, Resp, bulk, encoded, ok};
 use support::{is_root, skip, wait_for};
 
 fn setup(place: &Place, sync: &str) -> Setup {
@@ -21,12 +21,8 @@ fn setup(place: &Place, sync: &str) -> Setup {
     Setup::default().config(&kv)
 }
 
-fn redis(daemon: &Daemon) -> Redis {
-    wait_for("it takes clients", || Redis::connect(&daemon.outside("run/kv")).ok())
-}
-
-fn ok() -> Reply {
-    Reply::Ok("OK".to_owned())
+fn redis(daemon: &Daemon) -> Resp {
+    wait_for("it takes clients", || Resp::connect(&daemon.outside("run/kv")).ok())
 }
 
 #[test]
@@ -34,15 +30,15 @@ fn keys_are_there_after_a_stop_and_after_a_kill() {
     let place = Place::new();
     let daemon = setup(&place, "interval").start_in(place);
     let mut client = redis(&daemon);
-    assert_eq!(client.ask(&["SET", "a", "1"]).unwrap(), ok());
-    assert_eq!(client.ask(&["INCR", "a"]).unwrap(), Reply::Integer(2));
+    assert_eq!(client.ask(&["SET", "a", "1"]), ok());
+    assert_eq!(client.ask(&["INCR", "a"]), Reply::Integer(2));
     let place = daemon.kill();
     let mut daemon = setup(&place, "always").start_in(place);
     let mut client = redis(&daemon);
-    assert_eq!(client.ask(&["INCR", "a"]).unwrap(), Reply::Integer(3));
+    assert_eq!(client.ask(&["INCR", "a"]), Reply::Integer(3));
     drop(client);
     assert!(daemon.stop().success());
-    assert!(daemon.log().contains("keys dir="));
+    assert!(daemon.log().contains("opened the keyspace dir="));
 }
 
 #[test]
@@ -69,18 +65,17 @@ fn failing(setup: Setup, place: &Place, call: &str, error: &str, from: u32) -> O
 }
 
 /// Writes until it is refused, in pipelines; gives the names that were acknowledged.
-fn write_until_refused(client: &mut Redis) -> Vec<String> {
+fn write_until_refused(client: &mut Resp) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for round in 0..50 {
         let names: Vec<_> = (0..3).map(|n| format!("key {}", round * 3 + n)).collect();
-        for name in &names {
-            client.say(&[b"SET", name.as_bytes(), b"value"]);
-        }
-        client.say(&[b"GET", b"before"]);
-        client.send().unwrap();
+        let mut pipeline: Vec<u8> =
+            names.iter().flat_map(|name| encoded(&["SET", name, "value"])).collect();
+        pipeline.extend(encoded(&["GET", "before"]));
+        client.send(&pipeline);
         let mut refused = 0;
         for name in names {
-            match client.reply().unwrap() {
+            match client.reply() {
                 Reply::Error(error) => {
                     assert!(error.starts_with("MISCONF"), "{error}");
                     refused += 1;
@@ -92,12 +87,12 @@ fn write_until_refused(client: &mut Redis) -> Vec<String> {
             }
         }
         // What was durable before is told, also in the middle of it.
-        let before = client.reply().unwrap();
+        let before = client.reply();
         if refused > 0 {
-            assert!(matches!(before, Reply::Bytes(_) | Reply::Error(_)), "{before:?}");
+            assert!(matches!(before, Reply::Bulk(_) | Reply::Error(_)), "{before:?}");
             return acknowledged;
         }
-        assert_eq!(before, Reply::Bytes(b"kept".to_vec()));
+        assert_eq!(before, bulk("kept"));
     }
     panic!("nothing was refused");
 }
@@ -107,23 +102,23 @@ fn never_acknowledges_what_is_lost(sync: &str, call: &str, error: &str) {
     let Some(setup) = failing(setup(&place, sync), &place, call, error, 6) else { return };
     let daemon = setup.start_in(place);
     let mut client = redis(&daemon);
-    assert_eq!(client.ask(&["SET", "before", "kept"]).unwrap(), ok());
+    assert_eq!(client.ask(&["SET", "before", "kept"]), ok());
     let acknowledged = write_until_refused(&mut client);
     assert!(!acknowledged.is_empty());
     // It stays so; reads go on.
-    let refused = client.ask(&["SET", "later", "x"]).unwrap();
+    let refused = client.ask(&["SET", "later", "x"]);
     assert!(matches!(&refused, Reply::Error(error) if error.contains("journal")), "{refused:?}");
-    assert_eq!(client.ask(&["GET", "later"]).unwrap(), Reply::Null);
-    assert_eq!(client.ask(&["GET", "before"]).unwrap(), Reply::Bytes(b"kept".to_vec()));
+    assert_eq!(client.ask(&["GET", "later"]), Reply::Null);
+    assert_eq!(client.ask(&["GET", "before"]), bulk("kept"));
     assert!(daemon.log().contains("changes are answered with an error"), "{}", daemon.log());
     drop(client);
     let place = daemon.kill();
     let daemon = self::setup(&place, sync).start_in(place);
     let mut client = redis(&daemon);
     for name in &acknowledged {
-        assert_eq!(client.ask(&["GET", name]).unwrap(), Reply::Bytes(b"value".to_vec()), "{name}");
+        assert_eq!(client.ask(&["GET", name]), bulk("value"), "{name}");
     }
-    assert_eq!(client.ask(&["SET", "later", "x"]).unwrap(), ok());
+    assert_eq!(client.ask(&["SET", "later", "x"]), ok());
 }
 
 #[test]
@@ -179,7 +174,7 @@ fn damage_is_told_with_its_place() {
     let mut daemon = setup(&place, "always").start_in(place);
     let mut client = redis(&daemon);
     for n in 0..10 {
-        assert_eq!(client.ask(&["SET", &n.to_string(), "value"]).unwrap(), ok());
+        assert_eq!(client.ask(&["SET", &n.to_string(), "value"]), ok());
     }
     drop(client);
     assert!(daemon.stop().success());
