@@ -7,11 +7,13 @@
 mod shared;
 
 mod idle;
+mod keys;
 mod mixed;
 mod neighbours;
 mod order;
 mod scale;
 mod speed;
+mod values;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -153,6 +155,7 @@ fn measurements(group: BarsGroup) -> &'static [(&'static str, Measurement)] {
         BarsGroup::Mixed => mixed::ALL,
         BarsGroup::Idle => idle::ALL,
         BarsGroup::Order => order::ALL,
+        BarsGroup::Keys => keys::ALL,
     }
 }
 

@@ -33,7 +33,9 @@ Examples:
   # Everything that the project promises about speed, in one table
   objmapper-bench bars
   # Many connections, neighbours, mixed load
-  objmapper-bench bars --group scale,neighbours,mixed,idle";
+  objmapper-bench bars --group scale,neighbours,mixed,idle
+  # Keys and values, beside redis-server
+  objmapper-bench bars --group keys";
 
 /// The send buffer that the daemon's connections have by default: the floor's are the same.
 const SEND_BUFFER: usize = 1 << 20;
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     /// The raw server that the others are compared with
     #[command(hide = true)]
     FloorServer(FloorArgs),
+    /// One of many that map the same value
+    #[command(hide = true)]
+    Mapper(MapperArgs),
 }
 
 /// What is measured.
@@ -240,6 +245,8 @@ pub(crate) enum BarsGroup {
     Idle,
     /// A question on a connection that is busy with a body
     Order,
+    /// Keys and values, beside redis-server
+    Keys,
 }
 
 impl BarsGroup {
@@ -252,6 +259,7 @@ impl BarsGroup {
             Self::Mixed => "mixed",
             Self::Idle => "idle",
             Self::Order => "order",
+            Self::Keys => "keys",
         }
     }
 }
@@ -299,6 +307,14 @@ pub(crate) struct FloorArgs {
     /// Bytes that the kernel keeps for a client that does not read; 0 leaves its default
     #[arg(long, default_value_t = SEND_BUFFER)]
     pub(crate) send_buffer: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapperArgs {
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    #[arg(long)]
+    pub(crate) uri: String,
 }
 
 /// Processors for client and server.

@@ -4,10 +4,12 @@
 //! how many they answer where the client is not the limit. All requests are encoded before the
 //! clock starts, and every reply is counted: a null, an error or a value of another length is told.
 
-mod bursts;
-mod load;
+pub(crate) mod bursts;
+pub(crate) mod compare;
+pub(crate) mod load;
+pub(crate) mod mapper;
 mod replies;
-mod server;
+pub(crate) mod server;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
@@ -24,8 +26,8 @@ use crate::run::daemon_arguments;
 use crate::servers::find_daemon;
 use crate::stop::Stop;
 use crate::summary::round3;
-use bursts::Bursts;
-use load::{Client, Round};
+use compare::Asked;
+use load::Round;
 use server::Server;
 
 /// What one server did.
@@ -81,26 +83,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool> {
     if let Some(rival) = kv.against {
         servers.push(Server::rival(rival, kv, place)?);
     }
-    let bursts = Bursts::new(kv, args.load.pipeline);
-    let mut clients = Vec::new();
-    for server in &servers {
-        load::fill(&server.socket, Bursts::fill(kv))?;
-        let (conns, size) = (args.load.conns as usize, kv.value_size.as_u64());
-        clients.push(Client::connect(&server.socket, conns, &bursts, size)?);
-    }
-    let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
-    let time = args.load.duration / args.rounds;
-    for number in 0..=args.rounds {
-        for ((server, client), rounds) in servers.iter().zip(&mut clients).zip(&mut rounds) {
-            stop.check()?;
-            // The first warms up.
-            let time = if number == 0 { args.load.warmup } else { time };
-            let round = client.round(&bursts, server.pid, time, &stop)?;
-            if number > 0 {
-                rounds.push(round);
-            }
-        }
-    }
+    let (rounds, time) = (args.rounds, args.load.duration / args.rounds);
+    let (conns, pipeline, warmup) = (args.load.conns, args.load.pipeline, args.load.warmup);
+    let asked = Asked { kv, conns, pipeline, rounds, warmup, time };
+    let rounds = compare::take(&servers, asked, &stop)?;
     let answer = answer(args, &servers, &rounds)?;
     if args.json {
         report::print_json(&answer)?;
@@ -123,19 +109,14 @@ fn answer(args: &RunArgs, servers: &[Server], rounds: &[Vec<Round>]) -> Result<A
             p999_us: middle(&|round| round.latency.percentile_us(0.999)),
             rss_bytes: procfs::rss_bytes(server.pid)?,
             requests: rounds.iter().map(|round| round.seen.replies).sum(),
-            errors: rounds
-                .iter()
-                .map(|round| round.seen.errors + round.seen.nulls + round.seen.odd)
-                .sum(),
+            errors: rounds.iter().map(Round::wrong).sum(),
             first_error: rounds.iter().find_map(|round| round.said.clone()),
         });
     }
     let ratio = match (rounds, &*sides) {
         ([ours, theirs], [our, their]) => {
-            let each = |figure: &dyn Fn(&Round) -> f64| {
-                let pairs = ours.iter().zip(theirs);
-                round3(median(pairs.map(|(our, their)| figure(our) / figure(their).max(1e-9))))
-            };
+            let each =
+                |figure: &dyn Fn(&Round) -> f64| round3(compare::ratio(ours, theirs, figure));
             Some(Ratio {
                 server_cpu: each(&Round::cpu_us),
                 requests_per_s: each(&Round::rate),
@@ -156,16 +137,6 @@ fn answer(args: &RunArgs, servers: &[Server], rounds: &[Vec<Round>]) -> Result<A
         sides,
         ratio,
     })
-}
-
-impl Round {
-    fn rate(&self) -> f64 {
-        self.seen.replies as f64 / self.elapsed.as_secs_f64().max(1e-9)
-    }
-
-    fn cpu_us(&self) -> f64 {
-        self.server_cpu_ns as f64 / 1e3 / (self.seen.replies as f64).max(1.0)
-    }
 }
 
 impl Answer {

@@ -9,7 +9,7 @@
 //!                  │  └──> company                           who else is on the server
 //!                  └──> record, summary ──> report, assertion
 //!  bars = many such, each held against its goal;  index_choices = in-process, no socket
-//!  keys = RESP, beside Redis
+//!  keys = RESP, beside Redis;  mapper = one of many that map a value
 //! ```
 //!
 //! Guarantees: the client does the same for ours and for the floor; the two take turns; server CPU
@@ -50,9 +50,10 @@ mod turns;
 mod report;
 mod run;
 
-mod bars;
 mod index_choices;
 mod keys;
+
+mod bars;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Some(cli::Command::FloorServer(args)) => {
             floor::serve(&args.root, &args.socket, args.send_buffer).map(|()| true)
         }
+        Some(cli::Command::Mapper(args)) => keys::mapper::run(&args).map(|()| true),
         Some(cli::Command::Bars(args)) => bars::run(&args),
         None if cli.run.mode == cli::RunMode::Kv => keys::run(&cli.run),
         None if cli.run.mode == cli::RunMode::Index => index_choices::run(&cli.run),

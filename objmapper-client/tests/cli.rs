@@ -144,7 +144,8 @@ fn a_user_of_another_namespace_is_told_so() {
         err
     };
     assert!(
-        denied("no rule of this mount allows uid 65534").contains("hint: 65534 is how the daemon sees")
+        denied("no rule of this mount allows uid 65534")
+            .contains("hint: 65534 is how the daemon sees")
     );
     assert!(!denied("no rule of this mount allows uid 6553").contains("hint:"));
 }

@@ -25,7 +25,9 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
     };
     let Some(dir) = &settings.dir else {
         if has_a_door {
-            tracing::info!("keys are kept in memory only and are lost when this daemon stops (kv.dir)");
+            tracing::info!(
+                "keys are kept in memory only and are lost when this daemon stops (kv.dir)"
+            );
         }
         return Ok(Keyspace::in_memory(options));
     };

@@ -59,6 +59,9 @@ pub(crate) struct KvArgs {
     /// Keys there are
     #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) keys: u32,
+    /// Bytes of each key's name, at least 16
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(16..=1024))]
+    pub(crate) key_size: u16,
     /// Size of each value
     #[arg(long, value_name = "SIZE", default_value = "64")]
     pub(crate) value_size: ByteSize,
@@ -74,4 +77,21 @@ pub(crate) struct KvArgs {
     /// One more argument for the server that is started; may be repeated
     #[arg(long, value_name = "ARG", requires = "against", allow_hyphen_values = true)]
     pub(crate) redis_arg: Vec<String>,
+}
+
+impl KvArgs {
+    /// As the flags have it by default, for bars.
+    pub(crate) fn usual(verb: Verb) -> Self {
+        Self {
+            verb,
+            get_ratio: 0.9,
+            keys: 100_000,
+            key_size: 16,
+            value_size: ByteSize::b(64),
+            spread: Spread::Even,
+            against: Some(Rival::Redis),
+            redis_socket: None,
+            redis_arg: Vec::new(),
+        }
+    }
 }

@@ -38,9 +38,9 @@ impl Bursts {
                     Verb::Mixed => luck.unit() < args.get_ratio,
                 };
                 if get {
-                    request(&mut bursts.bytes, &[b"GET", &name(key)]);
+                    request(&mut bursts.bytes, &[b"GET", &name(key, args.key_size)]);
                 } else {
-                    request(&mut bursts.bytes, &[b"SET", &name(key), &value]);
+                    request(&mut bursts.bytes, &[b"SET", &name(key, args.key_size), &value]);
                 }
             }
             bursts.ranges.push(start..bursts.bytes.len());
@@ -55,13 +55,13 @@ impl Bursts {
     pub(crate) fn fill(args: &KvArgs) -> impl Iterator<Item = (u32, Vec<u8>)> {
         let value = value(args);
         let at_once = u32::try_from((1 << 20) / (value.len() + 64)).unwrap_or(1).clamp(1, 1000);
-        let keys = args.keys;
+        let (keys, size) = (args.keys, args.key_size);
         (0..keys.div_ceil(at_once)).map(move |piece| {
             let from = piece * at_once;
             let to = (from + at_once).min(keys);
             let mut bytes = Vec::new();
             for key in from..to {
-                request(&mut bytes, &[b"SET", &name(key), &value]);
+                request(&mut bytes, &[b"SET", &name(key, size), &value]);
             }
             (to - from, bytes)
         })
@@ -84,9 +84,10 @@ impl Bursts {
     }
 }
 
-/// 16 bytes, as `redis-benchmark` has them.
-fn name(key: u32) -> [u8; 16] {
-    let mut name = *b"key:000000000000";
+/// Names of this many bytes: 16 are as `redis-benchmark` has them.
+pub(crate) fn name(key: u32, size: u16) -> Vec<u8> {
+    let mut name = b"key:".to_vec();
+    name.resize(usize::from(size), b'0');
     let mut rest = key;
     for place in name.iter_mut().rev().take(12) {
         *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
@@ -162,7 +163,8 @@ mod tests {
 
     #[test]
     fn names_are_of_one_length_and_differ() {
-        assert_eq!(&name(42), b"key:000000000042");
-        assert_ne!(name(1), name(10));
+        assert_eq!(name(42, 16), b"key:000000000042");
+        assert_ne!(name(1, 16), name(10, 16));
+        assert_eq!(name(1, 32).len(), 32);
     }
 }

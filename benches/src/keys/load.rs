@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use objmapper_os::poll::{Events, Interest, Poll, Token};
 use objmapper_os::socket::Stream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bursts::Bursts;
@@ -76,6 +77,16 @@ impl Client {
         time: Duration,
         stop: &Stop,
     ) -> Result<Round> {
+        let end = Instant::now() + time;
+        self.round_until(bursts, pid, |now| now >= end || stop.now(now))
+    }
+
+    fn round_until(
+        &mut self,
+        bursts: &Bursts,
+        pid: i32,
+        is_over: impl Fn(Instant) -> bool,
+    ) -> Result<Round> {
         let mut latency = Latency::new()?;
         for lane in &mut self.lanes {
             lane.replies.seen = Seen::default();
@@ -94,7 +105,7 @@ impl Client {
                 quiet_since = now;
             }
             ensure!(now - quiet_since < PATIENCE, "no answer within {PATIENCE:?}");
-            let over = now - start >= time || stop.now(now);
+            let over = is_over(now);
             for event in events.iter() {
                 let Some(lane) = self.lanes.get_mut(event.token.0) else { continue };
                 if lane.turn(bursts, &mut self.buffer)? {
@@ -170,6 +181,18 @@ impl Lane {
             }
         }
     }
+}
+
+/// One round that ends when `over` is set.
+pub(crate) fn until(
+    client: &mut Client,
+    bursts: &Bursts,
+    pid: i32,
+    over: &AtomicBool,
+    stop: &Stop,
+) -> Result<Round> {
+    let over = || over.load(Ordering::Acquire);
+    client.round_until(bursts, pid, |now| over() || stop.now(now))
 }
 
 /// Sets all keys, and sees that each was.

@@ -17,13 +17,15 @@ use crate::stop::PATIENCE;
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) socket: PathBuf,
+    /// Where objects are asked for, of ours.
+    pub(crate) objects: Option<PathBuf>,
     pub(crate) pid: i32,
     child: Option<Child>,
     _directory: Option<TempDir>,
 }
 
 impl Server {
-    /// Our daemon, for keys alone.
+    /// Our daemon, without any files.
     pub(crate) fn ours(program: &Path, arguments: &[String], place: Placement) -> Result<Self> {
         let directory = directory()?;
         let mut command = Command::new(program);
@@ -34,11 +36,13 @@ impl Server {
         }
         let root = directory.path().join("root");
         fs::create_dir(&root)?;
-        command.args(arguments).arg("--root").arg(root);
-        command.arg("--socket").arg(directory.path().join("objects"));
+        let objects = directory.path().join("objects");
+        command.args(arguments).arg("--root").arg(root).arg("--socket").arg(&objects);
         let socket = directory.path().join("keys");
         command.arg("--kv-socket").arg(&socket);
-        Self::start("objmapperd", command, socket, directory, place)
+        let mut server = Self::start("objmapperd", command, socket, directory, place)?;
+        server.objects = Some(objects);
+        Ok(server)
     }
 
     /// The rival: one that runs, or one that is started without persistence.
@@ -48,7 +52,8 @@ impl Server {
             let stream = Stream::connect(socket, Some(PATIENCE))?;
             let pid = Peer::of(&stream)?.pid.context("the server's process is not visible")?;
             let socket = socket.clone();
-            return Ok(Self { name, socket, pid, child: None, _directory: None });
+            let (objects, child) = (None, None);
+            return Ok(Self { name, socket, objects, pid, child, _directory: None });
         }
         let directory = directory()?;
         let socket = directory.path().join("keys");
@@ -73,8 +78,14 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let child = place.spawn_server(&mut command)?;
         let pid = i32::try_from(child.id())?;
-        let mut server =
-            Self { name, socket, pid, child: Some(child), _directory: Some(directory) };
+        let mut server = Self {
+            name,
+            socket,
+            objects: None,
+            pid,
+            child: Some(child),
+            _directory: Some(directory),
+        };
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = Stream::connect(&server.socket, Some(PATIENCE)) {
             let ended = server.child.as_mut().map(Child::try_wait).transpose()?.flatten();

@@ -1,0 +1,225 @@
+//! Large values, and both services of one daemon at the same time.
+
+use anyhow::{Context, Result, ensure};
+use objmapper_client::Client as Objects;
+use objmapper_os::socket::Stream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::keys::{CONNS, place, servers};
+use super::shared::{EACH, KIB, MIB, of_side, p50, p99, plans, shape, single};
+use super::{Bar, Bench, Goal, summaries};
+use crate::cli::kv::{KvArgs, Verb};
+use crate::keys::bursts::{Bursts, name};
+use crate::keys::load::{self, Client, Round, fill};
+use crate::keys::mapper::Mapper;
+use crate::keys::server::Server;
+use crate::plan::Dialect;
+use crate::procfs;
+use crate::record::median;
+use crate::servers::Server as Daemon;
+use crate::stop::{PATIENCE, Stop};
+use crate::tree::Tree;
+use crate::wire::Job;
+
+/// Values that are asked for in turn: more than fit into a cache, so that each is read anew.
+const VALUES: u32 = 64;
+
+/// What one side got in a round.
+struct Got {
+    rate: f64,
+    cpu_us: f64,
+}
+
+/// Reads whole values until the time is up.
+fn rounds(
+    pid: i32,
+    time: Duration,
+    stop: &Stop,
+    mut read: impl FnMut(u32) -> Result<()>,
+) -> Result<Got> {
+    let (cpu, begin) = (procfs::cpu_ns(pid)?, Instant::now());
+    let mut count = 0;
+    while begin.elapsed() < time {
+        stop.check()?;
+        read(count % VALUES)?;
+        count += 1;
+    }
+    let cpu = procfs::cpu_ns(pid)?.saturating_sub(cpu);
+    Ok(Got {
+        rate: f64::from(count) / begin.elapsed().as_secs_f64(),
+        cpu_us: cpu as f64 / 1e3 / f64::from(count.max(1)),
+    })
+}
+
+/// A value of 1 MiB read into the same buffer: by GET, and by a descriptor and pread(2).
+pub(super) fn large(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    let what = "1 MiB, read by descriptor / GET of Redis";
+    let place = match place(bench, what) {
+        Ok(place) => place,
+        Err(bars) => return Ok(bars),
+    };
+    place.become_client()?;
+    let [ours, theirs] = servers(bench, (&[], &[]), place)?;
+    let kv =
+        KvArgs { keys: VALUES, value_size: bytesize::ByteSize::b(MIB), ..KvArgs::usual(Verb::Get) };
+    for server in [&ours, &theirs] {
+        fill(&server.socket, Bursts::fill(&kv))?;
+    }
+    let mut buffer = vec![0; usize::try_from(MIB)? + 64];
+    let mut objects = objects(&ours)?;
+    let stream = Stream::connect(&theirs.socket, Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let names: Vec<Vec<u8>> = (0..VALUES).map(|key| name(key, kv.key_size)).collect();
+    let text = |key: u32| {
+        names.get(key as usize).map(|name| String::from_utf8_lossy(name)).context("a name")
+    };
+    let (mut our, mut their) = (Vec::new(), Vec::new());
+    for _ in 0..bench.args.rounds {
+        our.push(rounds(ours.pid, bench.args.round, &bench.stop, |key| {
+            let value = objects.open(&format!("kv:{}", text(key)?))?;
+            let read = value.read_at(&mut buffer, 0)?;
+            ensure!(read as u64 == MIB, "{read} bytes");
+            Ok(())
+        })?);
+        their.push(rounds(theirs.pid, bench.args.round, &bench.stop, |key| {
+            stream.send(format!("GET {}\r\n", text(key)?).as_bytes(), &[], false)?;
+            let whole = format!("${MIB}\r\n").len() + usize::try_from(MIB)? + 2;
+            let mut read = 0;
+            while read < whole {
+                let n = stream.recv_bytes(buffer.get_mut(read..).unwrap_or_default())?;
+                ensure!(n > 0, "the server has closed the connection");
+                read += n;
+            }
+            Ok(())
+        })?);
+    }
+    let ratio = |figure: fn(&Got) -> f64| {
+        median(our.iter().zip(&their).map(|(our, their)| figure(our) / figure(their).max(1e-9)))
+    };
+    let middle = |side: &[Got], figure: fn(&Got) -> f64| median(side.iter().map(figure));
+    let rate: fn(&Got) -> f64 = |got| got.rate;
+    let cpu: fn(&Got) -> f64 = |got| got.cpu_us;
+    let rates = Bar::new(&format!("{what}: values/s"), Goal::AtLeast(2.5), Some(ratio(rate)));
+    let cpus = Bar::new(&format!("{what}: server CPU"), Goal::AtMost(0.1), Some(ratio(cpu)));
+    Ok(vec![
+        rates.note(format!("{:.0} against {:.0}", middle(&our, rate), middle(&their, rate))),
+        cpus.note(format!("{:.1} us against {:.1}", middle(&our, cpu), middle(&their, cpu))),
+    ])
+}
+
+fn objects(server: &Server) -> Result<Objects> {
+    let path = server.objects.as_deref().context("only our daemon has objects")?;
+    Ok(Objects::builder().path(path).connect()?)
+}
+
+/// Twenty processes map a value of 16 MiB.
+pub(super) fn mapped(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    const MAPPERS: usize = 20;
+    let size = 16 * MIB;
+    let ours = Server::ours(
+        &bench.program,
+        &bench.args.daemon_arg,
+        crate::placement::Placement::anywhere(),
+    )?;
+    let kv =
+        KvArgs { keys: 1, value_size: bytesize::ByteSize::b(size), ..KvArgs::usual(Verb::Get) };
+    fill(&ours.socket, Bursts::fill(&kv))?;
+    let uri = format!("kv:{}", String::from_utf8_lossy(&name(0, kv.key_size)));
+    let socket = ours.objects.as_deref().context("only our daemon has objects")?;
+    let mut mappers =
+        (0..MAPPERS).map(|_| Mapper::start(socket, &uri)).collect::<Result<Vec<_>>>()?;
+    let (mut rss, mut pss) = (0, 0);
+    // All of them at once, so that each share is of the same whole.
+    let shown = mappers.iter_mut().map(Mapper::shown).collect::<Result<Vec<_>>>()?;
+    for (resident, share) in shown {
+        (rss, pss) = (rss + resident, pss + share);
+    }
+    let of = |bytes: u64| bytes as f64 / size as f64;
+    let daemon = procfs::rss_bytes(ours.pid)? as f64 / 1e6;
+    Ok(vec![
+        Bar::new(
+            "20 processes map a value of 16 MiB: copies in memory",
+            Goal::AtMost(1.1),
+            Some(of(pss)),
+        )
+        .note(format!(
+            "the sum of Pss; each sees {:.2} of it resident; the daemon has {daemon:.1} MB",
+            of(rss) / MAPPERS as f64
+        )),
+    ])
+}
+
+/// Descriptors while another client asks for keys, and the other way round: one daemon, one CPU.
+pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    let what = "fdpass beside 50 clients that ask for keys";
+    let place = match place(bench, what) {
+        Ok(place) => place,
+        Err(bars) => return Ok(bars),
+    };
+    place.become_client()?;
+    let directory = tempfile::TempDir::with_prefix("objmapper-bench-")?;
+    let socket = directory.path().join("keys");
+    let path = socket.to_str().context("the temporary directory's name is no text")?;
+    let tree = Tree::temporary(shape(64, 4 * KIB))?;
+    let ours = bench.daemon_told(&["--kv-socket", path], &tree, None, place)?;
+    let floor = bench.floor(&tree, place)?;
+    let [_, theirs] = servers(bench, (&[], &[]), place)?;
+    let kv = KvArgs::usual(Verb::Mixed);
+    let form = single(Job::Fdpass);
+    let [plan, floor_plan] = plans([(Dialect::Objm, form), (EACH, form)], &tree)?;
+    let load = |daemon: &Daemon, keys: &std::path::Path, pid: i32, ours: bool| -> Result<_> {
+        let bursts = Bursts::new(&kv, 1);
+        fill(keys, Bursts::fill(&kv))?;
+        let mut client = Client::connect(keys, CONNS as usize, &bursts, kv.value_size.as_u64())?;
+        let side = || bench.side("fdpass", daemon, if ours { &plan } else { &floor_plan });
+        let alone = bench.take(&[side()], place)?;
+        let keys_alone = client.round(&bursts, pid, bench.args.round, &bench.stop)?;
+        let over = AtomicBool::new(false);
+        let (both, keys_beside) = std::thread::scope(|scope| {
+            let keys = scope.spawn(|| load::until(&mut client, &bursts, pid, &over, &bench.stop));
+            let both = bench.take(&[side()], place);
+            over.store(true, Ordering::Release);
+            (both, keys.join())
+        });
+        let keys_beside =
+            keys_beside.map_err(|_| anyhow::anyhow!("the other client panicked"))??;
+        let both = both?;
+        summaries(&alone)?;
+        summaries(&both)?;
+        Ok((alone, both, keys_alone, keys_beside))
+    };
+    let (alone, both, keys_alone, keys_beside) = load(&ours, &socket, ours.pid, true)?;
+    let (floor_alone, floor_both, ..) = load(&floor, &theirs.socket, theirs.pid, false)?;
+    let us = |round: &Round| round.latency.percentile_us(0.99);
+    let bar = |what: &str, of: fn(&crate::record::Round) -> f64| {
+        let (ours, theirs) = (of_side(&both, 0, of), of_side(&floor_both, 0, of));
+        Bar::new(
+            &format!("fdpass beside 50 clients of keys: {what} / floor beside redis-server"),
+            Goal::AtMost(1.25),
+            Some(ours / theirs.max(1e-9)),
+        )
+        .note(format!(
+            "{:.1} us, alone {:.1}; the floor {theirs:.1}, alone {:.1}",
+            ours,
+            of_side(&alone, 0, of),
+            of_side(&floor_alone, 0, of)
+        ))
+    };
+    Ok(vec![
+        bar("p50", p50),
+        bar("p99", p99),
+        Bar::new(
+            "keys beside one client of descriptors: p99 / alone",
+            Goal::Below(2.0),
+            Some(us(&keys_beside) / us(&keys_alone)),
+        )
+        .note(format!(
+            "{:.0} us, alone {:.0}; {:.0} k requests/s, alone {:.0} k",
+            us(&keys_beside),
+            us(&keys_alone),
+            keys_beside.rate() / 1e3,
+            keys_alone.rate() / 1e3
+        )),
+    ])
+}
