@@ -23,13 +23,17 @@ mod pass;
 mod text;
 
 pub mod order;
+pub mod stream;
 
 pub mod durable;
+
+pub mod embedded;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use durable::{Backup, Compacted, restore, verify, verify_backup};
+pub use embedded::Db;
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;
 pub use hold::Hold;
@@ -37,8 +41,9 @@ pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
 pub use order::{KeyPage, PageSize, Span};
 pub use shard::Watch;
+pub use stream::Stream;
 pub use text::{digits, integer};
-pub use value::{Sealed, Value};
+pub use value::{Sealed, Taken, Value};
 
 /// A value that is to be kept, prepared by [`Keyspace::content`].
 #[derive(Debug, Clone)]
@@ -54,6 +59,15 @@ pub enum Content<'a> {
 }
 
 impl Content<'_> {
+    /// Bytes that it has.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) | Self::Heap(bytes) => bytes.len() as u64,
+            Self::Owned(bytes) => bytes.len() as u64,
+            Self::Sealed(sealed, _) => sealed.size(),
+        }
+    }
+
     fn bytes(&self) -> Result<Cow<'_, [u8]>, Fault> {
         match self {
             Self::Bytes(bytes) | Self::Heap(bytes) | Self::Sealed(_, Some(bytes)) => {

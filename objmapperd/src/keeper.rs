@@ -53,7 +53,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
             tracing::info!(%percent, mib = total >> 20, "reading keys back");
         }
     };
-    let (keys, report) = Keyspace::open(dir, options, journal, progress)
+    let (keys, report) = Keyspace::open_with(dir, options, journal, progress)
         .with_context(|| format!("the keyspace in {} cannot be opened", dir.display()))?;
     if let Some(torn) = &report.torn {
         let kv::journal::Torn { file, offset, bytes, records } = torn;

@@ -32,23 +32,55 @@ impl Seals {
     }
 }
 
-/// A new memfd with these bytes, sealed for good; close-on-exec, at position 0. The name shows in
-/// `/proc` only (at most 249 bytes, no nul). ENOMEM, EMFILE, ENFILE. memfd_create(2)
+/// A memfd that is being written, for its maker alone.
+#[derive(Debug)]
+pub struct Draft {
+    fd: OwnedFd,
+    size: u64,
+}
+
+impl Draft {
+    /// An empty one; close-on-exec. The name shows in `/proc` only (at most 249 bytes, no nul).
+    /// EMFILE, ENFILE, ENOMEM. memfd_create(2)
+    pub fn new(name: &str) -> Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // before Linux 6.3
+            other => other,
+        }
+        .map_err(Error::on("memfd_create"))?;
+        Ok(Self { fd, size: 0 })
+    }
+
+    /// Writes these bytes behind what is there. ENOMEM.
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let n = retry_on_intr(|| rustix::io::pwrite(&self.fd, bytes, self.size))
+                .map_err(Error::on("pwrite"))?;
+            self.size += n as u64;
+            bytes = bytes.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Bytes that were written.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Seals it for good; at position 0.
+    pub fn seal(self) -> Result<OwnedFd> {
+        let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&self.fd, seals).map_err(Error::on("fcntl(F_ADD_SEALS)"))?;
+        Ok(self.fd)
+    }
+}
+
+/// A new memfd with these bytes, sealed for good: see [`Draft`]. ENOMEM, EMFILE, ENFILE.
 pub fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // before Linux 6.3
-        other => other,
-    }
-    .map_err(Error::on("memfd_create"))?;
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        written += retry_on_intr(|| rustix::io::pwrite(&fd, rest, written as u64))
-            .map_err(Error::on("pwrite"))?;
-    }
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&fd, seals).map_err(Error::on("fcntl(F_ADD_SEALS)"))?;
-    Ok(fd)
+    let mut draft = Draft::new(name)?;
+    draft.append(bytes)?;
+    draft.seal()
 }
 
 /// Asks the processor to bring what lies there near, since it will be read soon. Nothing else.

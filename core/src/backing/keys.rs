@@ -20,7 +20,7 @@ use objmapper_proto::{Kind, Version};
 use os::opened::Opened;
 
 use super::{Backing, Found, Name, Names, Patience};
-use crate::kv::{Keyspace, Sealed, Value};
+use crate::kv::{Keyspace, Sealed, Taken};
 use crate::object::{Object, version_of};
 use crate::refusal::{Miss, Refusal};
 
@@ -34,12 +34,6 @@ pub struct Keys {
     db: u8,
 }
 
-/// A value as it was under the lock.
-enum Taken {
-    Bytes(Vec<u8>),
-    Sealed(Arc<Sealed>),
-}
-
 impl Keys {
     /// Database `db` of a keyspace.
     pub const fn new(keyspace: Arc<Keyspace>, db: u8) -> Self {
@@ -49,27 +43,22 @@ impl Keys {
     fn take(&self, key: &[u8]) -> Result<Taken, Miss> {
         let key = self.keyspace.key(self.db, key);
         let mut hold = self.keyspace.hold(&key, Keyspace::now());
-        match hold.get(&key) {
-            None => Err(Refusal::NotFound.into()),
-            Some(Value::Bytes(bytes)) => Ok(Taken::Bytes(bytes.to_vec())),
-            Some(Value::Sealed(sealed)) => Ok(Taken::Sealed(sealed.clone())),
-        }
+        let value = hold.get(&key).ok_or(Refusal::NotFound)?;
+        Ok(value.taken())
     }
 }
 
-impl Taken {
-    fn version(&self) -> Version {
-        match self {
-            Self::Bytes(bytes) => version_of(bytes),
-            Self::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
-        }
+fn version(taken: &Taken) -> Version {
+    match taken {
+        Taken::Bytes(bytes) => version_of(bytes),
+        Taken::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
     }
 }
 
 impl Backing for Keys {
     fn open(&self, path: &[u8], _: Patience) -> Result<Found, Miss> {
         let taken = self.take(path)?;
-        let version = taken.version();
+        let version = version(&taken);
         let sealed = match taken {
             Taken::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
             Taken::Sealed(sealed) => sealed,
@@ -81,11 +70,7 @@ impl Backing for Keys {
 
     fn stat(&self, path: &[u8], _: Patience) -> Result<Object, Miss> {
         let taken = self.take(path)?;
-        let size = match &taken {
-            Taken::Bytes(bytes) => bytes.len() as u64,
-            Taken::Sealed(sealed) => sealed.size(),
-        };
-        Ok(Object::of_memory(size, taken.version()))
+        Ok(Object::of_memory(taken.value().len(), version(&taken)))
     }
 
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {

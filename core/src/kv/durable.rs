@@ -52,9 +52,31 @@ pub struct Backup {
 }
 
 impl Keyspace {
-    /// The keyspace in this directory, which is made if it is not there; its parent must be.
-    /// `progress` is told how many bytes are read, and of how many. Another process that has it
-    /// open, damage, and a disk that fails are told as [`Failure`].
+    /// The keyspace in this directory, which is made if it is not there; its parent must be. What is
+    /// written is durable 100 ms later at most: [`Self::open_with`] has other policies, and tells what
+    /// was found. Another process that has it open, damage, and a disk that fails are told as
+    /// [`Failure`]. [`Self::db`] says how keys are read and written.
+    ///
+    /// ```
+    /// # use objmapper::kv::Keyspace;
+    /// # let place = tempfile::tempdir()?;
+    /// # let path = place.path().join("kv");
+    /// let keys = Keyspace::open(&path)?;
+    /// keys.db(0).put("greeting", "hello")?;
+    /// keys.close()?; // durable now, and said to be complete
+    ///
+    /// let second = Keyspace::open(&path).unwrap_err();
+    /// let told = format!("is locked by pid {}", std::process::id());
+    /// assert!(second.to_string().contains(&told));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Failure> {
+        let (options, journal) = (Options::default(), JournalOptions::default());
+        Self::open_with(path.as_ref(), options, journal, |_, _| ()).map(|(keys, _)| keys)
+    }
+
+    /// The same, kept as these options say. `progress` is told how many bytes are read, and of how
+    /// many; the report says what was found.
     ///
     /// ```
     /// # use objmapper::kv::{Keyspace, Options, Expiry, journal::JournalOptions};
@@ -62,7 +84,7 @@ impl Keyspace {
     /// # let path = place.path().join("kv");
     /// for round in 0..2 {
     ///     let (keys, report) =
-    ///         Keyspace::open(&path, Options::default(), JournalOptions::default(), |_, _| ())?;
+    ///         Keyspace::open_with(&path, Options::default(), JournalOptions::default(), |_, _| ())?;
     ///     let key = keys.key(0, b"greeting");
     ///     let mut hold = keys.hold(&key, Keyspace::now());
     ///     assert_eq!(hold.has(&key), round == 1);
@@ -71,7 +93,7 @@ impl Keyspace {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn open(
+    pub fn open_with(
         path: &Path,
         options: Options,
         journal: JournalOptions,
@@ -338,7 +360,7 @@ pub fn restore(backup: &Path, path: &Path) -> Result<Backup, Failure> {
 }
 
 /// The directory that a file is in, and its name there.
-fn place(path: &Path) -> os::Result<(Directory, String)> {
+pub(super) fn place(path: &Path) -> os::Result<(Directory, String)> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| {
         os::Error::new("open", os::errno::EINVAL).with_detail(path.to_string_lossy())
@@ -348,7 +370,7 @@ fn place(path: &Path) -> os::Result<(Directory, String)> {
 }
 
 /// Removes a name that may not be there.
-fn forget(disk: &dyn Disk, name: &str) -> os::Result<()> {
+pub(super) fn forget(disk: &dyn Disk, name: &str) -> os::Result<()> {
     match disk.remove(name) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),

@@ -19,7 +19,7 @@ pub enum Fault {
     #[error("the increment would give NaN or infinity")]
     NotFinite,
     /// It would be longer than a value may be.
-    #[error("a value may have {limit} bytes (keyspace value limit)")]
+    #[error("a key or value may have {limit} bytes: cut it into several, or keep it as a file")]
     TooLong {
         /// In bytes.
         limit: u64,

@@ -174,7 +174,12 @@ impl<'k> Hold<'k> {
 
     /// The same, that writing is allowed having been asked. Fails only if the bytes of sealed
     /// memory have to be read and cannot be.
-    fn keep(&mut self, key: &Key<'_>, content: Content<'_>, expiry: Expiry) -> Result<(), Fault> {
+    pub(super) fn keep(
+        &mut self,
+        key: &Key<'_>,
+        content: Content<'_>,
+        expiry: Expiry,
+    ) -> Result<(), Fault> {
         let found = self.find(key);
         let Some(part) = self.part(key.part) else { return Ok(()) };
         let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) else { return Ok(()) };

@@ -196,8 +196,7 @@ impl Keyspace {
         if bytes.len() as u64 > LONGEST {
             return Err(Fault::TooLong { limit: LONGEST });
         }
-        let few = i64::try_from(self.options.sealed).unwrap_or(i64::MAX);
-        if self.sealed.load(Ordering::Relaxed) >= few {
+        if !self.may_seal() {
             return Ok(Content::Heap(bytes));
         }
         match Sealed::new(bytes) {
@@ -206,6 +205,12 @@ impl Keyspace {
             Err(error) if error.is_resource() => Ok(Content::Heap(bytes)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether one more value may lie in sealed memory.
+    pub(super) fn may_seal(&self) -> bool {
+        let most = i64::try_from(self.options.sealed).unwrap_or(i64::MAX);
+        self.sealed.load(Ordering::Relaxed) < most
     }
 
     /// Takes one lock alone.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use objmapper_os as os;
 use os::file::CachedRead;
+use os::memory::Draft;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +49,21 @@ pub struct Sealed {
 impl Sealed {
     /// A memfd with these bytes, sealed. ENOMEM, EMFILE, ENFILE.
     pub fn new(bytes: &[u8]) -> os::Result<Self> {
+        let mut draft = Self::draft()?;
+        draft.append(bytes)?;
+        Self::of(draft)
+    }
+
+    /// A memfd that is written by pieces, for [`Self::of`]. ENOMEM, EMFILE, ENFILE.
+    pub fn draft() -> os::Result<Draft> {
+        Draft::new("objmapper-value")
+    }
+
+    /// What was written, sealed.
+    pub fn of(draft: Draft) -> os::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let file = os::memory::sealed("objmapper-value", bytes)?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { file, size: bytes.len() as u64, number })
+        let (size, number) = (draft.size(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { file: draft.seal()?, size, number })
     }
 
     /// Another for each that this process makes: who has seen it knows the bytes.
@@ -67,6 +79,11 @@ impl Sealed {
     /// Its size in bytes.
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Reads bytes from `offset` on; 0 at the end, and fewer than asked are possible before it.
+    pub fn read(&self, out: &mut [u8], offset: u64) -> os::Result<usize> {
+        os::file::read_at(self.file.as_fd(), out, offset)
     }
 
     /// Appends `length` bytes from `offset` on to `out`, as far as there are any.
@@ -139,6 +156,44 @@ impl<'a> Value<'a> {
                 sealed.read_into(&mut out, 0, sealed.size)?;
                 Ok(Cow::Owned(out))
             }
+        }
+    }
+}
+
+impl Value<'_> {
+    /// A value of its own, to be read when no lock is held any more: bytes are copied, sealed memory
+    /// is shared.
+    pub fn taken(&self) -> Taken {
+        match self {
+            Self::Bytes(bytes) => Taken::Bytes(bytes.to_vec()),
+            Self::Sealed(sealed) => Taken::Sealed(Arc::clone(sealed)),
+        }
+    }
+}
+
+/// A value as it was.
+#[derive(Debug, Clone)]
+pub enum Taken {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// Sealed memory.
+    Sealed(Arc<Sealed>),
+}
+
+impl Taken {
+    /// The same, to be read.
+    pub fn value(&self) -> Value<'_> {
+        match self {
+            Self::Bytes(bytes) => Value::Bytes(bytes),
+            Self::Sealed(sealed) => Value::Sealed(sealed),
+        }
+    }
+
+    /// All of its bytes.
+    pub fn into_bytes(self) -> os::Result<Vec<u8>> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Sealed(_) => Ok(self.value().bytes()?.into_owned()),
         }
     }
 }

@@ -8,7 +8,7 @@ use objmapper::kv::{Keyspace, Options, SyncPolicy, restore, verify, verify_backu
 use crate::town::{LATER, all, journal, put, set};
 
 fn open(path: &std::path::Path) -> Keyspace {
-    Keyspace::open(path, Options::default(), journal(SyncPolicy::Always), |_, _| ()).unwrap().0
+    Keyspace::open_with(path, Options::default(), journal(SyncPolicy::Always), |_, _| ()).unwrap().0
 }
 
 #[test]

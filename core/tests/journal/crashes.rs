@@ -305,7 +305,7 @@ fn a_snapshot_taken_while_others_write_loses_nothing() {
     let path = place.path().join("kv");
     let options = objmapper::kv::Options { shards: 8, ..Default::default() };
     let journal = JournalOptions { segment: 20_000, ..journal(SyncPolicy::Never) };
-    let open = || Keyspace::open(&path, options, journal, |_, _| ()).unwrap().0;
+    let open = || Keyspace::open_with(&path, options, journal, |_, _| ()).unwrap().0;
     let keys = open();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..3_u8)

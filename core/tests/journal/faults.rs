@@ -247,7 +247,7 @@ fn a_disk_that_cannot_be_written_is_told_at_once() {
 #[test]
 fn two_cannot_have_one_directory() {
     let place = tempfile::tempdir().unwrap();
-    let open = |path: &Path| Keyspace::open(path, Options::default(), always(), |_, _| ());
+    let open = |path: &Path| Keyspace::open_with(path, Options::default(), always(), |_, _| ());
     let held = open(place.path()).unwrap();
     let refused = open(place.path()).unwrap_err();
     let told = format!("locked by pid {}", std::process::id());
@@ -258,7 +258,7 @@ fn two_cannot_have_one_directory() {
 
 #[test]
 fn a_directory_that_cannot_be_is_told() {
-    let open = |path: &Path| Keyspace::open(path, Options::default(), always(), |_, _| ());
+    let open = |path: &Path| Keyspace::open_with(path, Options::default(), always(), |_, _| ());
     let refused = open(Path::new("/nowhere/at/all")).unwrap_err();
     assert!(refused.to_string().contains("No such file or directory"), "{refused}");
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -171,7 +171,7 @@ fn large_values_come_back() {
     let options = objmapper::kv::Options::default();
     let big: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     for round in 0..3 {
-        let (keys, _) = Keyspace::open(
+        let (keys, _) = Keyspace::open_with(
             &place.path().join("kv"),
             options,
             journal(SyncPolicy::Never),

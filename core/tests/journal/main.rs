@@ -10,3 +10,4 @@ mod crashes;
 mod faults;
 mod histories;
 mod town;
+mod verbs;

@@ -54,8 +54,7 @@ impl Attendant {
     }
 }
 
-/// Notes a reply that may not leave yet. `failed`: the journal had, before the request was answered;
-/// then it changed nothing, and who only reads is not to wait for what will never come.
+/// Notes a reply that may not leave yet. `failed`: the journal had, before the request was answered.
 #[inline]
 pub(super) fn note(
     unsettled: &mut Unsettled,
@@ -64,12 +63,7 @@ pub(super) fn note(
     position: u64,
     reply: std::ops::Range<usize>,
 ) {
-    let waits = if failed {
-        position == objmapper::kv::journal::NEVER
-    } else {
-        position > journal.promised()
-    };
-    if waits {
+    if journal.withholds(failed, position) {
         unsettled.add(position, reply);
     }
 }

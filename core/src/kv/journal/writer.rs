@@ -183,6 +183,14 @@ impl Journal {
         }
     }
 
+    /// Whether what was seen or done up to `position` may not be told yet. `failed` is what
+    /// [`Self::has_failed`] said before: then nothing was changed, and who only reads is not to wait
+    /// for what will never come.
+    #[inline]
+    pub fn withholds(&self, failed: bool, position: u64) -> bool {
+        if failed { position == NEVER } else { position > self.promised() }
+    }
+
     /// The number of the last record.
     pub fn appended(&self) -> u64 {
         self.front.lock().next - 1
