@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use objmapper::kv::{Expiry, Fault, Keyspace, Options, Policy};
+use objmapper::kv::{Expiry, Fault, Keyspace, Options, Policy, evict};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -308,4 +308,44 @@ fn what_is_over_the_limit_goes_by_the_policy_or_is_refused() {
         let evicted = keys.totals().evicted;
         assert_eq!(evicted > 1000, policy != Policy::NoEviction, "{policy:?}: {evicted}");
     }
+}
+
+/// How often a key was used is what a policy goes by: writing it over must not make it look new.
+#[test]
+fn what_is_known_of_a_key_outlives_its_value() {
+    let options = Options { policy: Policy::AllKeysLfu, inline: 16, ..Options::default() };
+    let keys = Keyspace::in_memory(options);
+    let key = keys.key(0, b"k");
+    let set = |value: &[u8]| {
+        let content = keys.content(value).unwrap();
+        keys.hold(&key, NOW).set(&key, content, Expiry::Never).unwrap();
+    };
+    let count = || evict::frequency(keys.hold(&key, NOW).access(&key).unwrap(), NOW);
+    set(b"1");
+    let first = count();
+    for _ in 0..5000 {
+        keys.hold(&key, NOW).get(&key);
+    }
+    let used = count();
+    assert!(used > first + 5, "{used} after {first}");
+    // In place, in another place, and in memory of its own.
+    for value in [&b"2"[..], b"a longer one", &[b'x'; 100], &[b'x'; 200], b"3"] {
+        set(value);
+        assert!(count() >= used);
+    }
+    keys.hold(&key, NOW).write_at(&key, 200, b"more").unwrap();
+    keys.hold(&key, NOW).write_at(&key, 300, b"more").unwrap();
+    assert!(count() >= used);
+    // One that comes again is new.
+    keys.hold(&key, NOW).remove(&key);
+    set(b"4");
+    assert_eq!(count(), first);
+
+    let mut hold = keys.hold(&key, NOW);
+    hold.touch_nothing();
+    for _ in 0..5000 {
+        hold.set(&key, keys.content(b"5").unwrap(), Expiry::Never).unwrap();
+    }
+    drop(hold);
+    assert_eq!(count(), first);
 }

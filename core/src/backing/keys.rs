@@ -4,7 +4,9 @@
 //! - a key has one name: its bytes, percent-encoded where RFC 3986 needs it; a `/` in a key is
 //!   written as it is, any other byte may be escaped;
 //! - what is handed out is sealed: a version of the value that stays as it is, whatever happens to
-//!   the key; short values are copied into a memfd for it, long ones lie in one.
+//!   the key; short values are copied into a memfd for it, long ones lie in one;
+//! - nothing is told before it is as durable as the journal's policy promises: who may not wait for
+//!   a disk is sent to where it may be waited for, as with a name that is not in memory.
 //!
 //! A page of names costs a pass over all keys of the database: no order is kept beside the table,
 //! which would take as much memory again for keys that nobody lists.
@@ -20,7 +22,7 @@ use objmapper_proto::{Kind, Version};
 use os::opened::Opened;
 
 use super::{Backing, Found, Name, Names, Patience};
-use crate::kv::{Keyspace, Sealed, Taken};
+use crate::kv::{Keyspace, Sealed, SyncPolicy, Taken};
 use crate::object::{Object, version_of};
 use crate::refusal::{Miss, Refusal};
 
@@ -40,11 +42,26 @@ impl Keys {
         Self { keyspace, db }
     }
 
-    fn take(&self, key: &[u8]) -> Result<Taken, Miss> {
+    fn take(&self, key: &[u8], patience: Patience) -> Result<Taken, Miss> {
+        let failed = self.keyspace.journal().is_some_and(|journal| journal.has_failed());
         let key = self.keyspace.key(self.db, key);
         let mut hold = self.keyspace.hold(&key, Keyspace::now());
-        let value = hold.get(&key).ok_or(Refusal::NotFound)?;
-        Ok(value.taken())
+        let taken = hold.get(&key).map(|value| value.taken());
+        self.settle(failed, hold.finish(), patience)?;
+        Ok(taken.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Waits until what was seen may be told.
+    fn settle(&self, failed: bool, position: u64, patience: Patience) -> Result<(), Miss> {
+        let Some(journal) = self.keyspace.journal() else { return Ok(()) };
+        if !journal.withholds(failed, position) {
+            return Ok(());
+        }
+        if patience == Patience::Never && journal.options().sync == SyncPolicy::Always {
+            return Err(Miss::WouldBlock);
+        }
+        let lost = "the journal failed before what is there was durable";
+        journal.settle(position).map_err(|_| Refusal::Busy { what: lost }.into())
     }
 }
 
@@ -56,8 +73,8 @@ fn version(taken: &Taken) -> Version {
 }
 
 impl Backing for Keys {
-    fn open(&self, path: &[u8], _: Patience) -> Result<Found, Miss> {
-        let taken = self.take(path)?;
+    fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
+        let taken = self.take(path, patience)?;
         let version = version(&taken);
         let sealed = match taken {
             Taken::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
@@ -68,8 +85,8 @@ impl Backing for Keys {
         Ok(Found { file: Opened::prompt(file), identity, sealed: Some(version) })
     }
 
-    fn stat(&self, path: &[u8], _: Patience) -> Result<Object, Miss> {
-        let taken = self.take(path)?;
+    fn stat(&self, path: &[u8], patience: Patience) -> Result<Object, Miss> {
+        let taken = self.take(path, patience)?;
         Ok(Object::of_memory(taken.value().len(), version(&taken)))
     }
 
@@ -79,6 +96,7 @@ impl Backing for Keys {
             prefix.push(b'/');
         }
         let mut page = Page { after, limit, names: BTreeMap::new(), more: false };
+        let failed = self.keyspace.journal().is_some_and(|journal| journal.has_failed());
         let (now, mut cursor) = (Keyspace::now(), 0);
         loop {
             cursor = self.keyspace.scan(self.db, cursor, AT_ONCE, now, |key, value, _| {
@@ -89,6 +107,10 @@ impl Backing for Keys {
             if cursor == 0 {
                 break;
             }
+        }
+        if let Some(journal) = self.keyspace.journal() {
+            // Of what was seen it is known that it was appended by now.
+            self.settle(failed, journal.appended(), Patience::Block)?;
         }
         if page.names.is_empty() && !path.is_empty() && after.is_empty() {
             return Err(Refusal::NotFound.into());

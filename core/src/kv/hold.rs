@@ -17,6 +17,7 @@ use super::evict;
 use super::journal::writer::NEVER;
 use super::keyspace::{Key, Keyspace};
 use super::ops;
+use super::record::Record;
 use super::shard::{At, Fresh, Shard, Waste, Watch};
 use super::value::{Large, Value};
 use super::{Content, Expiry, Fault};
@@ -188,9 +189,9 @@ impl<'k> Hold<'k> {
         let expiry = match expiry {
             Expiry::Never => None,
             Expiry::At(when) => Some(when),
-            Expiry::Kept => old.and_then(super::record::Record::expiry),
+            Expiry::Kept => old.and_then(Record::expiry),
         };
-        let access = self.keyspace.created(self.now);
+        let access = self.keyspace.written(old.map(Record::access), self.untouched, self.now);
         if self.keyspace.journal.is_some() {
             let bytes = content.bytes()?;
             ops::set(&mut self.log, part_db(key), key.name, &bytes, expiry);

@@ -290,11 +290,17 @@ impl Keyspace {
         clock::realtime_ms()
     }
 
-    /// What eviction knows of a key that is new, by the moment of its hold.
+    /// What eviction knows of a key that is written, by the moment of its hold: one that was there
+    /// is used by that, unless uses are not noted, and what is known of it stays.
     #[inline]
-    pub(super) fn created(&self, now: i64) -> u32 {
+    pub(super) fn written(&self, old: Option<u32>, untouched: bool, now: i64) -> u32 {
         let now = if now == super::hold::NO_TIME { Self::now() } else { now };
-        evict::created(self.memory.tracking(), now)
+        let policy = self.memory.tracking();
+        match old {
+            None => evict::created(policy, now),
+            Some(access) if untouched => access,
+            Some(access) => evict::touched(policy, access, now),
+        }
     }
 
     #[inline]

@@ -22,6 +22,8 @@ impl Hold<'_> {
         let old = at.and_then(|at| shard.value(at));
         let before = old.map_or(0, |value| value.len());
         let length = end.max(before);
+        let access = at.and_then(|at| shard.record(at)).map(Record::access);
+        let access = self.keyspace.written(access, self.untouched, self.now);
         let (from, to) = (to_usize(offset), to_usize(end));
         let grown = |mut whole: Vec<u8>| {
             if whole.len() < to {
@@ -39,8 +41,11 @@ impl Hold<'_> {
                         *whole = grown(std::mem::take(whole));
                     }
                 };
-                if let Some(at) = at {
-                    shard.change_large(at, grow);
+                if let Some(at) = at
+                    && shard.change_large(at, grow)
+                    && let Some(record) = shard.record_mut(at)
+                {
+                    record.set_access(access);
                 }
             }
             _ => {
@@ -50,7 +55,6 @@ impl Hold<'_> {
                 };
                 let record = at.and_then(|at| shard.record(at));
                 let expiry = record.and_then(Record::expiry);
-                let access = record.map_or_else(|| self.keyspace.created(self.now), Record::access);
                 let fresh = if whole.len() <= inline {
                     Fresh::Bytes(&whole)
                 } else {

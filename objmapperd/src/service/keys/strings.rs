@@ -5,10 +5,11 @@ use smallvec::SmallVec;
 
 use super::call::{Answer, Call, Oops};
 use super::moment::{EX, End, PX, Unit};
+use super::values::Found;
 
 pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
-    call.answer_value(0, true)?;
-    Ok(())
+    let found = call.find_value(0);
+    call.tell(found)
 }
 
 /// Whether a value is set: always, or only if there is none, or only if there is one.
@@ -59,9 +60,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
     let terms = Terms::of(call)?;
     let expiry = terms.end.expiry(call)?;
     let content = call.content(2)?;
-    if terms.get {
-        call.answer_value(0, false)?;
-    }
+    let found = if terms.get { call.find_value(0) } else { Found::Told };
     let Some(key) = call.keys.first() else { return Ok(()) };
     let done = match terms.condition {
         If::Any => true,
@@ -72,7 +71,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
         call.hold.set(key, content, expiry)?;
     }
     match (terms.get, done) {
-        (true, _) => {}
+        (true, _) => call.tell(found)?,
         (false, true) => call.out.ok(),
         (false, false) => call.out.null(),
     }
@@ -109,19 +108,20 @@ fn set_until(call: &mut Call<'_, '_>, unit: Unit) -> Answer {
 
 pub(super) fn getset(call: &mut Call<'_, '_>) -> Answer {
     let content = call.content(2)?;
-    call.answer_value(0, false)?;
+    let found = call.find_value(0);
     let Some(key) = call.keys.first() else { return Ok(()) };
     call.hold.set(key, content, Expiry::Never)?;
-    Ok(())
+    call.tell(found)
 }
 
 pub(super) fn getdel(call: &mut Call<'_, '_>) -> Answer {
-    if call.answer_value(0, false)?
+    let found = call.find_value(0);
+    if !matches!(found, Found::Nothing)
         && let Some(key) = call.keys.first()
     {
         call.hold.remove(key);
     }
-    Ok(())
+    call.tell(found)
 }
 
 pub(super) fn getex(call: &mut Call<'_, '_>) -> Answer {
@@ -136,11 +136,12 @@ pub(super) fn getex(call: &mut Call<'_, '_>) -> Answer {
         }
         at += taken.max(1);
     }
-    if !call.answer_value(0, false)? {
+    let found = call.find_value(0);
+    if matches!(found, Found::Nothing) {
         return Ok(());
     }
     let expiry = match end {
-        End::Unsaid | End::Kept => return Ok(()),
+        End::Unsaid | End::Kept => return call.tell(found),
         End::None => None,
         End::Said(unit, at) => Some(call.end(unit, at)?),
     };
@@ -149,15 +150,12 @@ pub(super) fn getex(call: &mut Call<'_, '_>) -> Answer {
     {
         call.hold.set_expiry(key, expiry);
     }
-    Ok(())
+    call.tell(found)
 }
 
 pub(super) fn mget(call: &mut Call<'_, '_>) -> Answer {
     call.out.array(call.keys.len());
-    for key in 0..call.keys.len() {
-        call.answer_value(key, false)?;
-    }
-    Ok(())
+    call.answer_values()
 }
 
 pub(super) fn mset(call: &mut Call<'_, '_>) -> Answer {

@@ -4,9 +4,22 @@
 //! What takes long (copying a long value into sealed memory, or out of it) is done without them,
 //! except in a transaction, where they stay.
 
-use objmapper::kv::{Content, Value};
+use std::sync::Arc;
+
+use objmapper::kv::{Content, Sealed, Taken, Value};
 
 use super::call::{Answer, Call, Oops};
+
+/// The value of a key that is asked for.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// There is none, and that was answered.
+    Nothing,
+    /// It was answered.
+    Told,
+    /// It is still to be told: see [`Call::tell`].
+    Untold(Arc<Sealed>),
+}
 
 impl<'a> Call<'a, '_> {
     /// Lets the locks go. What was done so far is done.
@@ -35,26 +48,55 @@ impl<'a> Call<'a, '_> {
         Ok(content)
     }
 
-    /// Answers with the value of a key; whether there is one. The locks may go if `last`.
+    /// Answers with the value of a key. One in sealed memory is only taken: to be told when no lock
+    /// is needed any more.
     #[inline]
-    pub(super) fn answer_value(&mut self, key: usize, last: bool) -> Result<bool, Oops> {
-        let Some(key) = self.keys.get(key) else { return Ok(false) };
-        let sealed = match self.hold.get(key) {
+    pub(super) fn find_value(&mut self, key: usize) -> Found {
+        let Some(key) = self.keys.get(key) else { return Found::Nothing };
+        match self.hold.get(key) {
             None => {
                 self.out.null();
-                return Ok(false);
+                Found::Nothing
             }
             Some(Value::Bytes(bytes)) => {
                 self.out.bulk(bytes);
-                return Ok(true);
+                Found::Told
             }
-            Some(Value::Sealed(sealed)) => sealed.clone(),
-        };
-        if last {
+            Some(Value::Sealed(sealed)) => Found::Untold(sealed.clone()),
+        }
+    }
+
+    /// Tells what was found, if that is still to be done. The last thing that is done: the locks go.
+    #[inline]
+    pub(super) fn tell(&mut self, found: Found) -> Answer {
+        let Found::Untold(sealed) = found else { return Ok(()) };
+        self.let_go();
+        self.part_of(Value::Sealed(&sealed), 0, sealed.size())
+    }
+
+    /// Answers with the values of all keys. From the first one in sealed memory on they are taken,
+    /// and told without the locks.
+    pub(super) fn answer_values(&mut self) -> Answer {
+        let mut later: Vec<Option<Taken>> = Vec::new();
+        for key in 0..self.keys.len() {
+            if !later.is_empty() {
+                let name = self.keys.get(key);
+                let value = name.and_then(|key| self.hold.get(key));
+                later.push(value.map(|value| value.taken()));
+            } else if let Found::Untold(sealed) = self.find_value(key) {
+                later.push(Some(Taken::Sealed(sealed)));
+            }
+        }
+        if !later.is_empty() {
             self.let_go();
         }
-        self.part_of(Value::Sealed(&sealed), 0, sealed.size())?;
-        Ok(true)
+        for taken in later {
+            match taken {
+                Some(taken) => self.part_of(taken.value(), 0, taken.value().len())?,
+                None => self.out.null(),
+            }
+        }
+        Ok(())
     }
 
     /// Answers with some bytes of a value, which are all there.
