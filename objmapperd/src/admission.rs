@@ -22,6 +22,8 @@ pub enum Place {
     Mount(MountId),
     /// Descriptors that the user passed: nobody else has to do with what they do.
     Destination,
+    /// The journal's disk: for those who asked to wait for it.
+    Journal,
 }
 
 impl Default for Place {
@@ -131,7 +133,7 @@ impl<T> Admission<T> {
             own += usize::from(ticket.account.uid == account.uid);
         }
         let most = match account.place {
-            Place::Mount(_) => self.per_mount,
+            Place::Mount(_) | Place::Journal => self.per_mount,
             Place::Destination => DESTINATIONS,
         };
         all < most && own < self.per_mount.saturating_sub(1).max(1)

@@ -368,7 +368,7 @@ impl Serve for Attendant {
         if self.service.patience != Patience::Never {
             self.service.patience = Patience::For(match c.errand {
                 Place::Mount(mount) => mount,
-                Place::Destination => MountId::default(),
+                Place::Destination | Place::Journal => MountId::default(),
             });
             if c.fetch() {
                 return Turn::Leave;

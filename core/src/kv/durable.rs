@@ -210,6 +210,12 @@ impl Keyspace {
     pub fn compact(&self) -> Result<Option<Compacted>, Failure> {
         let Some(journal) = &self.journal else { return Ok(None) };
         let _one = journal.snapshots.lock();
+        let done = self.snapshot(journal);
+        journal.finished(done.is_ok());
+        done.map(Some)
+    }
+
+    fn snapshot(&self, journal: &Journal) -> Result<Compacted, Failure> {
         let (disk, begun, figures) = (journal.disk(), Self::now(), journal.figures());
         let next = journal.turn_over()?;
         let name = unfinished(next);
@@ -225,7 +231,7 @@ impl Keyspace {
         };
         let after = write().inspect_err(|_| drop(forget(disk, &name)))?;
         journal.replaced(after, begun, next);
-        Ok(Some(Compacted { before: figures.since_snapshot + figures.snapshot, after }))
+        Ok(Compacted { before: figures.since_snapshot + figures.snapshot, after })
     }
 
     /// Writes all keys to a file that [`restore`] takes, while others use the keyspace: as they are

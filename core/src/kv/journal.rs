@@ -16,15 +16,18 @@ pub(crate) mod segment;
 
 pub mod recover;
 
+mod figures;
 pub(crate) mod snapshot;
+mod waiters;
 mod wishes;
 pub mod writer;
 
 pub(crate) mod kept;
 
 pub use disk::{Disk, File};
+pub use figures::Figures;
 pub use recover::{Damage, Failure, Report, Torn};
-pub use writer::{Figures, Journal, NEVER};
+pub use writer::{Journal, NEVER};
 
 use std::time::Duration;
 

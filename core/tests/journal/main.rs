@@ -9,5 +9,6 @@ mod copies;
 mod crashes;
 mod faults;
 mod histories;
+mod objects;
 mod town;
 mod verbs;

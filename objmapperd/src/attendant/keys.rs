@@ -6,9 +6,10 @@ use objmapper_proto::resp::{Caps, Encoder, Step};
 
 use super::settle::note;
 use super::{Attendant, Served};
+use crate::admission::Place;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
-use crate::session::keys::Keys;
+use crate::session::keys::{Keys, Patience};
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
@@ -24,6 +25,11 @@ impl Attendant {
         if keys.unsettled.is_empty() {
             std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
         }
+        keys.talk.patience = match keys.talk.patience {
+            _ if self.service.patience == objmapper::Patience::Never => Patience::None,
+            Patience::Wanted(since, position) => Patience::Given(Some((since, position))),
+            _ => Patience::Given(None),
+        };
         let served = self.converse(c, &mut keys);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
@@ -57,6 +63,12 @@ impl Attendant {
                     let failed = journal.is_some_and(|journal| journal.has_failed());
                     keys.talk.position = 0;
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
+                    if keys.talk.is_impatient() {
+                        // Asked again, all of it, by somebody with patience.
+                        keys.decoder.reset();
+                        (c.errand, c.waits_for) = (Place::Journal, WaitsFor::Disk);
+                        return Served::Cold;
+                    }
                     self.service.counters.commands.add(1);
                     if !fine {
                         self.service.counters.errors.add(1);

@@ -84,6 +84,10 @@ impl Desk {
     ) -> bool {
         let at = out.len();
         let fine = self.respond(talk, caller, args, out);
+        if talk.is_impatient() {
+            out.truncate(at);
+            return true;
+        }
         talk.mute(out, at);
         fine
     }

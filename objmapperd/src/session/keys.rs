@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use objmapper::kv::{Hold, Key, Keyspace, Watch};
 use objmapper_proto::resp::{Args, Decoder};
@@ -99,10 +100,24 @@ pub struct Talk {
     pub over: bool,
     /// How far the journal must be durable before the replies may leave.
     pub position: u64,
+    /// What a request is to wait for that may not wait where it is served.
+    pub patience: Patience,
     /// Why no more can be kept for it now.
     pub crowded: Option<Over>,
     /// When it said something last, and the row of the command.
     pub last: (i64, usize),
+}
+
+/// Whether a request may wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// No: it is served by a worker.
+    None,
+    /// One would have to wait, since then, for what the journal held then: it is asked again where
+    /// that is possible.
+    Wanted(Instant, u64),
+    /// Yes: for what one wanted before, if it did.
+    Given(Option<(Instant, u64)>),
 }
 
 /// What is not answered, as `CLIENT REPLY` has it.
@@ -134,8 +149,31 @@ impl Talk {
             touches_nothing: false,
             over: false,
             position: 0,
+            patience: Patience::None,
             crowded: None,
             last: (0, 0),
+        }
+    }
+
+    /// Whether a request was not answered, since it would have had to wait.
+    #[inline]
+    pub fn is_impatient(&self) -> bool {
+        matches!(self.patience, Patience::Wanted(..))
+    }
+
+    /// From when on, and for which position of the journal, a request may wait here and now that is
+    /// about what there is now. `None`: it is asked again where it may.
+    pub fn may_wait(&mut self, position: u64) -> Option<(Instant, u64)> {
+        match self.patience {
+            Patience::Given(wanted) => {
+                self.patience = Patience::Given(None);
+                Some(wanted.unwrap_or_else(|| (Instant::now(), position)))
+            }
+            Patience::Wanted(..) => None,
+            Patience::None => {
+                self.patience = Patience::Wanted(Instant::now(), position);
+                None
+            }
         }
     }
 

@@ -20,21 +20,15 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Starts the thread, if the policy needs one: it sleeps while nothing is written.
+    /// Starts the thread: it sleeps while nothing is written, or nobody waits.
     pub(crate) fn new(journal: Journal, lock: Option<OwnedFd>) -> Result<Self, Failure> {
         let journal = Arc::new(journal);
-        let thread = match journal.options().sync {
-            super::SyncPolicy::Interval(_) => {
-                let journal = journal.clone();
-                let builder = thread::Builder::new().name("journal".to_owned());
-                let spawned = builder.spawn(move || journal.keep());
-                Some(spawned.map_err(|error| {
-                    Failure::disk("cannot start a thread")(os::Error::from_io("clone", &error))
-                })?)
-            }
-            _ => None,
-        };
-        Ok(Self { journal, thread, _lock: lock })
+        let own = journal.clone();
+        let builder = thread::Builder::new().name("journal".to_owned());
+        let thread = builder.spawn(move || own.keep()).map_err(|error| {
+            Failure::disk("cannot start a thread")(os::Error::from_io("clone", &error))
+        })?;
+        Ok(Self { journal, thread: Some(thread), _lock: lock })
     }
 }
 

@@ -15,9 +15,20 @@ pub(super) struct Wishes {
     changed: Condvar,
 }
 
+/// Whether a sync is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Sync {
+    #[default]
+    No,
+    /// Something was written.
+    Later,
+    /// Somebody waits for it.
+    Now,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    sync: bool,
+    sync: Sync,
     compact: bool,
     stop: bool,
 }
@@ -27,9 +38,16 @@ impl Wishes {
     #[inline]
     pub(super) fn sync(&self) {
         if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.state.lock().sync = true;
+            let mut state = self.state.lock();
+            state.sync = state.sync.max(Sync::Later);
             self.changed.notify_all();
         }
+    }
+
+    /// Somebody waits for the disk.
+    pub(super) fn sync_now(&self) {
+        self.state.lock().sync = Sync::Now;
+        self.changed.notify_all();
     }
 
     /// A snapshot is worth its while, or asked for.
@@ -47,15 +65,26 @@ impl Wishes {
         self.changed.notify_all();
     }
 
-    /// Waits until something was written, and then until `not_before`; false at the end. What is
-    /// written from then on is a wish anew.
-    pub(super) fn wait_to_sync(&self, not_before: Instant) -> bool {
+    /// Whether it is time to end.
+    pub(super) fn have_stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Waits until something was written, and then until `not_before`, if there is such a time; or
+    /// until somebody waits for the disk. False at the end. What is written from then on is a wish
+    /// anew.
+    pub(super) fn wait_to_sync(&self, not_before: Option<Instant>) -> bool {
         let mut state = self.state.lock();
-        while !state.sync && !state.stop {
+        let enough = if not_before.is_some() { Sync::Later } else { Sync::Now };
+        while state.sync < enough && !state.stop {
             self.changed.wait(&mut state);
         }
-        state.sync = false;
-        while !state.stop && !self.changed.wait_until(&mut state, not_before).timed_out() {}
+        while let Some(not_before) = not_before
+            && state.sync < Sync::Now
+            && !state.stop
+            && !self.changed.wait_until(&mut state, not_before).timed_out()
+        {}
+        state.sync = Sync::No;
         self.dirty.store(false, Ordering::Release);
         !state.stop
     }

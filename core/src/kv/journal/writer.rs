@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use objmapper_os as os;
@@ -29,8 +29,9 @@ use super::disk::{Disk, File, append_all};
 use super::format::{FILE_HEAD, FileKind, Head, Kind, RECORD_HEAD, Salt, file_head};
 use super::recover::{Failure, Report};
 use super::segment::segment_name;
+use super::waiters::Waiters;
 use super::wishes::Wishes;
-use super::{JournalOptions, SyncPolicy};
+use super::{Figures, JournalOptions, SyncPolicy};
 use crate::kv::fault::Fault;
 
 /// The position of what can never be durable.
@@ -60,6 +61,9 @@ pub struct Journal {
     durable: AtomicU64,
     failed: OnceLock<String>,
     wishes: Wishes,
+    waiters: Waiters,
+    /// The last snapshot that was begun was not finished.
+    unfinished: AtomicBool,
     syncs: AtomicU64,
     /// Milliseconds since 1970; 0: never.
     snapshot_at: AtomicU64,
@@ -87,27 +91,6 @@ struct Back {
     since: u64,
     snapshot: u64,
     spare: Vec<u8>,
-}
-
-/// What has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Figures {
-    /// The number of the last record.
-    pub appended: u64,
-    /// Up to which they are written.
-    pub written: u64,
-    /// Up to which they are durable.
-    pub durable: u64,
-    /// Bytes of records since the last snapshot.
-    pub since_snapshot: u64,
-    /// Bytes of that snapshot.
-    pub snapshot: u64,
-    /// When it was begun, in milliseconds since 1970; 0: there is none.
-    pub snapshot_at: i64,
-    /// fdatasync(2) that were made.
-    pub syncs: u64,
-    /// Writes are refused.
-    pub failed: bool,
 }
 
 impl Journal {
@@ -139,6 +122,8 @@ impl Journal {
             durable: AtomicU64::new(found.last),
             failed: OnceLock::new(),
             wishes: Wishes::default(),
+            waiters: Waiters::default(),
+            unfinished: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
         })
@@ -270,7 +255,24 @@ impl Journal {
         // Another may have failed meanwhile: what it was about may be in here.
         self.check()?;
         self.durable.fetch_max(last, Ordering::AcqRel);
+        self.waiters.tell();
         Ok(())
+    }
+
+    /// Waits until everything up to `position` is durable, whatever the policy; not longer than
+    /// `until`, if there is such a time, nor for a journal that has ended. Gives whether it is. The
+    /// sync is made by the thread of [`Journal::keep`], so that a disk that hangs holds nobody.
+    pub fn wait_until_durable(&self, position: u64, until: Option<Instant>) -> Result<bool, Fault> {
+        if position <= self.durable() {
+            return Ok(true);
+        }
+        self.wishes.sync_now();
+        let look = || match self.check() {
+            _ if position <= self.durable() => Some(Ok(true)),
+            Ok(()) => self.wishes.have_stopped().then_some(Ok(false)),
+            Err(fault) => Some(Err(fault)),
+        };
+        self.waiters.wait(until, look).unwrap_or(Ok(false))
     }
 
     fn write_pending(&self, back: &mut Back, position: u64) -> Result<(), Fault> {
@@ -326,6 +328,7 @@ impl Journal {
     #[cold]
     fn fail(&self, error: &os::Error) -> Fault {
         let _ = self.failed.set(error.to_string());
+        self.waiters.tell();
         self.unknown()
     }
 
@@ -354,6 +357,11 @@ impl Journal {
         self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
     }
 
+    /// Whether the last snapshot was finished, from now on.
+    pub(crate) fn finished(&self, fine: bool) {
+        self.unfinished.store(!fine, Ordering::Relaxed);
+    }
+
     /// Asks for a snapshot, from whoever waits in [`Journal::wait_to_compact`].
     pub fn wish_for_compaction(&self) {
         self.wishes.compact();
@@ -368,22 +376,27 @@ impl Journal {
         self.wishes.wait_to_compact(not_before, self.options.compact_every, is_worth)
     }
 
-    /// Syncs every interval while there is something new, until it is told to stop. For a thread
-    /// of its own; returns at once if the policy has no interval.
+    /// Syncs every interval while there is something new, if the policy has one, and when somebody
+    /// waits for it, until it is told to stop. For a thread of its own.
     pub fn keep(&self) {
-        let SyncPolicy::Interval(interval) = self.options.sync else { return };
+        let interval = match self.options.sync {
+            SyncPolicy::Interval(interval) => Some(interval),
+            SyncPolicy::Always | SyncPolicy::Never => None,
+        };
         let mut last = Instant::now();
-        while self.wishes.wait_to_sync(last + interval) {
+        while self.wishes.wait_to_sync(interval.and_then(|interval| last.checked_add(interval))) {
             last = Instant::now();
-            if self.sync(self.written.load(Ordering::Acquire)).is_err() {
+            if self.sync(self.appended()).is_err() {
                 return;
             }
         }
     }
 
-    /// Lets those who wait in [`Journal::keep`] and [`Journal::wait_to_compact`] go.
+    /// Lets those go who wait in [`Journal::keep`], [`Journal::wait_to_compact`] and
+    /// [`Journal::wait_until_durable`].
     pub fn stop(&self) {
         self.wishes.stop();
+        self.waiters.tell();
     }
 
     /// Makes everything durable, and says so at the end, so that damage can be told from a torn tail.
@@ -410,6 +423,8 @@ impl Journal {
             snapshot_at: self.snapshot_at.load(Ordering::Relaxed).cast_signed(),
             syncs: self.syncs.load(Ordering::Relaxed),
             failed: self.has_failed(),
+            snapshotting: self.snapshots.is_locked(),
+            snapshot_failed: self.unfinished.load(Ordering::Relaxed),
         }
     }
 }

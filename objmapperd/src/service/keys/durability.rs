@@ -4,6 +4,7 @@
 //! asks here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use objmapper::kv::SyncPolicy;
 use objmapper::kv::journal::Journal;
@@ -47,11 +48,11 @@ pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
     let figures = journal(desk).map(|journal| journal.figures()).unwrap_or_default();
     let mut all = vec![
         ("loading", number(false)),
-        ("rdb_bgsave_in_progress", number(false)),
+        ("rdb_bgsave_in_progress", number(figures.snapshotting)),
         ("rdb_last_save_time", saved_at(desk).to_string()),
-        ("rdb_last_bgsave_status", word(true)),
+        ("rdb_last_bgsave_status", word(!figures.snapshot_failed)),
         ("aof_enabled", number(is_kept(desk))),
-        ("aof_rewrite_in_progress", number(false)),
+        ("aof_rewrite_in_progress", number(figures.snapshotting)),
         ("aof_last_write_status", word(!figures.failed)),
     ];
     if is_kept(desk) {
@@ -67,9 +68,14 @@ pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
     all
 }
 
-/// All that was answered is in the journal already: what is left is to make it short.
+/// All that was answered is in the journal already: this makes it short, and waits for that.
 pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
-    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    journal(call.desk).ok_or(NONE)?;
+    if call.talk.may_wait(0).is_none() {
+        return Ok(());
+    }
+    call.let_go();
+    call.desk.keyspace.compact().map_err(|failure| Oops::Told(format!("ERR {failure}")))?;
     call.out.ok();
     Ok(())
 }
@@ -102,8 +108,8 @@ pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
-/// Tells at once how it is, and does not wait: with `always` nothing is answered before it is on
-/// the disk anyway.
+/// Waits until all that was written before is on the disk, or the time is up. There are no replicas,
+/// and none will come: nobody waits for these.
 pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
     let [local, replicas, timeout] = [1, 2, 3].map(|at| super::call::integer(call.args.at(at)));
     let (local, replicas, timeout) = (local?, replicas?, timeout?);
@@ -122,7 +128,21 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    let on_disk = journal.is_some_and(|journal| journal.durable() >= journal.appended());
+    let on_disk = match journal.cloned() {
+        None => false,
+        // In a transaction it tells how it is.
+        Some(journal) if local == 0 || call.in_exec => journal.durable() >= journal.appended(),
+        Some(journal) => {
+            let Some((since, position)) = call.talk.may_wait(journal.appended()) else {
+                return Ok(());
+            };
+            call.let_go();
+            // 0 is for as long as it takes; so is what no clock goes to.
+            let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.unsigned_abs()));
+            let until = timeout.and_then(|timeout| since.checked_add(timeout));
+            journal.wait_until_durable(position, until)?
+        }
+    };
     call.out.array(2);
     call.out.integer(i64::from(on_disk));
     call.out.integer(0);
