@@ -119,6 +119,12 @@ struct Flags {
     #[arg(help_heading = "Keyspace")]
     kv_sync_interval: Option<OsString>,
 
+    /// What to do if the journal is damaged: refuse to start, or skip what is damaged and lose it
+    /// [default: refuse]
+    #[arg(long, value_name = "WHAT", env = "OBJMAPPERD_KV_DAMAGE", hide_env = true)]
+    #[arg(help_heading = "Keyspace")]
+    kv_damage: Option<OsString>,
+
     /// Most connections at a time [default: 16384]
     #[arg(long, value_name = "N", env = "OBJMAPPERD_MAX_CONNECTIONS", hide_env = true)]
     #[arg(help_heading = "Connections")]
@@ -256,6 +262,7 @@ fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
     put(&mut raw.kv.dir, "kv_dir", flags.kv_dir);
     put(&mut raw.kv.sync, "kv_sync", flags.kv_sync);
     put(&mut raw.kv.sync_interval, "kv_sync_interval", flags.kv_sync_interval);
+    put(&mut raw.kv.damage, "kv_damage", flags.kv_damage);
     put(&mut raw.limits.connections, "max_connections", flags.max_connections);
     put(&mut raw.pool.workers, "pool_size", flags.pool_size);
     put(&mut raw.pool.helpers, "helpers", flags.helpers);

@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use objmapper::kv::Policy;
+use objmapper::kv::journal::Damage;
 use objmapper::{Links, Rule};
 use objmapper_proto::UriBuf;
 
@@ -247,6 +248,8 @@ pub struct Kv {
     pub sync: KvSync,
     /// With [`KvSync::Interval`]: how much later than it was answered at most.
     pub sync_interval: Duration,
+    /// What to do with a journal that is not as it was written.
+    pub damage: Damage,
     /// Bytes of a file of the journal.
     pub segment: u64,
     /// The journal is compacted when it has so many bytes beside the last snapshot ..

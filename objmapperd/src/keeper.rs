@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use objmapper::kv::journal::{Damage, Failure};
 use objmapper::kv::{self, JournalOptions, Keyspace, SyncPolicy};
 
 use crate::config::{Kv, KvSync};
@@ -42,7 +43,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
         compact_from: settings.compact_from,
         compact_percent: settings.compact_percent,
         compact_every: settings.compact_every,
-        ..JournalOptions::default()
+        damage: settings.damage,
     };
     let begun = Instant::now();
     let mut told = begun;
@@ -53,8 +54,24 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
             tracing::info!(%percent, mib = total >> 20, "reading keys back");
         }
     };
-    let (keys, report) = Keyspace::open_with(dir, options, journal, progress)
-        .with_context(|| format!("the keyspace in {} cannot be opened", dir.display()))?;
+    let cannot = || format!("the keyspace in {} cannot be opened", dir.display());
+    let (keys, report) = match Keyspace::open_with(dir, options, journal, progress) {
+        Err(damaged @ Failure::Damaged { .. }) if settings.damage == Damage::Refuse => {
+            const HOW: &str = "copy the directory, then start with --kv-damage skip (kv.damage = \
+                               \"skip\") to go on without what is damaged";
+            return Err(damaged).context(HOW).with_context(cannot);
+        }
+        opened => opened.with_context(cannot)?,
+    };
+    let (bytes, records) = (report.skipped_bytes, report.skipped_records);
+    if bytes > 0 || records > 0 {
+        tracing::error!(
+            bytes,
+            records,
+            "skipped what is damaged, as kv.damage says: what it held is lost; BGREWRITEAOF writes \
+             a journal without the damage"
+        );
+    }
     if let Some(torn) = &report.torn {
         let kv::journal::Torn { file, offset, bytes, records } = torn;
         tracing::warn!(file, offset, bytes, records, "cut off a torn tail, as a crash leaves it");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_utils::CachePadded;
+use objmapper::kv::journal::Journal;
 use objmapper::{Caller, Patience, Rules, Store, Verbs};
 use objmapper_os::peer;
 
@@ -91,6 +92,9 @@ impl House {
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
         let Budgets { connections, bodies, queued } = &self.budgets;
         let helpers = self.helpers.figures();
+        // What can be told without waiting for who writes.
+        let journal = self.desk.keyspace.journal();
+        let of = |figure: fn(&Journal) -> u64| journal.map_or(0, |journal| figure(journal));
         let lines = [
             ("helpers.threads", helpers.threads as u64),
             ("helpers.running", helpers.running as u64),
@@ -121,6 +125,11 @@ impl House {
             ("descriptors.limit", limit as u64),
             ("descriptors.waits", refusals),
             ("descriptors.closed_connections_that_owe", debts as u64),
+            ("journal.appended", of(Journal::appended)),
+            ("journal.durable", of(Journal::durable)),
+            ("journal.failed", of(|journal| journal.has_failed().into())),
+            ("journal.skipped_bytes", of(|journal| journal.skipped().0)),
+            ("journal.skipped_records", of(|journal| journal.skipped().1)),
         ];
         for (name, value) in lines {
             metrics::line(&mut out, name, value);

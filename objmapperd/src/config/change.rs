@@ -45,7 +45,7 @@ impl Settings {
         compare!(names, Timeouts, "timeouts.", timeouts, new.timeouts, hello request idle send);
         compare!(names, Kv, "kv.", kv, new.kv,
             socket mode listen listen_without_password password_file allow max_memory eviction
-            dir sync sync_interval segment compact_from compact_percent compact_every);
+            dir sync sync_interval damage segment compact_from compact_percent compact_every);
         compare!(names, Log, "log.", log, new.log, filter format);
         names
     }

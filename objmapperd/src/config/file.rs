@@ -139,8 +139,8 @@ section! {
 
 section! {
     /// `[kv]`
-    pub Kv: socket mode listen password_file max_memory eviction dir sync sync_interval segment
-        compact_from compact_percent compact_every; listen_without_password
+    pub Kv: socket mode listen password_file max_memory eviction dir sync sync_interval damage
+        segment compact_from compact_percent compact_every; listen_without_password
 }
 
 section! {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use objmapper::index::Bounds;
+use objmapper::kv::journal::Damage;
 use objmapper::kv::{JournalOptions, Policy};
 use objmapper_os::peer;
 use objmapper_proto::limits::{DESCRIPTORS, INLINE};
@@ -53,6 +54,8 @@ const EVICTION: Word<Policy> = Word(&[
 
 const KV_SYNC: Word<KvSync> =
     Word(&[("always", KvSync::Always), ("interval", KvSync::Interval), ("never", KvSync::Never)]);
+
+const DAMAGE: Word<Damage> = Word(&[("refuse", Damage::Refuse), ("skip", Damage::Skip)]);
 
 const STATS: Word<Stats> = Word(&[("any", Stats::Any), ("owner", Stats::Owner)]);
 
@@ -217,6 +220,7 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
             Duration::from_millis(100),
             &UpTo(Duration::from_mins(1)),
         ),
+        damage: sheet.take("damage", &raw.damage, journal.damage, &DAMAGE),
         segment: sheet.take(
             "segment",
             &raw.segment,

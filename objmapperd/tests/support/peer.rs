@@ -165,6 +165,11 @@ impl Peer {
         self.stream.send(bytes, fds, false)
     }
 
+    /// Whether anything has come that was not taken.
+    pub fn has_come(&self) -> bool {
+        !self.buffer.is_empty() || self.stream.has_input().unwrap()
+    }
+
     /// The next frame.
     #[track_caller]
     pub fn frame(&mut self) -> Frame {

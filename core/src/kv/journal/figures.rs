@@ -19,6 +19,10 @@ pub struct Figures {
     pub syncs: u64,
     /// Writes are refused.
     pub failed: bool,
+    /// Bytes that did not hold at the start and were skipped, since that was asked for.
+    pub skipped_bytes: u64,
+    /// Records that are missing with them, as far as that is known.
+    pub skipped_records: u64,
     /// A snapshot, or a backup, is being written.
     pub snapshotting: bool,
     /// The last snapshot that was begun could not be finished.

@@ -62,6 +62,8 @@ pub struct Journal {
     failed: OnceLock<String>,
     wishes: Wishes,
     waiters: Waiters,
+    /// At the start: bytes, records.
+    skipped: (u64, u64),
     /// The last snapshot that was begun was not finished.
     unfinished: AtomicBool,
     syncs: AtomicU64,
@@ -123,6 +125,7 @@ impl Journal {
             failed: OnceLock::new(),
             wishes: Wishes::default(),
             waiters: Waiters::default(),
+            skipped: (found.skipped_bytes, found.skipped_records),
             unfinished: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
@@ -410,7 +413,12 @@ impl Journal {
         Ok(())
     }
 
-    /// What has happened.
+    /// Bytes that did not hold at the start and were skipped, and records that are missing with them.
+    pub const fn skipped(&self) -> (u64, u64) {
+        self.skipped
+    }
+
+    /// What has happened. May wait for who writes.
     pub fn figures(&self) -> Figures {
         let appended = self.appended();
         let back = self.back.lock();
@@ -423,6 +431,8 @@ impl Journal {
             snapshot_at: self.snapshot_at.load(Ordering::Relaxed).cast_signed(),
             syncs: self.syncs.load(Ordering::Relaxed),
             failed: self.has_failed(),
+            skipped_bytes: self.skipped.0,
+            skipped_records: self.skipped.1,
             snapshotting: self.snapshots.is_locked(),
             snapshot_failed: self.unfinished.load(Ordering::Relaxed),
         }

@@ -63,6 +63,8 @@ pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
             ("objmapper_journal_written", figures.written.to_string()),
             ("objmapper_journal_durable", figures.durable.to_string()),
             ("objmapper_journal_syncs", figures.syncs.to_string()),
+            ("objmapper_journal_skipped_bytes", figures.skipped_bytes.to_string()),
+            ("objmapper_journal_skipped_records", figures.skipped_records.to_string()),
         ]);
     }
     all
