@@ -29,8 +29,9 @@ pub mod durable;
 
 pub mod embedded;
 
-use std::borrow::Cow;
 use std::sync::Arc;
+
+use journal::payload::Payload;
 
 pub use durable::{Backup, Compacted, restore, verify, verify_backup};
 pub use embedded::Db;
@@ -54,8 +55,8 @@ pub enum Content<'a> {
     Heap(&'a [u8]),
     /// The same, taken over as it is.
     Owned(Vec<u8>),
-    /// In sealed memory; its bytes, where they are at hand.
-    Sealed(Arc<Sealed>, Option<&'a [u8]>),
+    /// In sealed memory.
+    Sealed(Arc<Sealed>),
 }
 
 impl Content<'_> {
@@ -64,22 +65,29 @@ impl Content<'_> {
         match self {
             Self::Bytes(bytes) | Self::Heap(bytes) => bytes.len() as u64,
             Self::Owned(bytes) => bytes.len() as u64,
-            Self::Sealed(sealed, _) => sealed.size(),
+            Self::Sealed(sealed) => sealed.size(),
         }
     }
 
-    fn bytes(&self) -> Result<Cow<'_, [u8]>, Fault> {
+    /// Tells the journal that a key has it; what lies in sealed memory is referred to.
+    fn tell(
+        &self,
+        log: &mut Payload,
+        db: u8,
+        key: &[u8],
+        expiry: Option<i64>,
+    ) -> Result<(), Fault> {
         match self {
-            Self::Bytes(bytes) | Self::Heap(bytes) | Self::Sealed(_, Some(bytes)) => {
-                Ok(Cow::Borrowed(bytes))
-            }
-            Self::Owned(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::Sealed(sealed, None) => {
-                let mut out = Vec::new();
-                sealed.read_into(&mut out, 0, sealed.size())?;
-                Ok(Cow::Owned(out))
+            Self::Bytes(bytes) | Self::Heap(bytes) => ops::set(log.ops(), db, key, bytes, expiry),
+            Self::Owned(bytes) => ops::set(log.ops(), db, key, bytes, expiry),
+            Self::Sealed(sealed) => {
+                sealed.checksum()?;
+                let length = usize::try_from(sealed.size()).unwrap_or(usize::MAX);
+                ops::set_head(log.ops(), db, key, length, expiry);
+                log.refer(Arc::clone(sealed));
             }
         }
+        Ok(())
     }
 }
 

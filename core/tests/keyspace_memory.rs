@@ -7,11 +7,15 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use objmapper::kv::{Expiry, Keyspace, Options};
+use std::io::Read;
+
+use objmapper::kv::{Expiry, JournalOptions, Keyspace, Options, SyncPolicy};
 
 thread_local! {
     // Const and without a destructor: reading it allocates nothing.
     static TAKEN: Cell<i64> = const { Cell::new(0) };
+    /// The most since it was set.
+    static MOST: Cell<i64> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -20,6 +24,7 @@ impl Counting {
     fn note(bytes: usize, taken: bool) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         TAKEN.set(TAKEN.get() + if taken { bytes } else { -bytes });
+        MOST.set(MOST.get().max(TAKEN.get()));
     }
 }
 
@@ -97,4 +102,29 @@ fn an_ordinary_key_takes_little_more_than_itself() {
     let each = keys.memory().used() / u64::from(KEYS);
     // 32 + 64 bytes, 8 of header, and 34 to 57 of table, by how long ago that has grown.
     assert!(each < 32 + 64 + 8 + 60, "{each} bytes a key");
+}
+
+/// A long value comes, is written to the journal, is read and goes into a file by pieces: what it takes
+/// beside the sealed memory that it lies in does not grow with it.
+#[test]
+fn a_long_value_is_in_memory_once() {
+    const LONG: u64 = 200 << 20;
+    const PIECES: i64 = 4 << 20;
+    let place = tempfile::tempdir().unwrap();
+    let journal = JournalOptions { sync: SyncPolicy::Never, ..JournalOptions::default() };
+    let path = place.path().join("kv");
+    let (keys, _) = Keyspace::open_with(&path, Options::default(), journal, |_, _| ()).unwrap();
+    let db = keys.db(0);
+    let before = TAKEN.get();
+    MOST.set(before);
+    assert_eq!(db.put_stream("long", std::io::repeat(b'x').take(LONG)), Ok(LONG));
+    assert_eq!(
+        std::io::copy(&mut db.get_stream("long").unwrap().unwrap(), &mut std::io::sink()).unwrap(),
+        LONG
+    );
+    assert_eq!(db.get_file("long", place.path().join("file")), Ok(Some(LONG)));
+    let most = MOST.get() - before;
+    assert!(most < PIECES, "{most} bytes at once");
+    // All of it was handed over by this thread.
+    assert!(keys.journal().unwrap().figures().since_snapshot > LONG);
 }

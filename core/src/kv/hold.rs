@@ -14,6 +14,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::evict;
+use super::journal::payload::Payload;
 use super::journal::writer::NEVER;
 use super::keyspace::{Key, Keyspace};
 use super::ops;
@@ -69,7 +70,7 @@ pub struct Hold<'k> {
     now: i64,
     parts: SmallVec<[Part<'k>; 1]>,
     /// For the journal.
-    log: Vec<u8>,
+    log: Payload,
     untouched: bool,
     finished: bool,
     /// Freed when the locks are free: so this stands behind them.
@@ -86,7 +87,7 @@ impl<'k> Hold<'k> {
             keyspace,
             now,
             parts,
-            log: Vec::new(),
+            log: Payload::default(),
             untouched: false,
             finished: false,
             waste: Vec::new(),
@@ -193,8 +194,8 @@ impl<'k> Hold<'k> {
         };
         let access = self.keyspace.written(old.map(Record::access), self.untouched, self.now);
         if self.keyspace.journal.is_some() {
-            let bytes = content.bytes()?;
-            ops::set(&mut self.log, part_db(key), key.name, &bytes, expiry);
+            // Before anything is changed: what it needs of sealed memory is known then.
+            content.tell(&mut self.log, part_db(key), key.name, expiry)?;
         }
         let inline = self.keyspace.options().inline;
         let fresh = match content {
@@ -202,7 +203,7 @@ impl<'k> Hold<'k> {
             Content::Heap(bytes) => Fresh::Large(Large::Heap(bytes.to_vec())),
             Content::Owned(bytes) if bytes.len() > inline => Fresh::Large(Large::Heap(bytes)),
             Content::Owned(ref bytes) => Fresh::Bytes(bytes),
-            Content::Sealed(sealed, _) => Fresh::Large(Large::Sealed(sealed)),
+            Content::Sealed(sealed) => Fresh::Large(Large::Sealed(sealed)),
         };
         shard.put((key.hash, key.name, at), fresh, expiry, access);
         shard.changed(key.name);
@@ -231,7 +232,7 @@ impl<'k> Hold<'k> {
             return true;
         }
         if self.keyspace.journal.is_some() {
-            ops::expire(&mut self.log, part_db(key), key.name, expiry);
+            ops::expire(self.log.ops(), part_db(key), key.name, expiry);
         }
         if let Some(Part { shard, changed, .. }) = self.parts.get_mut(place.0) {
             shard.set_expiry((key.hash, place.1), expiry);
@@ -249,7 +250,7 @@ impl<'k> Hold<'k> {
             part.changed = true;
         }
         if gone > 0 && self.keyspace.journal.is_some() {
-            ops::clear(&mut self.log, db);
+            ops::clear(self.log.ops(), db);
         }
         gone
     }
@@ -347,7 +348,7 @@ impl<'k> Hold<'k> {
 
     fn remove_at(&mut self, key: &Key<'_>, (part, at): Place) {
         if self.keyspace.journal.is_some() {
-            ops::remove(&mut self.log, part_db(key), key.name);
+            ops::remove(self.log.ops(), part_db(key), key.name);
         }
         if let Some(Part { shard, changed, .. }) = self.parts.get_mut(part) {
             shard.remove(at);
@@ -374,7 +375,7 @@ impl<'k> Hold<'k> {
             return;
         };
         if journal {
-            ops::remove(&mut self.log, db, &name);
+            ops::remove(self.log.ops(), db, &name);
         }
         part.shard.remove(at);
         part.shard.changed(&name);

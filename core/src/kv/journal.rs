@@ -17,6 +17,9 @@ pub(crate) mod segment;
 pub mod recover;
 
 mod figures;
+pub(crate) mod payload;
+
+mod front;
 pub(crate) mod snapshot;
 mod waiters;
 mod wishes;

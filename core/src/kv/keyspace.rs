@@ -200,11 +200,19 @@ impl Keyspace {
             return Ok(Content::Heap(bytes));
         }
         match Sealed::new(bytes) {
-            Ok(sealed) => Ok(Content::Sealed(sealed.into(), Some(bytes))),
+            Ok(sealed) => self.sealed(sealed),
             // Out of descriptors: it can be kept all the same.
             Err(error) if error.is_resource() => Ok(Content::Heap(bytes)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A value in sealed memory, ready for the journal before any lock is taken.
+    pub(super) fn sealed<'a>(&self, sealed: Sealed) -> Result<Content<'a>, Fault> {
+        if self.journal.is_some() {
+            sealed.checksum()?;
+        }
+        Ok(Content::Sealed(sealed.into()))
     }
 
     /// Whether one more value may lie in sealed memory.

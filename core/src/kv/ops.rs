@@ -58,10 +58,15 @@ pub(super) enum Op<'a> {
 }
 
 pub(super) fn set(out: &mut Vec<u8>, db: u8, key: &[u8], value: &[u8], expiry: Option<i64>) {
+    set_head(out, db, key, value.len(), expiry);
+    out.extend_from_slice(value);
+}
+
+/// The same without the value's bytes, so many, which follow.
+pub(super) fn set_head(out: &mut Vec<u8>, db: u8, key: &[u8], bytes: usize, expiry: Option<i64>) {
     head(out, SET, db, key);
     when(out, expiry);
-    length(out, value.len());
-    out.extend_from_slice(value);
+    length(out, bytes);
 }
 
 pub(super) fn remove(out: &mut Vec<u8>, db: u8, key: &[u8]) {

@@ -40,7 +40,7 @@ impl Keyspace {
             piece.clear();
             next(source, &mut piece, PIECE)?;
         }
-        Ok(Content::Sealed(Sealed::of(draft)?.into(), None))
+        self.sealed(Sealed::of(draft)?)
     }
 }
 
@@ -91,18 +91,11 @@ impl Stream {
     }
 
     /// Lets `each` see it piece by piece.
-    pub(super) fn pieces(
-        &self,
-        mut each: impl FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let (mut piece, mut at) = (Vec::new(), 0);
-        while at < self.len() {
-            piece.clear();
-            self.value.value().read_into(&mut piece, at, PIECE as u64)?;
-            at += piece.len() as u64;
-            each(&piece)?;
+    pub(super) fn pieces(&self, mut each: impl FnMut(&[u8]) -> os::Result<()>) -> os::Result<()> {
+        match &self.value {
+            Taken::Bytes(bytes) => each(bytes),
+            Taken::Sealed(sealed) => sealed.pieces(PIECE as u64, each),
         }
-        Ok(())
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use objmapper_os as os;
 use os::file::CachedRead;
 use os::memory::Draft;
+
+/// Bytes that are looked at together: they stay in the processor's cache.
+const PIECE: u64 = 128 * 1024;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Sealed {
     size: u64,
     /// Another for each that this process makes.
     number: u64,
+    /// CRC32C of its bytes, once it was asked for.
+    checksum: OnceLock<u32>,
 }
 
 impl Sealed {
@@ -63,7 +68,7 @@ impl Sealed {
     pub fn of(draft: Draft) -> os::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (size, number) = (draft.size(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { file: draft.seal()?, size, number })
+        Ok(Self { file: draft.seal()?, size, number, checksum: OnceLock::new() })
     }
 
     /// Another for each that this process makes: who has seen it knows the bytes.
@@ -79,6 +84,38 @@ impl Sealed {
     /// Its size in bytes.
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// CRC32C of its bytes: read the first time, known from then on.
+    pub(super) fn checksum(&self) -> os::Result<u32> {
+        if let Some(known) = self.checksum.get() {
+            return Ok(*known);
+        }
+        let mut sum = 0;
+        self.pieces(PIECE, |piece| {
+            sum = crc32c::crc32c_append(sum, piece);
+            Ok(())
+        })?;
+        Ok(*self.checksum.get_or_init(|| sum))
+    }
+
+    /// Lets `each` see its bytes, so many at a time.
+    pub(super) fn pieces(
+        &self,
+        length: u64,
+        mut each: impl FnMut(&[u8]) -> os::Result<()>,
+    ) -> os::Result<()> {
+        let (mut piece, mut at) = (Vec::new(), 0);
+        while at < self.size {
+            piece.clear();
+            self.read_into(&mut piece, at, length)?;
+            if piece.is_empty() {
+                return Err(os::Error::new("pread", os::errno::EIO));
+            }
+            at += piece.len() as u64;
+            each(&piece)?;
+        }
+        Ok(())
     }
 
     /// Reads bytes from `offset` on; 0 at the end, and fewer than asked are possible before it.

@@ -17,7 +17,8 @@ impl Db<'_> {
     /// Keeps what `source` gives until its end, up to [`LONGEST`](crate::kv::LONGEST) bytes; gives how
     /// many those are. Nobody sees the key before all of them have come; if the source fails nothing
     /// is changed. A value above [`Options::inline`](crate::kv::Options) goes piece by piece into
-    /// sealed memory, which is where it stays: there is no second copy of it.
+    /// sealed memory, which is where it stays, and from there into the journal: there is no second
+    /// copy of it.
     ///
     /// ```
     /// # use std::io::Read;
@@ -85,7 +86,7 @@ impl Db<'_> {
         forget(&dir, &part)?;
         let write = || -> Result<(), Fault> {
             let file = Disk::create(&dir, &part)?;
-            stream.pieces(|piece| Ok(disk::append_all(&*file, piece)?))?;
+            stream.pieces(|piece| disk::append_all(&*file, piece))?;
             file.sync()?;
             dir.rename(&part, &name)?;
             Ok(dir.sync()?)

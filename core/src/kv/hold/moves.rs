@@ -45,7 +45,7 @@ impl Hold<'_> {
         let expiry = part.shard.record(at).and_then(Record::expiry);
         let expiry = expiry.map_or(Expiry::Never, Expiry::At);
         let content = match part.shard.value(at) {
-            Some(Value::Sealed(sealed)) => Content::Sealed(sealed.clone(), None),
+            Some(Value::Sealed(sealed)) => Content::Sealed(sealed.clone()),
             Some(Value::Bytes(_)) if take && part.shard.is_large(at) => {
                 let mut taken = Vec::new();
                 part.shard.change_large(at, |large| {

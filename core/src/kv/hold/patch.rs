@@ -66,7 +66,7 @@ impl Hold<'_> {
         shard.changed(key.name);
         *changed = true;
         if self.keyspace.journal.is_some() {
-            ops::write(&mut self.log, part_db(key), key.name, offset, bytes);
+            ops::write(self.log.ops(), part_db(key), key.name, offset, bytes);
         }
         Ok(length)
     }

@@ -41,14 +41,16 @@ impl Salt {
         self.0 as u32
     }
 
-    const fn of_payloads(self) -> u32 {
+    /// What the checksum of a payload begins with.
+    #[inline]
+    pub(crate) const fn begin(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
     /// The checksum of a payload.
     #[inline]
     pub(crate) fn checksum(self, payload: &[u8]) -> u32 {
-        crc32c::crc32c_append(self.of_payloads(), payload)
+        crc32c::crc32c_append(self.begin(), payload)
     }
 }
 

@@ -26,7 +26,9 @@ use objmapper_os as os;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, File, append_all};
-use super::format::{FILE_HEAD, FileKind, Head, Kind, RECORD_HEAD, Salt, file_head};
+use super::format::{FILE_HEAD, FileKind, Head, Kind, Salt, file_head};
+use super::front::Front;
+use super::payload::{self, Chunk, Payload};
 use super::recover::{Failure, Report};
 use super::segment::segment_name;
 use super::waiters::Waiters;
@@ -37,11 +39,8 @@ use crate::kv::fault::Fault;
 /// The position of what can never be durable.
 pub const NEVER: u64 = u64::MAX;
 
-/// Bytes from which on a record is not copied but handed over.
-const LARGE: usize = 256 * 1024;
-
 /// Bytes that may wait in memory: who appends more has to write it out.
-const PENDING: usize = 16 << 20;
+const PENDING: u64 = 16 << 20;
 
 /// Bytes of memory that are kept for the next records.
 const KEPT: usize = 1 << 20;
@@ -69,18 +68,6 @@ pub struct Journal {
     syncs: AtomicU64,
     /// Milliseconds since 1970; 0: never.
     snapshot_at: AtomicU64,
-}
-
-/// Records that are not written yet.
-#[derive(Debug)]
-struct Front {
-    /// In order; with the payload of a large record here and there.
-    chunks: Vec<Vec<u8>>,
-    /// Where small records go.
-    tail: Vec<u8>,
-    /// Of all of them.
-    bytes: usize,
-    next: u64,
 }
 
 /// What is written.
@@ -116,7 +103,7 @@ impl Journal {
             disk,
             options,
             salt,
-            front: Mutex::new(Front { chunks: Vec::new(), tail: Vec::new(), bytes: 0, next }),
+            front: Mutex::new(Front::new(next)),
             back: Mutex::new(back),
             syncing: Mutex::default(),
             snapshots: Mutex::default(),
@@ -186,25 +173,25 @@ impl Journal {
 
     /// Appends one record, to be done whole or not at all; gives its number, or [`NEVER`] if
     /// nothing can be written any more. To be called under the locks of all that it is about.
-    pub(crate) fn append(&self, ops: Vec<u8>) -> u64 {
+    pub(crate) fn append(&self, payload: Payload) -> u64 {
         if self.has_failed() {
             return NEVER;
         }
-        let checksum = self.salt.checksum(&ops);
+        let checksum = match payload.checksum(self.salt) {
+            Ok(checksum) => checksum,
+            Err(error) => {
+                self.fail(&error);
+                return NEVER;
+            }
+        };
+        let length = payload.length();
+        let (parts, ops) = payload.into_parts();
         let mut front = self.front.lock();
         let number = front.next;
         front.next += 1;
-        let length = ops.len() as u64;
         let durable = self.durable();
         let head = Head { kind: Kind::Ops, length, number, durable, checksum }.encode(self.salt);
-        front.bytes += RECORD_HEAD + ops.len();
-        front.tail.extend_from_slice(&head);
-        if ops.len() < LARGE {
-            front.tail.extend_from_slice(&ops);
-        } else {
-            let tail = std::mem::take(&mut front.tail);
-            front.chunks.extend([tail, ops]);
-        }
+        front.push(&head, parts, ops);
         let full = front.bytes > PENDING;
         drop(front);
         if full {
@@ -285,17 +272,16 @@ impl Journal {
         }
         let mut front = self.front.lock();
         let last = front.next - 1;
-        let mut chunks = std::mem::take(&mut front.chunks);
-        chunks.push(std::mem::replace(&mut front.tail, std::mem::take(&mut back.spare)));
-        front.bytes = 0;
+        let mut chunks = front.take(std::mem::take(&mut back.spare));
         drop(front);
-        for chunk in &chunks {
-            append_all(&*back.file, chunk).map_err(|error| self.fail(&error))?;
-            back.size += chunk.len() as u64;
-            back.since += chunk.len() as u64;
-        }
+        payload::write(&chunks, &*back.file).map_err(|error| self.fail(&error))?;
+        let bytes: u64 = chunks.iter().map(Chunk::length).sum();
+        back.size += bytes;
+        back.since += bytes;
         self.written.store(last, Ordering::Release);
-        if let Some(mut spare) = chunks.pop().filter(|spare| spare.capacity() <= KEPT) {
+        if let Some(Chunk::Bytes(mut spare)) = chunks.pop()
+            && spare.capacity() <= KEPT
+        {
             spare.clear();
             back.spare = spare;
         }
@@ -407,7 +393,7 @@ impl Journal {
         let last = self.appended();
         self.sync(last)?;
         if self.back.lock().first <= last {
-            let position = self.append(Vec::new());
+            let position = self.append(Payload::default());
             self.sync(position)?;
         }
         Ok(())
