@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use objmapper_os as os;
 use os::disk::Directory;
@@ -192,6 +193,15 @@ impl Keyspace {
     #[inline]
     pub fn settle(&self, position: u64) -> Result<(), Fault> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.settle(position))
+    }
+
+    /// Waits until everything up to this position is durable, whatever the policy; not longer than
+    /// `until`, if there is such a time, also if the disk hangs. Gives whether it is: never without a
+    /// journal.
+    pub fn wait_until_durable(&self, position: u64, until: Option<Instant>) -> Result<bool, Fault> {
+        let Some(journal) = &self.journal else { return Ok(false) };
+        journal.attend()?;
+        journal.wait_until_durable(position, until)
     }
 
     /// Makes everything durable that has happened, whatever the policy.

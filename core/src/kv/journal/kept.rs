@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use objmapper_os as os;
+use parking_lot::Mutex;
 
+use super::SyncPolicy;
 use super::recover::Failure;
 use super::writer::Journal;
 
@@ -14,21 +16,31 @@ use super::writer::Journal;
 #[derive(Debug)]
 pub(crate) struct Kept {
     journal: Arc<Journal>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// The last to go.
     _lock: Option<OwnedFd>,
 }
 
 impl Kept {
-    /// Starts the thread: it sleeps while nothing is written, or nobody waits.
+    /// Starts the thread, if the policy needs one: it sleeps while nothing is written.
     pub(crate) fn new(journal: Journal, lock: Option<OwnedFd>) -> Result<Self, Failure> {
-        let journal = Arc::new(journal);
-        let own = journal.clone();
-        let builder = thread::Builder::new().name("journal".to_owned());
-        let thread = builder.spawn(move || own.keep()).map_err(|error| {
-            Failure::disk("cannot start a thread")(os::Error::from_io("clone", &error))
-        })?;
-        Ok(Self { journal, thread: Some(thread), _lock: lock })
+        let kept = Self { journal: Arc::new(journal), thread: Mutex::default(), _lock: lock };
+        if matches!(kept.journal.options().sync, SyncPolicy::Interval(_)) {
+            kept.attend().map_err(Failure::disk("cannot start a thread"))?;
+        }
+        Ok(kept)
+    }
+
+    /// Starts the thread, if there is none: for those who wait for the disk and do not sync.
+    pub(crate) fn attend(&self) -> os::Result<()> {
+        let mut thread = self.thread.lock();
+        if thread.is_none() {
+            let journal = self.journal.clone();
+            let builder = thread::Builder::new().name("journal".to_owned());
+            let started = builder.spawn(move || journal.keep());
+            *thread = Some(started.map_err(|error| os::Error::from_io("clone", &error))?);
+        }
+        Ok(())
     }
 }
 
@@ -44,7 +56,7 @@ impl Deref for Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.journal.stop();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.get_mut().take() {
             let _ = thread.join();
         }
         // Who wants to know closes before.

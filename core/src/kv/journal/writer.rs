@@ -252,7 +252,11 @@ impl Journal {
     /// Waits until everything up to `position` is durable, whatever the policy; not longer than
     /// `until`, if there is such a time, nor for a journal that has ended. Gives whether it is. The
     /// sync is made by the thread of [`Journal::keep`], so that a disk that hangs holds nobody.
-    pub fn wait_until_durable(&self, position: u64, until: Option<Instant>) -> Result<bool, Fault> {
+    pub(crate) fn wait_until_durable(
+        &self,
+        position: u64,
+        until: Option<Instant>,
+    ) -> Result<bool, Fault> {
         if position <= self.durable() {
             return Ok(true);
         }

@@ -142,7 +142,7 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
             // 0 is for as long as it takes; so is what no clock goes to.
             let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.unsigned_abs()));
             let until = timeout.and_then(|timeout| since.checked_add(timeout));
-            journal.wait_until_durable(position, until)?
+            call.desk.keyspace.wait_until_durable(position, until)?
         }
     };
     call.out.array(2);
