@@ -320,6 +320,7 @@ fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
 fn keepers(keyspace: &Arc<Keyspace>, committer: &Committer) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::new();
     threads.extend(keeper::start(keyspace.clone())?);
+    keyspace.attend()?;
     if let Some(journal) = keyspace.journal()
         && journal.options().sync == SyncPolicy::Always
     {

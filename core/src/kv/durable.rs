@@ -195,6 +195,11 @@ impl Keyspace {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.settle(position))
     }
 
+    /// Starts the thread that syncs for those who wait, now and not when the first one does.
+    pub fn attend(&self) -> Result<(), Fault> {
+        self.journal.as_ref().map_or(Ok(()), |journal| Ok(journal.attend()?))
+    }
+
     /// Waits until everything up to this position is durable, whatever the policy; not longer than
     /// `until`, if there is such a time, also if the disk hangs. Gives whether it is: never without a
     /// journal.
