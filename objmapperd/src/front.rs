@@ -1,5 +1,5 @@
-//! What the main thread minds while clients are served: the door, signals, reloads, and
-//! the service manager. It serves nobody itself, and waits for nothing but these.
+//! The main thread while clients are served: it accepts them, handles signals, starts reloads
+//! and reports to the service manager. It serves nobody itself, and waits for nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
