@@ -80,6 +80,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// In which lane of the pool it waits for its turns: each protocol has its own.
+    pub fn lane(&self) -> usize {
+        usize::from(self.keys.is_some())
+    }
+
     /// A connection that was just accepted.
     pub fn new(
         link: Link,

@@ -75,7 +75,7 @@ impl<'a> Front<'a> {
         let mut events = Events::with_capacity(8);
         loop {
             for door in &mut *doors {
-                door.accept(|connection| pool.admit(connection));
+                door.accept(|connection| pool.admit_to(connection.lane(), connection));
             }
             let watch = self.show_life(pool, transfer);
             let timeout = watch.into_iter().chain(doors.iter().filter_map(Door::next_try)).min();
