@@ -22,6 +22,8 @@ pub mod keyspace;
 mod pass;
 mod text;
 
+pub mod order;
+
 pub mod durable;
 
 use std::borrow::Cow;
@@ -33,6 +35,7 @@ pub use fault::Fault;
 pub use hold::Hold;
 pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
+pub use order::{KeyPage, PageSize, Span};
 pub use shard::Watch;
 pub use text::{digits, integer};
 pub use value::{Sealed, Value};

@@ -51,7 +51,7 @@ impl Keyspace {
 
     /// Goes from shard to shard. A cursor is the shard below and its own cursor above, plus
     /// one.
-    fn walk(
+    pub(super) fn walk(
         &self,
         cursor: u64,
         count: u32,
