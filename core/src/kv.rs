@@ -26,9 +26,12 @@ pub mod order;
 
 pub mod durable;
 
+pub mod adopt;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use adopt::{Adopted, NotAdopted};
 pub use durable::{Backup, Compacted, restore, verify, verify_backup};
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;

@@ -47,36 +47,62 @@ impl Keys {
     }
 
     fn take(&self, key: &[u8]) -> Result<Taken, Miss> {
-        let key = self.keyspace.key(self.db, key);
-        let mut hold = self.keyspace.hold(&key, Keyspace::now());
-        match hold.get(&key) {
-            None => Err(Refusal::NotFound.into()),
-            Some(Value::Bytes(bytes)) => Ok(Taken::Bytes(bytes.to_vec())),
-            Some(Value::Sealed(sealed)) => Ok(Taken::Sealed(sealed.clone())),
-        }
+        take(&self.keyspace, self.db, key).0
+    }
+}
+
+/// The value of a key as it is now, and up to where the journal must be durable before anybody is
+/// told ([`Keyspace::settle`]).
+fn take(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Taken, Miss>, u64) {
+    let key = keyspace.key(db, key);
+    let mut hold = keyspace.hold(&key, Keyspace::now());
+    let taken = match hold.get(&key) {
+        None => Err(Refusal::NotFound.into()),
+        Some(Value::Bytes(bytes)) => Ok(Taken::Bytes(bytes.to_vec())),
+        Some(Value::Sealed(sealed)) => Ok(Taken::Sealed(sealed.clone())),
+    };
+    (taken, hold.finish())
+}
+
+/// The value of a key, open: sealed memory, made for it if it lies elsewhere. Also gives up to where
+/// the journal must be durable before anybody is told ([`Keyspace::settle`]).
+pub fn open(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Found, Miss>, u64) {
+    let (taken, position) = take(keyspace, db, key);
+    (taken.and_then(Taken::open), position)
+}
+
+/// What tells a value from others that its key has had.
+#[inline]
+pub fn version(value: &Value<'_>) -> Version {
+    match value {
+        Value::Bytes(bytes) => version_of(bytes),
+        Value::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
     }
 }
 
 impl Taken {
     fn version(&self) -> Version {
         match self {
-            Self::Bytes(bytes) => version_of(bytes),
-            Self::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
+            Self::Bytes(bytes) => version(&Value::Bytes(bytes)),
+            Self::Sealed(sealed) => version(&Value::Sealed(sealed)),
         }
+    }
+
+    fn open(self) -> Result<Found, Miss> {
+        let version = self.version();
+        let sealed = match self {
+            Self::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
+            Self::Sealed(sealed) => sealed,
+        };
+        let file = sealed.reopen()?;
+        let identity = os::file::identity(file.as_fd())?;
+        Ok(Found { file: Opened::prompt(file), identity, sealed: Some(version) })
     }
 }
 
 impl Backing for Keys {
     fn open(&self, path: &[u8], _: Patience) -> Result<Found, Miss> {
-        let taken = self.take(path)?;
-        let version = taken.version();
-        let sealed = match taken {
-            Taken::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
-            Taken::Sealed(sealed) => sealed,
-        };
-        let file = sealed.reopen()?;
-        let identity = os::file::identity(file.as_fd())?;
-        Ok(Found { file: Opened::prompt(file), identity, sealed: Some(version) })
+        self.take(path)?.open()
     }
 
     fn stat(&self, path: &[u8], _: Patience) -> Result<Object, Miss> {

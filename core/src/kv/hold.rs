@@ -6,6 +6,7 @@
 //!   replaying needs no clock;
 //! - a key whose time is up is removed by whoever meets it, and never seen.
 
+mod batch;
 mod moves;
 mod patch;
 mod whole;
