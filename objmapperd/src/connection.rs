@@ -21,6 +21,7 @@ use crate::destination::Arrivals;
 use crate::link::Link;
 use crate::session::Session;
 use crate::session::keys::Keys;
+use crate::unsettled::Unsettled;
 
 /// What keeps a request from being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +66,8 @@ pub struct Connection {
     pub bodies: Bodies,
     /// Descriptors that came for bodies to be moved into, and are not answered yet.
     pub arrivals: Arrivals,
+    /// Replies that wait for the journal.
+    pub unsettled: Unsettled,
     /// What the request at the front of the input has to wait for.
     pub waits_for: WaitsFor,
     /// What it has to wait for, when it goes to a helper.
@@ -106,6 +109,7 @@ impl Connection {
             lingering: false,
             bodies: Bodies::default(),
             arrivals: Arrivals::default(),
+            unsettled: Unsettled::default(),
             waits_for: WaitsFor::Nothing,
             errand: Place::default(),
             deadline,

@@ -87,6 +87,8 @@ counters! {
         stat: "requests.stat",
         /// Requests for names.
         list: "requests.list",
+        /// Requests about keys, in our own protocol.
+        keys: "requests.keys",
         /// Everything else.
         other: "requests.other",
         /// Commands of those who speak RESP.

@@ -11,6 +11,7 @@ mod moves;
 mod patch;
 mod whole;
 
+pub use batch::Change;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 

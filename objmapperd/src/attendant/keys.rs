@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
-use super::settle::note;
 use super::{Attendant, Served};
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
 use crate::session::keys::Keys;
+use crate::unsettled::Failed;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
@@ -20,9 +20,6 @@ impl Attendant {
         keys.talk.crowded = None;
         if let Some(over) = c.queued.over() {
             keys.talk.give_way(over);
-        }
-        if keys.unsettled.is_empty() {
-            std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
         }
         let served = self.converse(c, &mut keys);
         keys.talk.show();
@@ -53,17 +50,16 @@ impl Attendant {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
                     let (desk, at) = (self.service.desk(), c.link.outbox.len());
-                    let journal = desk.keyspace.journal();
-                    let failed = journal.is_some_and(|journal| journal.has_failed());
+                    let failed = Failed::before(&desk.keyspace);
                     keys.talk.position = 0;
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     self.service.counters.commands.add(1);
                     if !fine {
                         self.service.counters.errors.add(1);
                     }
-                    if let Some(journal) = journal {
-                        let reply = at..c.link.outbox.len();
-                        note(&mut keys.unsettled, journal, failed, keys.talk.position, reply);
+                    let position = keys.talk.position;
+                    if failed.waits(&desk.keyspace, position) {
+                        c.unsettled.add(position, at..c.link.outbox.len());
                     }
                     self.input.consume(used);
                     keys.decoder.reset();
@@ -105,8 +101,7 @@ impl Attendant {
     /// Answers what can be answered under one hold; gives how many requests that were.
     fn answer_together(&mut self, c: &mut Connection, keys: &mut Keys) -> usize {
         let desk = self.service.desk();
-        let journal = desk.keyspace.journal();
-        let failed = journal.is_some_and(|journal| journal.has_failed());
+        let failed = Failed::before(&desk.keyspace);
         keys.talk.position = 0;
         let begin = c.link.outbox.len();
         let sent = c.link.outbox.bytes().len() - begin;
@@ -125,10 +120,10 @@ impl Attendant {
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
-        if let Some(journal) = journal {
+        if failed.waits(&desk.keyspace, keys.talk.position) {
             let mut at = begin;
             for end in ends {
-                note(&mut keys.unsettled, journal, failed, keys.talk.position, at..end - sent);
+                c.unsettled.add(keys.talk.position, at..end - sent);
                 at = end - sent;
             }
         }
@@ -139,8 +134,7 @@ impl Attendant {
 
     /// Sends what was answered so far; why it cannot.
     fn send_keys(&mut self, c: &mut Connection, keys: &mut Keys) -> Option<Served> {
-        if !self.settle_keys(keys, &mut c.link.outbox) {
-            c.waits_for = WaitsFor::Commit;
+        if !self.settle_for(c, Some(keys.talk.three)) {
             return Some(Served::Unsettled);
         }
         match c.link.flush() {

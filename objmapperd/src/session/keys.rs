@@ -21,47 +21,6 @@ pub struct Keys {
     pub decoder: Decoder,
     /// What is known of the client.
     pub talk: Talk,
-    /// Replies that wait for the journal.
-    pub unsettled: Unsettled,
-}
-
-/// Replies that may not leave before the journal is as durable as was promised.
-#[derive(Debug, Default)]
-pub struct Unsettled {
-    position: u64,
-    /// Where they stand in the outbox.
-    replies: Vec<Range<usize>>,
-}
-
-impl Unsettled {
-    /// Whether there are none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.replies.is_empty()
-    }
-
-    /// The position that the journal has to reach.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// In order.
-    pub fn replies(&self) -> &[Range<usize>] {
-        &self.replies
-    }
-
-    /// One more.
-    #[inline]
-    pub fn add(&mut self, position: u64, reply: Range<usize>) {
-        self.position = self.position.max(position);
-        self.replies.push(reply);
-    }
-
-    /// None any more.
-    pub fn clear(&mut self) {
-        self.position = 0;
-        self.replies.clear();
-    }
 }
 
 /// What is known of a client before it says anything.
