@@ -5,6 +5,7 @@
 //! [`Client::splice_to`]), of one object or of many at a time ([`Client::open_many`],
 //! [`Client::pipeline`]). It can also have the daemon send the bytes elsewhere
 //! ([`Client::send_to`]), or fetch an object only if it has changed ([`Client::open_unless`]).
+//! Keys and their values are at [`Client::keys`].
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
@@ -70,6 +71,7 @@ mod pipeline;
 mod transfer;
 
 mod client;
+mod keys;
 mod many;
 mod pool;
 mod send_to;
@@ -79,6 +81,7 @@ pub use client::{
 };
 pub use dial::Reconnect;
 pub use error::{Error, Result};
+pub use keys::{Applied, Batch, Found, Keys, Put, Scan};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};
