@@ -5,10 +5,10 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use objmapper_client::{Client, Put, Status};
@@ -197,9 +197,12 @@ fn what_could_change_is_refused() {
     // Only a name, or only for writing.
     let fd = maker.say(&format!("memfd({LENGTH})"));
     maker.say(&format!("seal({fd})"));
-    let name = maker.say(&format!("os.open('/proc/self/fd/{fd}', 0o10000000)"));
-    let path = format!("/proc/{}/fd/{name}", maker.child.id());
-    assert!(fs::metadata(path).is_ok());
+    let path = format!("/proc/{}/fd/{fd}", maker.child.id());
+    let mut options = File::options();
+    let name = options.read(true).custom_flags(0o10_000_000).open(&path).unwrap();
+    refused(&mut client, &name, "not open for reading");
+    let blind = File::options().write(true).open(&path).unwrap();
+    refused(&mut client, &blind, "not open for reading");
     // Huge pages, where there are any.
     let fd = maker.say("memfd(2 << 20, 2 | 4)");
     if fd.starts_with("OSError") {

@@ -55,13 +55,7 @@ impl Keyspace {
         let size = check(fd)?;
         let sealed = if self.is_worth_a_file(size) { take_over(fd, size)? } else { None };
         let read = sealed.is_none() || self.journal().is_some();
-        let bytes = read.then(|| read_all(fd, size)).transpose().map_err(|error| {
-            if error.errno() == os::errno::EBADF {
-                NotAdopted::Source("is not open for reading: pass one that is")
-            } else {
-                error.into()
-            }
-        })?;
+        let bytes = read.then(|| read_all(fd, size)).transpose()?;
         Ok(Adopted { sealed: sealed.map(Arc::new), bytes })
     }
 
@@ -90,12 +84,7 @@ impl Adopted {
 
 /// Looks whether it is memory that stays as it is; its size.
 fn check(fd: BorrowedFd<'_>) -> Result<u64, NotAdopted> {
-    let seals = match os::memory::seals(fd) {
-        Err(error) if error.errno() == os::errno::EBADF => {
-            return Err(NotAdopted::Source("is not open for reading: pass one that is"));
-        }
-        other => other?,
-    };
+    let seals = os::memory::seals(fd).map_err(readable)?;
     let seals = seals.ok_or(NotAdopted::Source(
         "is no memory file: make one with memfd_create(2) and MFD_ALLOW_SEALING",
     ))?;
@@ -107,11 +96,21 @@ fn check(fd: BorrowedFd<'_>) -> Result<u64, NotAdopted> {
     if os::file::filesystem(fd)? & 0xffff_ffff != TMPFS {
         return Err(NotAdopted::Source("has huge pages: make it without MFD_HUGETLB"));
     }
+    // A description of our own could be had without: whoever passes it must be able to read it.
+    os::file::read_at(fd, &mut [0], 0).map_err(readable)?;
     let size = os::file::identity(fd)?.size;
     if size > LONGEST {
         return Err(Fault::TooLong { limit: LONGEST }.into());
     }
     Ok(size)
+}
+
+/// What a call says that failed because of how it was opened.
+fn readable(error: os::Error) -> NotAdopted {
+    match error.errno() {
+        os::errno::EBADF => NotAdopted::Source("is not open for reading: pass one that is"),
+        _ => error.into(),
+    }
 }
 
 /// A description of our own, if it has all of its pages and can be had.
