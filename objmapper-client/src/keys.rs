@@ -250,8 +250,10 @@ impl Keys<'_> {
     /// As it is sent, if it can be.
     fn request<'a>(&self, verb: Verb<'a>) -> Result<Request<'a>> {
         let (key, length) = match verb {
-            Verb::Get { key, .. } | Verb::Add { key, .. } | Verb::Expire { key, .. } => (key, 0),
-            Verb::Set(Set { key, .. }) => (key, 0),
+            Verb::Get { key, .. }
+            | Verb::Set(Set { key, .. })
+            | Verb::Add { key, .. }
+            | Verb::Expire { key, .. } => (key, 0),
             Verb::Scan(scan) => (scan.from, scan.to.map_or(0, <[u8]>::len)),
             Verb::Delete(_) | Verb::GetMany(_) | Verb::Batch(_) => (&[][..], 0),
         };

@@ -148,7 +148,7 @@ impl Iterator for Scan<'_> {
                     // It has gone since.
                     Ok(None) => continue,
                     Ok(Some(value)) => {
-                        (found.size, found.value) = (value.len() as u64, Some(value))
+                        (found.size, found.value) = (value.len() as u64, Some(value));
                     }
                     Err(error) => {
                         (self.more, self.page) = (false, VecDeque::new());

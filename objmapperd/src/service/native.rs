@@ -107,7 +107,7 @@ impl Service {
     }
 }
 
-impl<'k> Asked<'k> {
+impl Asked<'_> {
     fn key<'a>(&self, name: &'a [u8]) -> Key<'a> {
         self.keyspace.key(self.db, name)
     }

@@ -334,12 +334,12 @@ fn count(r: &mut Reader<'_>) -> Option<u16> {
     Some(count)
 }
 
-fn add<'a>(mut r: Reader<'a>) -> Option<Verb<'a>> {
+fn add(mut r: Reader<'_>) -> Option<Verb<'_>> {
     r.array::<7>()?;
     Some(Verb::Add { by: r.i64()?, key: sound(r.rest())? })
 }
 
-fn expire<'a>(mut r: Reader<'a>) -> Option<Verb<'a>> {
+fn expire(mut r: Reader<'_>) -> Option<Verb<'_>> {
     let action = r.u8()?;
     r.array::<6>()?;
     let when = r.i64()?;
