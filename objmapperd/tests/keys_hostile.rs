@@ -47,3 +47,62 @@ fn a_request_of_many_short_words_is_taken_in_whole() {
     let mut own = daemon.client();
     until("all of it has come", || counter(&mut own, "queued.bytes") >= kept);
 }
+
+#[test]
+fn long_replies_that_nobody_reads_are_bounded() {
+    let daemon = start_small();
+    let mut owner = connect(&daemon);
+    owner.ask(&[&b"SET"[..], b"long", &vec![b'x'; 1 << 20]]);
+    let before = peak(&daemon);
+    let mut lazy = Vec::new();
+    for _ in 0..64 {
+        let mut client = connect(&daemon);
+        client.send(b"GET long\r\n");
+        lazy.push(client);
+    }
+    until("all were answered", || info(&mut owner, "total_commands_processed") > 64);
+    let grown = peak(&daemon) - before;
+    assert!(grown < 24 << 20, "64 MiB were asked for, {grown} bytes were kept");
+    // What is short is answered, and what is not is told why.
+    assert_eq!(owner.say("GETRANGE long 0 1").text(), "xx");
+    let said = owner.say("GET long").text();
+    assert!(said.contains("bytes queued") && said.contains("limits.queued_bytes"), "{said}");
+    // Nothing is lost with a reply that is not given.
+    assert!(matches!(owner.say("GETDEL long"), Reply::Error(_)));
+    assert!(matches!(owner.say("GETSET long b"), Reply::Error(_)));
+    assert_eq!(owner.say("STRLEN long"), Reply::Integer(1 << 20));
+    drop(lazy);
+    until("they are gone", || owner.say("GET long").text().len() == 1 << 20);
+    owner.say("DEL long");
+}
+
+#[test]
+fn one_value_a_thousand_times_is_too_much() {
+    let daemon = start_small();
+    let mut client = connect(&daemon);
+    for size in [16 << 10, 1 << 20] {
+        client.ask(&[&b"SET"[..], b"long", &vec![b'x'; size]]);
+        let mut words = vec!["MGET"];
+        words.resize(1 + (64 << 20) / size, "long");
+        let said = client.ask(&words).text();
+        assert!(said.contains("limits.queued_bytes"), "{said}");
+        assert_eq!(client.ask(&words[..3]).array().len(), 2);
+        client.say("MULTI");
+        for _ in 0..3 {
+            assert_eq!(client.ask(&words), queued());
+        }
+        assert_eq!(client.say("STRLEN long"), queued());
+        let replies = client.say("EXEC");
+        assert!(matches!(replies.array()[2], Reply::Error(_)), "{replies}");
+        assert_eq!(replies.array()[3].integer(), i64::try_from(size).unwrap());
+    }
+    for words in ["DOCS", "INFO"] {
+        let mut words = vec!["COMMAND", words];
+        words.resize(100_000, "client");
+        let said = client.ask(&words).text();
+        assert!(said.contains("limits.queued_bytes"), "{said}");
+    }
+    let peak = peak(&daemon);
+    assert!(peak < 64 << 20, "{peak} bytes");
+    client.say("DEL long");
+}

@@ -13,13 +13,18 @@ use crate::session::keys::Keys;
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
 
+/// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
+/// who do not read.
+const SHORT: usize = 2 * ENOUGH;
+
 impl Attendant {
     /// Answers the requests that were read.
     pub(super) fn serve_keys(&mut self, c: &mut Connection) -> Served {
         let Some(mut keys) = c.keys.take() else { return Served::Over };
-        keys.talk.crowded = None;
+        (keys.talk.crowded, keys.talk.room) = (None, c.queued.most());
         if let Some(over) = c.queued.over() {
             keys.talk.give_way(over);
+            keys.talk.room = SHORT;
         }
         if keys.unsettled.is_empty() {
             std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
