@@ -106,3 +106,22 @@ fn one_value_a_thousand_times_is_too_much() {
     assert!(peak < 64 << 20, "{peak} bytes");
     client.say("DEL long");
 }
+
+#[test]
+fn a_transaction_takes_no_more_than_the_limit_again() {
+    let daemon = start();
+    let mut client = connect(&daemon);
+    client.say("CONFIG SET maxmemory 4mb");
+    client.say("MULTI");
+    for n in 0..64 {
+        assert_eq!(client.say(&format!("SETRANGE key{n} 1000000 x")), queued());
+    }
+    client.say("GET none");
+    let replies = client.say("EXEC");
+    assert_eq!(replies.array()[4], Reply::Integer(1_000_001), "it was let begin");
+    assert!(replies.array()[63].text().starts_with("OOM "));
+    assert_eq!(replies.array()[64], Reply::Null);
+    let used = info(&mut client, "used_memory");
+    assert!(used < 10_000_000, "{used} bytes");
+    client.say("FLUSHALL");
+}

@@ -140,6 +140,12 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
             out.error(table::unknown(args));
             continue;
         };
+        if command.flags.has(Flags::GROWS)
+            && let Err(fault) = hold.may_go_on_growing()
+        {
+            out.error(Oops::Fault(fault));
+            continue;
+        }
         let keys = command.keys(keyspace, call.talk.db, args);
         let (talk, caller, desk) = (&mut *call.talk, call.caller, call.desk);
         let hold = &mut hold;
