@@ -125,3 +125,21 @@ fn a_transaction_takes_no_more_than_the_limit_again() {
     assert!(used < 10_000_000, "{used} bytes");
     client.say("FLUSHALL");
 }
+
+#[test]
+fn requests_that_take_long_do_not_hold_a_turn() {
+    let place = Place::new();
+    let daemon = keyspace(Setup::default().workers(1), &place).start_in(place);
+    let mut slow = connect(&daemon);
+    // As much as LCS does at once.
+    slow.ask(&[&b"SET"[..], b"a", &vec![b'a'; 11_500]]);
+    slow.ask(&[&b"SET"[..], b"b", &vec![b'b'; 11_500]]);
+    let mut other = connect(&daemon);
+    let before = info(&mut other, "total_commands_processed");
+    slow.send(&encoded(&["LCS", "a", "b", "LEN"]).repeat(400));
+    until("they have begun", || info(&mut other, "total_commands_processed") > before + 3);
+    assert_eq!(other.say("PING"), Reply::Simple("PONG".to_owned()));
+    let done = info(&mut other, "total_commands_processed") - before;
+    assert!(done < 200, "{done} requests were done in a row");
+    drop(slow);
+}

@@ -13,6 +13,10 @@ use crate::session::keys::Keys;
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
 
+/// Milliseconds after which no more are answered in a turn: some take as long as a thousand others.
+/// Not tuned.
+const LONG: i64 = 2;
+
 /// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
 /// who do not read.
 const SHORT: usize = 2 * ENOUGH;
@@ -39,7 +43,7 @@ impl Attendant {
     }
 
     fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
-        let mut answered = 0;
+        let (mut answered, mut begun) = (0, None);
         while answered < REQUESTS {
             let together = self.answer_together(c, keys);
             if together > 0 {
@@ -97,6 +101,10 @@ impl Attendant {
             if keys.talk.over {
                 c.session.closing = true;
                 return Served::Over;
+            }
+            let now = keys.talk.last.0;
+            if now - *begun.get_or_insert(now) >= LONG {
+                return Served::Tired;
             }
             if c.link.outbox.len() >= ENOUGH
                 && let Some(served) = self.send_keys(c, keys)
