@@ -63,6 +63,7 @@ impl Attendant {
     /// very connection may be among them, and then it would wait for itself. No more can come.
     pub(super) fn discard(&mut self, c: &mut Connection) {
         let Some(closer) = c.closer().cloned() else { return };
+        c.bodies.clear();
         c.arrivals = Arrivals::default();
         loop {
             self.input.clear();
