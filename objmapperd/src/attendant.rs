@@ -221,7 +221,7 @@ impl Attendant {
         c.wanted = 0;
         c.waits_for = WaitsFor::Nothing;
         if c.keys.is_some() {
-            return self.serve_keys(c);
+            return self.serve_keys(c, quantum);
         }
         loop {
             let (frame, used) = match c.session.split(self.input.bytes()) {

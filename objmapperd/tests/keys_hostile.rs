@@ -8,7 +8,7 @@ use std::fs;
 
 use support::daemon::{Daemon, Place, Setup, counter};
 use support::resp::{Reply, Resp, connect, encoded, keyspace, queued, start};
-use support::until;
+use support::{skip, until};
 
 /// What one user may have queued is little.
 fn start_small() -> Daemon {
@@ -142,4 +142,46 @@ fn requests_that_take_long_do_not_hold_a_turn() {
     let done = info(&mut other, "total_commands_processed") - before;
     assert!(done < 200, "{done} requests were done in a row");
     drop(slow);
+}
+
+/// Whether all workers sleep until they are woken: with no timeout in epoll_wait(2) or epoll_pwait(2).
+fn all_sleep(daemon: &Daemon) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    tasks.map(|task| task.unwrap().path()).all(|task| {
+        let read = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
+        let call = read("syscall");
+        !read("comm").starts_with("worker") || call.split(' ').nth(4) == Some("0xffffffff")
+    })
+}
+
+#[test]
+fn who_shares_a_worker_with_a_long_request_is_served_by_another() {
+    let place = Place::new();
+    let daemon = keyspace(Setup::default().workers(2), &place).start_in(place);
+    if fs::read_to_string(format!("/proc/{}/syscall", daemon.pid())).is_err() {
+        return skip("/proc does not say what a thread waits for");
+    }
+    let mut slow = connect(&daemon);
+    for (name, byte) in [("a", b'a'), ("b", b'b')] {
+        slow.ask(&[&b"SET"[..], name.as_bytes(), &vec![byte; 11_500]]);
+    }
+    slow.say("MULTI");
+    for _ in 0..1200 {
+        assert_eq!(slow.say("LCS a b LEN"), queued());
+    }
+    let mut others: Vec<Resp> = (0..4).map(|_| connect(&daemon)).collect();
+    for other in &mut others {
+        other.say("PING");
+        until("nobody has anything to do", || all_sleep(&daemon));
+    }
+    // Each on its own: who comes by another worker would rouse that one.
+    let mut own = daemon.client();
+    let before = counter(&mut own, "requests.commands");
+    until("nobody has anything to do", || all_sleep(&daemon));
+    slow.send(b"EXEC\r\n");
+    for other in others.iter_mut().rev() {
+        assert_eq!(other.say("PING"), Reply::Simple("PONG".to_owned()));
+    }
+    assert_eq!(counter(&mut own, "requests.commands"), before + 4, "it is still at it");
+    daemon.kill();
 }

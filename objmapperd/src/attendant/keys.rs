@@ -8,10 +8,14 @@ use super::settle::note;
 use super::{Attendant, Served};
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
+use crate::quantum::Quantum;
 use crate::session::keys::Keys;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
+
+/// Bytes of a request that may take as long as a thousand others. Not tuned.
+const LARGE: usize = 64 * 1024;
 
 /// Milliseconds after which no more are answered in a turn: some take as long as a thousand others.
 /// Not tuned.
@@ -23,7 +27,7 @@ const SHORT: usize = 2 * ENOUGH;
 
 impl Attendant {
     /// Answers the requests that were read.
-    pub(super) fn serve_keys(&mut self, c: &mut Connection) -> Served {
+    pub(super) fn serve_keys(&mut self, c: &mut Connection, quantum: &mut Quantum<'_>) -> Served {
         let Some(mut keys) = c.keys.take() else { return Served::Over };
         (keys.talk.crowded, keys.talk.room) = (None, c.queued.most());
         if let Some(over) = c.queued.over() {
@@ -33,7 +37,7 @@ impl Attendant {
         if keys.unsettled.is_empty() {
             std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
         }
-        let served = self.converse(c, &mut keys);
+        let served = self.converse(c, &mut keys, quantum);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
         doing.input.store(self.input.bytes().len(), Ordering::Relaxed);
@@ -42,7 +46,12 @@ impl Attendant {
         served
     }
 
-    fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
+    fn converse(
+        &mut self,
+        c: &mut Connection,
+        keys: &mut Keys,
+        quantum: &mut Quantum<'_>,
+    ) -> Served {
         let (mut answered, mut begun) = (0, None);
         while answered < REQUESTS {
             let together = self.answer_together(c, keys);
@@ -65,6 +74,9 @@ impl Attendant {
                     let journal = desk.keyspace.journal();
                     let failed = journal.is_some_and(|journal| journal.has_failed());
                     keys.talk.position = 0;
+                    if used > LARGE || desk.may_take_long(args) {
+                        quantum.foresee();
+                    }
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     self.service.counters.commands.add(1);
                     if !fine {
