@@ -176,7 +176,7 @@ impl Attendant {
 
     /// A connection that is over. What its peer has not taken yet counts against everybody, and
     /// is known by this socket alone: it stays until then, shut down, as a connection.
-    fn linger(&self, c: &mut Connection) -> Turn {
+    fn linger(&mut self, c: &mut Connection) -> Turn {
         if let Some(late) = c.deadline.is_late()
             && !c.lingering
             && c.link.outbox.is_empty()
@@ -195,6 +195,7 @@ impl Attendant {
             // Once: it wakes our own end as well. Fails if the peer has gone, and then
             // this is soon over.
             let _ = c.link.socket.shutdown();
+            self.discard(c);
         }
         Turn::Later(LINGER)
     }
@@ -220,7 +221,7 @@ impl Attendant {
         c.wanted = 0;
         c.waits_for = WaitsFor::Nothing;
         if c.keys.is_some() {
-            return self.serve_keys(c);
+            return self.serve_keys(c, quantum);
         }
         loop {
             let (frame, used) = match c.session.split(self.input.bytes()) {

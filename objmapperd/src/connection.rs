@@ -128,7 +128,7 @@ impl Connection {
     /// Bytes that its conversation keeps, beside what was read and what is to be sent.
     #[inline]
     pub fn kept(&self) -> usize {
-        self.keys.as_ref().map_or(0, |keys| keys.talk.footprint())
+        self.keys.as_ref().map_or(0, |keys| keys.talk.footprint() + keys.decoder.footprint())
     }
 
     /// Tells the peer why it is being parted with.

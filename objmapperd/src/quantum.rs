@@ -72,6 +72,12 @@ impl<'a> Quantum<'a> {
         self.left = self.left.saturating_sub(objects);
     }
 
+    /// Something comes next that may take as long as many turns: others are to see to those who
+    /// become ready meanwhile.
+    pub fn foresee(&mut self) {
+        (self.others)();
+    }
+
     /// Something is done that is worth a turn.
     pub fn end(&mut self) {
         (self.left, self.slices) = (0, 0);

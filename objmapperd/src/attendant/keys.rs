@@ -7,21 +7,34 @@ use objmapper_proto::resp::{Caps, Encoder, Step};
 use super::{Attendant, Served};
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
+use crate::quantum::Quantum;
 use crate::session::keys::Keys;
 use crate::unsettled::Failed;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
 
+/// Bytes of a request that may take as long as a thousand others. Not tuned.
+const LARGE: usize = 64 * 1024;
+
+/// Milliseconds after which no more are answered in a turn: some take as long as a thousand others.
+/// Not tuned.
+const LONG: i64 = 2;
+
+/// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
+/// who do not read.
+const SHORT: usize = 2 * ENOUGH;
+
 impl Attendant {
     /// Answers the requests that were read.
-    pub(super) fn serve_keys(&mut self, c: &mut Connection) -> Served {
+    pub(super) fn serve_keys(&mut self, c: &mut Connection, quantum: &mut Quantum<'_>) -> Served {
         let Some(mut keys) = c.keys.take() else { return Served::Over };
-        keys.talk.crowded = None;
+        (keys.talk.crowded, keys.talk.room) = (None, c.queued.most());
         if let Some(over) = c.queued.over() {
             keys.talk.give_way(over);
+            keys.talk.room = SHORT;
         }
-        let served = self.converse(c, &mut keys);
+        let served = self.converse(c, &mut keys, quantum);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
         doing.input.store(self.input.bytes().len(), Ordering::Relaxed);
@@ -30,8 +43,13 @@ impl Attendant {
         served
     }
 
-    fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
-        let mut answered = 0;
+    fn converse(
+        &mut self,
+        c: &mut Connection,
+        keys: &mut Keys,
+        quantum: &mut Quantum<'_>,
+    ) -> Served {
+        let (mut answered, mut begun) = (0, None);
         while answered < REQUESTS {
             let together = self.answer_together(c, keys);
             if together > 0 {
@@ -52,6 +70,9 @@ impl Attendant {
                     let (desk, at) = (self.service.desk(), c.link.outbox.len());
                     let failed = Failed::before(&desk.keyspace);
                     keys.talk.position = 0;
+                    if used > LARGE || desk.may_take_long(args) {
+                        quantum.foresee();
+                    }
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     self.service.counters.commands.add(1);
                     if !fine {
@@ -88,6 +109,10 @@ impl Attendant {
             if keys.talk.over {
                 c.session.closing = true;
                 return Served::Over;
+            }
+            let now = keys.talk.last.0;
+            if now - *begun.get_or_insert(now) >= LONG {
+                return Served::Tired;
             }
             if c.link.outbox.len() >= ENOUGH
                 && let Some(served) = self.send_keys(c, keys)

@@ -397,5 +397,9 @@ fn look<C: AsFd + Send + 'static>(
         own.poll(events, Some(Duration::ZERO));
         own.notify(events, |task| deque.push(task));
     }
+    if shared.sleepers.all_sleep_but(number) {
+        // What comes next may take long, and somebody has to watch.
+        shared.wake_one(number + 1);
+    }
     !deque.is_empty() || !shared.injector.is_empty()
 }

@@ -60,6 +60,8 @@ pub struct Talk {
     pub position: u64,
     /// Why no more can be kept for it now.
     pub crowded: Option<Over>,
+    /// Bytes of replies that may wait for it to read them.
+    pub room: usize,
     /// When it said something last, and the row of the command.
     pub last: (i64, usize),
 }
@@ -94,6 +96,7 @@ impl Talk {
             over: false,
             position: 0,
             crowded: None,
+            room: usize::MAX,
             last: (0, 0),
         }
     }

@@ -39,17 +39,20 @@ impl<'a> Call<'a, '_> {
     #[inline]
     pub(super) fn answer_value(&mut self, key: usize, last: bool) -> Result<bool, Oops> {
         let Some(key) = self.keys.get(key) else { return Ok(false) };
+        let room = (self.talk.room as u64).saturating_sub(self.out.out().len() as u64);
         let sealed = match self.hold.get(key) {
             None => {
                 self.out.null();
                 return Ok(false);
             }
-            Some(Value::Bytes(bytes)) => {
+            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
                 self.out.bulk(bytes);
                 return Ok(true);
             }
+            Some(Value::Bytes(_)) => return Err(self.too_long()),
             Some(Value::Sealed(sealed)) => sealed.clone(),
         };
+        self.fits(sealed.size())?;
         if last {
             self.let_go();
         }
@@ -59,7 +62,10 @@ impl<'a> Call<'a, '_> {
 
     /// Answers with some bytes of a value, which are all there.
     pub(super) fn part_of(&mut self, value: Value<'_>, from: u64, length: u64) -> Answer {
+        self.fits(length)?;
         self.out.bulk_head(length);
+        // What ends it as well, or that alone would double the room of a long one.
+        self.out.out().reserve(usize::try_from(length).unwrap_or(0).saturating_add(2));
         value.read_into(self.out.out(), from, length).map_err(|error| Oops::Fault(error.into()))?;
         self.out.end();
         Ok(())
