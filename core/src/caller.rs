@@ -23,9 +23,11 @@ impl Caller {
         Self { uid, gid, groups: groups.into(), epoch: 0, verdicts: Vec::new() }
     }
 
-    /// This process itself.
+    /// This process itself: its effective user and group, and its supplementary groups.
     pub fn own() -> Self {
-        Self::new(peer::own_uid(), u32::MAX, &[])
+        // If they cannot be had, rules for groups do not apply: fewer permissions, never more.
+        let (gid, groups) = peer::own_groups().unwrap_or((u32::MAX, Vec::new()));
+        Self::new(peer::own_uid(), gid, &groups)
     }
 
     /// Their user.
@@ -70,6 +72,13 @@ impl Caller {
 mod tests {
     use super::*;
     use crate::rule::{Rule, Subject};
+
+    #[test]
+    fn this_process_is_in_its_own_groups() {
+        let (gid, groups) = peer::own_groups().unwrap();
+        let me = Caller::own();
+        assert!(me.is_in_group(gid) && groups.iter().all(|&gid| me.is_in_group(gid)));
+    }
 
     #[test]
     fn verdicts_are_kept_until_the_epoch_moves() {

@@ -27,17 +27,20 @@ pub mod stream;
 
 pub mod durable;
 
+pub mod adopt;
+
 pub mod embedded;
 
 use std::sync::Arc;
 
 use journal::payload::Payload;
 
+pub use adopt::{Adopted, NotAdopted};
 pub use durable::{Backup, Compacted, restore, verify, verify_backup};
 pub use embedded::Db;
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;
-pub use hold::Hold;
+pub use hold::{Change, Hold};
 pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
 pub use order::{KeyPage, PageSize, Span};

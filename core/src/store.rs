@@ -163,6 +163,13 @@ impl Store {
         Ok(self.outline(want, found.object())?.fill_in(found, whose))
     }
 
+    /// The same of something that was found otherwise, by whom it is allowed: name and rules do not
+    /// matter.
+    pub fn deliver_found(&self, want: &Want<'_>, found: Found) -> Result<Delivery, Miss> {
+        let whose = (MountId::default(), false);
+        Ok(self.outline(want, found.object())?.fill_in(found, whose))
+    }
+
     /// What is to be delivered of an object.
     #[inline]
     fn outline(&self, want: &Want<'_>, object: Object) -> Result<Outline, Miss> {

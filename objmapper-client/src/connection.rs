@@ -15,7 +15,7 @@ use crate::bodies::{Bodies, UnderWay};
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::hello;
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::request::{Answer, Answered, Owed, Request as Asked, Wanted};
 use crate::sink::{Discard, Memory, Sink};
 use objmapper_os::socket::Stream;
@@ -126,6 +126,21 @@ impl Connection {
     ) -> Result<T> {
         self.read_owed()?;
         self.ask(&request, &[], read)
+    }
+
+    /// Sends a request that may be done once only, over a connection that was there a moment ago.
+    pub(crate) fn exchange_one_time<T>(
+        &mut self,
+        request: &Request<'_>,
+        fds: &[BorrowedFd<'_>],
+        read: impl FnOnce(&mut Link, u64) -> Result<T>,
+    ) -> Result<T> {
+        self.settle()?;
+        if self.dial.is_some() && self.link.as_ref().is_some_and(Link::has_hung_up) {
+            self.link = None;
+            self.reconnect(link::gone())?;
+        }
+        self.ask(request, fds, read)
     }
 
     /// Sends a request with its descriptors.

@@ -1,10 +1,11 @@
-//! Asking objmapperd for objects: a small client that blocks, or looks when it is told to.
+//! A small blocking client for objmapperd, which can also be driven by an event loop.
 //!
-//! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and gets
-//! a descriptor back ([`Client::open`]), or the bytes ([`Client::read`], [`Client::copy_to`],
-//! [`Client::splice_to`]), for one object or for many at a time ([`Client::open_many`],
-//! [`Client::pipeline`]), or none of both because the daemon sends them elsewhere
-//! ([`Client::send_to`]), or nothing if what the caller has is current ([`Client::open_unless`]).
+//! objmapperd maps URIs to open file descriptors. A [`Client`] asks it over a Unix socket and
+//! receives a descriptor ([`Client::open`]) or the bytes ([`Client::read`], [`Client::copy_to`],
+//! [`Client::splice_to`]), of one object or of many at a time ([`Client::open_many`],
+//! [`Client::pipeline`]). It can also have the daemon send the bytes elsewhere
+//! ([`Client::send_to`]), or fetch an object only if it has changed ([`Client::open_unless`]).
+//! Keys and their values are at [`Client::keys`].
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
@@ -23,20 +24,20 @@
 //! ```
 //!
 //! What holds:
-//! - The daemon is not believed: lengths, counts and descriptors are checked before they are used,
-//!   no memory is taken for a size that is only announced, and every descriptor that arrives is
-//!   owned (close-on-exec) and closed on every way out.
-//! - An answer is never mistaken for another: after an error in the middle of one, the connection
-//!   is closed. See [`Error::ends_connection`], and [`Reconnect`] for what comes next.
+//! - The daemon is not trusted: lengths, counts and descriptors are checked before use, no memory
+//!   is allocated for a size that is merely announced, and every descriptor received is
+//!   close-on-exec, owned, and closed on every error path.
+//! - One answer is never taken for another: after an error in the middle of one the connection is
+//!   closed. See [`Error::ends_connection`], and [`Reconnect`] for what comes next.
 //! - Answers come in the order of the requests unless [`Builder::out_of_order`] says otherwise.
 //! - After a fork the child is refused ([`Error::Forked`]); the parent is not disturbed.
 //! - No thread is started, no signal is raised by a send, nothing is printed.
 //!
-//! One client serves one thread: several threads take a [`Pool`]. A program that waits for many
-//! things at a time takes [`Pipeline::try_next`]. Not here: an asynchronous runtime.
+//! A client serves one thread; several threads use a [`Pool`], an event loop uses
+//! [`Pipeline::try_next`]. There is no asynchronous runtime here.
 //!
-//! With the feature `map` a sealed object can be had as memory ([`Opened`]`::map`), and any other by
-//! whoever vouches for it.
+//! With the feature `map` a sealed object can be mapped safely ([`Opened`]`::map`), and any other
+//! object under a promise that only its owner can give.
 //!
 //! The command `objmapper` is in this package as well, behind the default feature `cli`. Programs
 //! that link the library want `default-features = false`.
@@ -70,6 +71,7 @@ mod pipeline;
 mod transfer;
 
 mod client;
+mod keys;
 mod many;
 mod pool;
 mod send_to;
@@ -79,6 +81,7 @@ pub use client::{
 };
 pub use dial::Reconnect;
 pub use error::{Error, Result};
+pub use keys::{Applied, Batch, Found, Keys, Put, Scan};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};

@@ -40,10 +40,10 @@ use crate::pool::{Loan, Serve, Turn};
 use crate::quantum::Quantum;
 use crate::service::keys::batch::Batch;
 use crate::service::{Answer, Service};
-use crate::session::keys::Unsettled;
 use crate::session::{Agreed, Asked, Order, SHORT_DATA};
 use crate::transfer::Step;
 use crate::transfer_path::Path;
+use crate::unsettled::Unsettled;
 
 use endings::{beside_bodies, crowded, flush, parting, stuck};
 
@@ -125,7 +125,7 @@ impl Attendant {
         loop {
             let served = self.serve(c, quantum);
             // The head leaves together with the body's first frame.
-            if matches!(served, Served::Body | Served::Unsettled) || !self.settle(c) {
+            if !self.settle(c) || matches!(served, Served::Body | Served::Unsettled) {
                 return Turn::Leave;
             }
             if let Some(turn) = flush(c) {
@@ -176,7 +176,7 @@ impl Attendant {
 
     /// A connection that is over. What its peer has not taken yet counts against everybody, and
     /// is known by this socket alone: it stays until then, shut down, as a connection.
-    fn linger(&self, c: &mut Connection) -> Turn {
+    fn linger(&mut self, c: &mut Connection) -> Turn {
         if let Some(late) = c.deadline.is_late()
             && !c.lingering
             && c.link.outbox.is_empty()
@@ -195,6 +195,7 @@ impl Attendant {
             // Once: it wakes our own end as well. Fails if the peer has gone, and then
             // this is soon over.
             let _ = c.link.socket.shutdown();
+            self.discard(c);
         }
         Turn::Later(LINGER)
     }
@@ -220,7 +221,7 @@ impl Attendant {
         c.wanted = 0;
         c.waits_for = WaitsFor::Nothing;
         if c.keys.is_some() {
-            return self.serve_keys(c);
+            return self.serve_keys(c, quantum);
         }
         loop {
             let (frame, used) = match c.session.split(self.input.bytes()) {
@@ -255,6 +256,9 @@ impl Attendant {
             }
             if c.link.outbox.len() >= ENOUGH {
                 quantum.spend_bytes(c.link.outbox.len() as u64);
+                if !self.settle(c) {
+                    return Served::Unsettled;
+                }
                 match c.link.flush() {
                     Flushed::All => {}
                     flushed => return Served::Stuck(flushed),
@@ -305,12 +309,15 @@ impl Attendant {
     /// Why serving stops after this answer; `None` if the next frame may be served.
     #[inline]
     fn follow(
-        &self,
+        &mut self,
         c: &mut Connection,
         answer: Answer,
         quantum: &mut Quantum<'_>,
     ) -> Option<Served> {
         match answer {
+            // Asked again when what it tells is durable: then it is answered at once.
+            Answer::Unsettled if self.settle(c) => None,
+            Answer::Unsettled => Some(Served::Unsettled),
             Answer::Body if self.send_in_place(c, quantum) => None,
             Answer::Part if !c.bodies.is_empty() && self.send_in_place(c, quantum) => None,
             Answer::Body if c.session.is_out_of_order() && c.bodies.is_between_frames() => None,
@@ -327,6 +334,9 @@ impl Attendant {
     /// changes of thread cost as much as moving 256 KiB. Where others may overtake, one frame
     /// at most. Whether it is out.
     fn send_in_place(&self, c: &mut Connection, quantum: &mut Quantum<'_>) -> bool {
+        if !c.unsettled.is_empty() {
+            return false;
+        }
         let Connection { bodies, link, session, .. } = c;
         let one_frame = session.is_out_of_order();
         let most = if one_frame { self.in_place.min(SHORT_DATA as u64) } else { self.in_place };
@@ -383,6 +393,7 @@ impl Serve for Attendant {
             c.link.outbox = mem::take(&mut self.outbox);
         }
         self.input.take_up(&mut c.leftover);
+        self.lend_unsettled(c);
         let turn = match self.drive(c, hung_up, &mut Quantum::new(c.used_up, others)) {
             Turn::Close => self.linger(c),
             turn => turn,
@@ -391,6 +402,7 @@ impl Serve for Attendant {
         // The drain rouses it once: who leaves has to come back for a turn to part.
         c.drained &= turn != Turn::Leave || !self.service.house.is_draining();
         self.input.leave(&mut c.leftover);
+        self.take_back_unsettled(c);
         if c.link.outbox.is_empty() {
             // The larger of the two buffers stays here; the connection keeps none.
             let used = mem::take(&mut c.link.outbox);

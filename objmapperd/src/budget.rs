@@ -1,14 +1,14 @@
 //! Budgets: what all connections together may use up, and how much of it one user may.
 //!
-//! A limit in all is not enough: whoever comes first could have the whole. A limit of a
-//! half for each user is not enough either, since two users have everything then. So one
-//! user may have a multiple of what is *left* ([`Share::Left`]): with one times that, a user
-//! alone gets about a half, and the next one half of the rest. That alone would leave nothing
-//! after a dozen users; so an eighth is kept back for those who have next to nothing, and it
-//! takes more than thirty users who want everything to have it all.
+//! A total alone is not enough: the first user could take all of it. Neither is a limit of one
+//! half per user: two users could. So a user may have a multiple of what is *left*
+//! ([`Share::Left`]): with a factor of one, a user alone gets about half, and the next one half
+//! of the rest. That by itself would leave nothing after a dozen users, so an eighth is kept
+//! back for users who have next to nothing; more than thirty greedy users are needed to use up
+//! everything.
 //!
-//! Users are told apart by number. The daemon's own and root count like others: a broken
-//! program of theirs takes as much as anybody's, and what is left over lets them in to see.
+//! Users are told apart by uid. The daemon's own and root count like any other, since their
+//! programs break too; what is left over lets them in to see what is wrong.
 //!
 //! What must stay true: the sum over all users is what is used in all; who has nothing is
 //! not remembered.

@@ -1,10 +1,9 @@
-//! Closers: threads that close what may wait for ever in close(2), one queue for each party.
+//! Closers: threads that call close(2) where it may block for ever, one queue for each mount or user.
 //!
-//! A file system that asks a program or another machine may let a close wait; so may the last
-//! reference to a socket with SO_LINGER that a client sent, and with it a connection that has
-//! such unread in its queue. Then only the closes of the same mount wait behind it, or of what
-//! clients sent. A thread comes with the first file and goes with the last; where there is
-//! none to be had, the next file tries again.
+//! A file system that asks a program or another machine may make close wait. So may the last
+//! reference to a socket with SO_LINGER that a client sent, or to a connection that has such a
+//! socket unread in its queue. Only closes in the same queue wait behind it. A queue's thread starts
+//! with its first file and ends after its last; if none can be started, the next file tries again.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

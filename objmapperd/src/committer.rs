@@ -19,7 +19,7 @@ use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Turn};
-use crate::session::keys::Unsettled;
+use crate::unsettled::Unsettled;
 
 /// The way to the committer.
 #[derive(Clone, Default)]
@@ -84,10 +84,10 @@ impl Committer {
 
 /// Sends the replies that waited; how the turn would have ended that they are of.
 fn reply(c: &mut Connection, durable: u64) -> Turn {
-    match &mut c.keys {
-        Some(keys) if keys.unsettled.position() <= durable => keys.unsettled = Unsettled::default(),
-        _ => return Turn::Again,
+    if c.unsettled.position() > durable {
+        return Turn::Again;
     }
+    c.unsettled = Unsettled::default();
     c.waits_for = WaitsFor::Nothing;
     match c.link.flush() {
         Flushed::All => {
@@ -95,7 +95,8 @@ fn reply(c: &mut Connection, durable: u64) -> Turn {
             // The connection keeps no room for what it has not.
             c.link.outbox = Outbox::default();
             c.queued.set(c.leftover.len());
-            if c.drained && c.leftover.is_empty() && !c.session.closing {
+            let done = c.drained && c.leftover.is_empty() && c.bodies.is_empty();
+            if done && !c.session.closing {
                 c.expect_more(false);
                 return Turn::Wait;
             }

@@ -272,9 +272,9 @@ pub enum KvSync {
 }
 
 impl Kv {
-    /// Whether anybody can reach the keyspace.
+    /// Whether there is a keyspace: a door of its own was named, or where it is kept.
     pub const fn has_a_door(&self) -> bool {
-        self.socket.is_some() || self.listen.is_some()
+        self.socket.is_some() || self.listen.is_some() || self.dir.is_some()
     }
 }
 

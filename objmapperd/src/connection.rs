@@ -21,6 +21,7 @@ use crate::destination::Arrivals;
 use crate::link::Link;
 use crate::session::Session;
 use crate::session::keys::Keys;
+use crate::unsettled::Unsettled;
 
 /// What keeps a request from being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +66,8 @@ pub struct Connection {
     pub bodies: Bodies,
     /// Descriptors that came for bodies to be moved into, and are not answered yet.
     pub arrivals: Arrivals,
+    /// Replies that wait for the journal.
+    pub unsettled: Unsettled,
     /// What the request at the front of the input has to wait for.
     pub waits_for: WaitsFor,
     /// What it has to wait for, when it goes to a helper.
@@ -80,6 +83,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// In which lane of the pool it waits for its turns: each protocol has its own.
+    pub fn lane(&self) -> usize {
+        usize::from(self.keys.is_some())
+    }
+
     /// A connection that was just accepted.
     pub fn new(
         link: Link,
@@ -101,6 +109,7 @@ impl Connection {
             lingering: false,
             bodies: Bodies::default(),
             arrivals: Arrivals::default(),
+            unsettled: Unsettled::default(),
             waits_for: WaitsFor::Nothing,
             errand: Place::default(),
             deadline,
@@ -119,7 +128,7 @@ impl Connection {
     /// Bytes that its conversation keeps, beside what was read and what is to be sent.
     #[inline]
     pub fn kept(&self) -> usize {
-        self.keys.as_ref().map_or(0, |keys| keys.talk.footprint())
+        self.keys.as_ref().map_or(0, |keys| keys.talk.footprint() + keys.decoder.footprint())
     }
 
     /// Tells the peer why it is being parted with.

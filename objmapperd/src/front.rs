@@ -1,5 +1,5 @@
-//! What the main thread minds while clients are served: the door, signals, reloads, and
-//! the service manager. It serves nobody itself, and waits for nothing but these.
+//! The main thread while clients are served: it accepts them, handles signals, starts reloads
+//! and reports to the service manager. It serves nobody itself, and waits for nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ impl<'a> Front<'a> {
         let mut events = Events::with_capacity(8);
         loop {
             for door in &mut *doors {
-                door.accept(|connection| pool.admit(connection));
+                door.accept(|connection| pool.admit_to(connection.lane(), connection));
             }
             let watch = self.show_life(pool, transfer);
             let timeout = watch.into_iter().chain(doors.iter().filter_map(Door::next_try)).min();

@@ -99,13 +99,17 @@ impl Input {
         }
     }
 
-    /// Leaves what was not served with the connection, in no more memory than that.
+    /// Leaves what was not served with the connection, in little more memory than that.
     pub fn leave(&mut self, leftover: &mut Vec<u8>) {
         let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
         if rest.is_empty() {
             if leftover.capacity() > 0 {
                 *leftover = Vec::new();
             }
+        } else if self.start == 0 && self.buffer.len() != SIZE {
+            // As it was taken up: what is long already is not copied for each piece that comes.
+            self.buffer.truncate(self.end);
+            *leftover = mem::take(&mut self.buffer);
         } else {
             leftover.extend_from_slice(rest);
         }
@@ -117,13 +121,17 @@ impl Input {
 
     /// Reads behind what there is.
     pub fn read(&mut self, c: &Connection) -> Read {
-        // An unfinished frame is at most one request long; with it at the front there
+        // An unfinished frame is mostly at most one request long; with it at the front there
         // is room for a whole read behind it.
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
         let most = if c.queued.may_grow() { READ } else { LITTLE };
+        if self.buffer.len() < self.end + most {
+            // Of some requests nobody knows how long they will be.
+            self.buffer.resize(self.end + most, 0);
+        }
         let room = self.buffer.get_mut(self.end..self.end + most).unwrap_or_default();
         let read = if c.closer().is_none() {
             c.link.socket.recv_bytes(room)

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod clients;
 pub mod session;
 pub mod ticker;
+pub mod unsettled;
 
 pub mod outbox;
 

@@ -1,5 +1,5 @@
-//! A link: a connection's socket, what waits to be sent over it, and what it owes the
-//! ledger. Whoever has the connection sends with this: workers, helpers and transfers.
+//! A link: a connection's socket, its unsent replies, and its account in the ledger. Workers,
+//! helpers and the transfer path all send through it, whichever of them has the connection.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;

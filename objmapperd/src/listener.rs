@@ -27,7 +27,7 @@ use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::seldom;
 use crate::service::House;
-use crate::session::keys::{Keys, Talk, Unsettled};
+use crate::session::keys::{Keys, Talk};
 
 /// How long accepting pauses when descriptors or memory have run out. Not tuned.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -224,8 +224,8 @@ impl Door {
         };
         let fd = socket.as_fd().as_raw_fd();
         let member = desk.clients.join(origin, (socket, fd), Keyspace::now());
-        let (decoder, unsettled) = (Decoder::default(), Unsettled::default());
-        Box::new(Keys { decoder, talk: Talk::new(member, trust), unsettled })
+        let decoder = Decoder::default();
+        Box::new(Keys { decoder, talk: Talk::new(member, trust) })
     }
 
     /// For a connection that may bring descriptors.

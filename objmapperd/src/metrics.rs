@@ -1,8 +1,8 @@
 //! Counters: each written by one thread, read by anybody.
 //!
-//! A thread counts into its own block with a plain load and store, no atomic
-//! read-modify-write; STATS adds the blocks up. Names are `area.what`, units are in
-//! the name where it is no count; docs/operating.md explains each.
+//! Each thread has a block of its own and counts with a plain load and store, without an
+//! atomic read-modify-write; STATS adds the blocks up. Names are `area.what`, with the
+//! unit as a suffix unless it is a count; docs/operating.md explains each.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -87,6 +87,8 @@ counters! {
         stat: "requests.stat",
         /// Requests for names.
         list: "requests.list",
+        /// Requests about keys, in our own protocol.
+        keys: "requests.keys",
         /// Everything else.
         other: "requests.other",
         /// Commands of those who speak RESP.

@@ -19,7 +19,7 @@ use crate::config::{MountSpec, ReadOnlyClone};
 #[derive(Debug, Default)]
 pub struct Served {
     entries: Vec<Entry>,
-    keys: Option<Arc<Keyspace>>,
+    keys: Option<(Arc<Keyspace>, Rules)>,
 }
 
 #[derive(Debug)]
@@ -29,8 +29,8 @@ struct Entry {
 }
 
 impl Served {
-    /// Nothing yet but this keyspace, at `kv:`, if there is one: it stays.
-    pub fn keys(keys: Option<Arc<Keyspace>>) -> Self {
+    /// Nothing yet but this keyspace, at `kv:`, for whom these rules say, if there is one: it stays.
+    pub fn keys(keys: Option<(Arc<Keyspace>, Rules)>) -> Self {
         Self { entries: Vec::new(), keys }
     }
 
@@ -43,9 +43,9 @@ impl Served {
         let entries = specs.iter().map(entry).collect::<anyhow::Result<_>>()?;
         let new = Self { entries, keys: self.keys.clone() };
         let mut mounts: Vec<Mount> = new.entries.iter().map(Entry::mount).collect();
-        if let Some(keyspace) = &new.keys {
+        if let Some((keyspace, rules)) = &new.keys {
             let database = Arc::new(Keys::new(keyspace.clone(), 0));
-            mounts.push(Mount::new("kv:".parse()?, database, Rules::owner_only()));
+            mounts.push(Mount::new("kv:".parse()?, database, rules.clone()));
         }
         Ok((new, Mounts::new(mounts)?))
     }

@@ -124,13 +124,14 @@ impl Outbox {
         }
     }
 
-    /// Puts other bytes in the place of these pieces, which are in order. Nothing of it has left.
+    /// Puts other bytes in the place of these pieces, which are in order: `with` appends them, given
+    /// the old ones. Nothing of it has left.
     #[cold]
-    pub fn replace(&mut self, pieces: &[Range<usize>], with: &[u8]) {
+    pub fn replace(&mut self, pieces: &[Range<usize>], with: impl Fn(&[u8], &mut Vec<u8>)) {
         let (mut bytes, mut at) = (Vec::with_capacity(self.bytes.len()), 0);
         for piece in pieces {
             bytes.extend_from_slice(self.bytes.get(at..piece.start).unwrap_or_default());
-            bytes.extend_from_slice(with);
+            with(self.bytes.get(piece.clone()).unwrap_or_default(), &mut bytes);
             at = piece.end;
         }
         bytes.extend_from_slice(self.bytes.get(at..).unwrap_or_default());

@@ -12,7 +12,8 @@
 //! A ready connection is a [`task::Task`]. It stays in the epoll instance of the
 //! worker it was admitted to, its *home*; what is stolen is a turn, not the
 //! connection. A turn serves a bounded batch of requests, so that two workers serve
-//! ten thousand busy connections without starving one. Where a worker is kept from its
+//! ten thousand busy connections without starving one. Connections of different kinds
+//! queue in [`lanes`] of their own. Where a worker is kept from its
 //! CPU, a neighbour takes what its epoll instance has ready as well (`remote`).
 //!
 //! What a turn does is behind [`Serve`]: this module knows readiness, queues and
@@ -20,6 +21,7 @@
 //! [`seam`].
 
 mod deques;
+mod lanes;
 mod remote;
 pub mod seam;
 pub mod sleep;
@@ -37,7 +39,8 @@ use os::poll::Interest;
 use crate::metrics::WorkerCounters;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::{self, JoinHandle};
-use deques::{Deque, Injector};
+use deques::Injector;
+use lanes::Lanes;
 use remote::Remote;
 pub use seam::{Home, Loan, Serve, Turn};
 use sleep::Sleepers;
@@ -117,11 +120,9 @@ impl<C: AsFd + Send + 'static> Pool<C> {
         spin: Duration,
         mut serve: impl FnMut(usize) -> (S, Arc<WorkerCounters>),
     ) -> Result<Self, StartError> {
-        let deques: Vec<_> = (0..workers.max(1))
-            // Oldest first: a connection that always has more to do goes to the back.
-            .map(|_| Deque::new_fifo())
-            .collect();
-        let remotes = deques.iter().map(|d| Remote::new(d.stealer())).collect::<os::Result<_>>()?;
+        let deques: Vec<_> = (0..workers.max(1)).map(|_| Lanes::new()).collect();
+        let remotes =
+            deques.iter().map(|d| Remote::new(d.stealers())).collect::<os::Result<_>>()?;
         let shared = Arc::new(Shared {
             injector: Injector::new(),
             remotes,
@@ -139,11 +140,16 @@ impl<C: AsFd + Send + 'static> Pool<C> {
         Ok(pool)
     }
 
-    /// Gives a new connection to the worker whose turn it is.
+    /// Gives a new connection to the worker whose turn it is, in the first lane.
     pub fn admit(&mut self, connection: Box<C>) {
+        self.admit_to(0, connection);
+    }
+
+    /// The same, in a lane that has turns of its own: see [`lanes`].
+    pub fn admit_to(&mut self, lane: usize, connection: Box<C>) {
         self.next = (self.next + 1) % self.shared.remotes.len().max(1);
         if let Some(home) = self.shared.remotes.get(self.next)
-            && let Err(error) = home.admit(connection, self.next)
+            && let Err(error) = home.admit(connection, (self.next, lane))
         {
             tracing::warn!(%error, "cannot watch a new connection; it is closed");
         }

@@ -40,7 +40,7 @@ use crate::mounts::Served;
 use crate::pool::Pool;
 use crate::reload::Reread;
 use crate::service::keys::Desk;
-use crate::service::keys::access::Access;
+use crate::service::keys::access::{self, Access};
 use crate::service::keys::facts::Facts;
 use crate::service::{House, Service};
 use crate::supervisor::Supervisor;
@@ -124,7 +124,7 @@ fn mounts(settings: &Settings, keys: Option<Arc<Keyspace>>) -> anyhow::Result<(S
         "openat2(2) does not work here, and nothing is opened without it: it takes Linux 5.6, and a \
          service manager that does not filter it (systemd does with RestrictSUIDSGID= or DynamicUser=)"
     );
-    let none = Served::keys(keys);
+    let none = Served::keys(keys.map(|keys| (keys, access::rules(&settings.kv))));
     let (served, mounts) = none.renew(&settings.mounts)?;
     served.log_changes_since(&none);
     Ok((served, mounts))
@@ -162,7 +162,7 @@ fn house(
     let metrics = Arc::default();
     Ok(Arc::new(House {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
-        desk: desk(settings, keyspace, &metrics)?,
+        desk: desk(settings, (keyspace, keys), &metrics)?,
         in_place: settings.delivery.in_place_limit,
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
@@ -179,11 +179,11 @@ fn house(
 /// Whoever answers those that speak RESP.
 fn desk(
     settings: &Settings,
-    keyspace: Arc<Keyspace>,
+    (keyspace, served): (Arc<Keyspace>, bool),
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Desk> {
     Ok(Desk {
-        access: Access::new(&settings.kv)?,
+        access: Access::new(&settings.kv, served)?,
         clients: Arc::default(),
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),

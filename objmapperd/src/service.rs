@@ -5,6 +5,7 @@
 
 pub mod keys;
 mod many;
+mod native;
 mod objects;
 mod place;
 
@@ -190,6 +191,8 @@ pub enum Answer {
     Part,
     /// It would have to wait for a disk: ask again with patience.
     Cold,
+    /// What waits in the outbox, or what it would tell, has to be durable first: ask again.
+    Unsettled,
     /// The outbox must empty first, and cannot.
     Stuck(Flushed),
 }

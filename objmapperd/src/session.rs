@@ -92,8 +92,9 @@ impl Session {
             Some(agreed) if frame.header.op != Op::Hello as u8 => {
                 let order =
                     if agreed.out_of_order { take_order(&mut frame) } else { Order::default() };
-                if frame.header.flags & flag::TO != 0 && !agreed.passes {
-                    return Ok(Asked::Bad(BadRequest::Flags(flag::TO)));
+                let passing = frame.header.flags & (flag::TO | flag::FROM);
+                if passing != 0 && !agreed.passes {
+                    return Ok(Asked::Bad(BadRequest::Flags(passing)));
                 }
                 let request = Request::decode(frame);
                 Ok(request.map_or_else(Asked::Bad, |r| Asked::Request(r, agreed, order)))
@@ -108,12 +109,13 @@ impl Session {
     fn check_fds(&self, frame: &Frame<'_>) -> Result<(), Violation> {
         let header = frame.header;
         let passes = self.passes();
-        let due = passes && header.op == Op::Get as u8 && header.flags & flag::TO != 0;
+        let has = |op, flag| header.op == op as u8 && header.flags & flag != 0;
+        let due = passes && (has(Op::Get, flag::TO) || has(Op::KvSet, flag::FROM));
         if header.fds == u16::from(due) {
             return Ok(());
         }
         let why = if passes {
-            "a GET with TO has one, and no other request has any"
+            "a GET with TO has one, a KV_SET with FROM too, and no other request has any"
         } else {
             "this daemon takes none: HELLO_ACK said so"
         };

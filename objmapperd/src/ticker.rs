@@ -1,8 +1,7 @@
-//! What time brings to the keyspace: keys whose time is up are removed, and room is made ahead of
-//! need, by a thread of its own.
+//! The ticker: a thread that removes expired keys and evicts ahead of need.
 //!
-//! It sleeps without a timer while no key has an expiry and there is room: then a keyspace that
-//! nobody uses costs no CPU at all.
+//! It sleeps without a timer while no key has an expiry and memory is below the limit, so an
+//! unused keyspace costs no CPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

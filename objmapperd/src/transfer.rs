@@ -1,10 +1,10 @@
-//! A body on its way: DATA frames, moved by the kernel, and the END that tells how it went.
+//! A body being sent: DATA frames, moved by the kernel, then END with the outcome.
 //!
-//! Only state and one step; [`crate::transfer_path`] is the loop that runs many.
+//! This is the state and a single step; [`crate::transfer_path`] is the loop that runs many.
 //!
-//! sendfile(2) waits for a disk where a page is cold, and with it all other bodies. So
-//! what comes next is looked at first, a window at a time; a window that is not in
-//! memory is an errand for somebody who may wait ([`Transfer::fetch`]).
+//! sendfile(2) of a cold page waits for a disk, and all other bodies would wait with it.
+//! So the next window is checked first, and one that is not in memory becomes an errand
+//! for a thread that may wait ([`Transfer::fetch`]).
 //!
 //! The file's identity is compared before each window and at the end. A body that must be
 //! read ([`Body::is_read`]: its mount is strict, or its file system may hang) goes through a

@@ -1,8 +1,8 @@
-//! The watchdog: whether the threads that serve get on with it.
+//! The watchdog: whether the serving threads make progress.
 //!
-//! A service manager that asks for signs of life gets them only while there is life: a
-//! timer that ticks beside threads that are stuck would tell it nothing. So, at each
-//! look, every thread must have passed its loop since the one before, or sleep.
+//! A service manager is told that the daemon is alive only while that is true of the
+//! threads that serve; a timer beside them would say nothing about one that is stuck.
+//! At each check every thread must have passed its loop since the last, or be asleep.
 //!
 //! ```text
 //!  last look     this look

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use support::daemon::{Place, Setup};
 use support::resp::{Reply, Resp, encoded};
-use support::wait_for;
+use support::{until, wait_for};
 
 const WRITERS: u32 = 4;
 const KEYS: u32 = 30;
@@ -207,6 +207,10 @@ fn rounds(policy: &str) {
             }
             // How long it is loaded is no condition of anything.
             std::thread::sleep(load);
+            if compacting && compacted == 0 {
+                // Once at least, however slow it is here.
+                until("it has compacted", || daemon.log().contains("compacted the journal"));
+            }
             compacted += usize::from(compacting && daemon.log().contains("compacted the journal"));
             daemon.kill()
         });

@@ -8,6 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use objmapper_client::{Batch, Mode, Status};
+use objmapper_proto::kv::{Kv, Set, Verb};
+use objmapper_proto::{Reply as Answer, Request};
 use support::daemon::{Daemon, Place, Setup};
 use support::resp::{Reply, Resp, bulk, encoded, ok};
 use support::{is_root, skip, wait_for};
@@ -134,6 +137,84 @@ fn a_full_disk_is_answered_with_an_error() {
 #[test]
 fn a_full_disk_is_answered_with_an_error_under_always() {
     never_acknowledges_what_is_lost("always", "write", "ENOSPC");
+}
+
+/// The same in our own protocol, where replies have descriptors among them.
+fn verbs_never_acknowledge_what_is_lost(sync: &str, call: &str, error: &str) {
+    let place = Place::new();
+    let Some(setup) = failing(setup(&place, sync), &place, call, error, 6) else { return };
+    let daemon = setup.start_in(place);
+    let mut client = daemon.client();
+    client.keys(0).set("before", "kept").unwrap();
+    let mut peer = daemon.greeted();
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    for round in 0..50 {
+        if refused > 0 {
+            break;
+        }
+        let (mut bytes, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for n in 0..3 {
+            let name = format!("key {}", round * 3 + n);
+            let set = Verb::Set(Set::new(name.as_bytes(), b"value"));
+            ids.push(peer.encode(Request::Kv(Kv { db: 0, verb: set }), &mut bytes));
+            for mode in [Mode::Fdpass, Mode::Copy] {
+                let get = Verb::Get { mode, key: b"before" };
+                ids.push(peer.encode(Request::Kv(Kv { db: 0, verb: get }), &mut bytes));
+            }
+            names.push(name);
+        }
+        peer.send(&bytes);
+        let mut ids = ids.into_iter();
+        for name in names {
+            let frame = peer.frame();
+            assert_eq!(Some(frame.header.id), ids.next());
+            match frame.reply() {
+                Answer::KvDone(done) if done.done => acknowledged.push(name),
+                Answer::Error(error) => {
+                    assert_eq!(error.status, Status::Io, "{}", error.text);
+                    assert!(error.text.contains("journal"), "{}", error.text);
+                    refused += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+            for _ in 0..2 {
+                let answer = peer.object(ids.next().unwrap());
+                assert_eq!(answer.head.status, Status::Ok);
+                assert_eq!(answer.head.size, 4);
+            }
+        }
+    }
+    assert!(refused > 0 && !acknowledged.is_empty());
+    let mut keys = client.keys(0);
+    let refused = [
+        keys.set("later", "x").unwrap_err(),
+        keys.add("later", 1).unwrap_err(),
+        keys.delete(["before"]).unwrap_err(),
+        keys.set_expiry("before", Some(std::time::SystemTime::UNIX_EPOCH)).unwrap_err(),
+        keys.apply(Batch::new().set("later", "x")).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.status(), Some(Status::Io), "{error}");
+    }
+    assert_eq!(keys.get_many(&["later", "before"]).unwrap(), [None, Some(b"kept".to_vec())]);
+    assert_eq!(keys.open("before").unwrap().unwrap().read_to_vec().unwrap(), b"kept");
+    drop((client, peer));
+    let place = daemon.kill();
+    let daemon = self::setup(&place, sync).start_in(place);
+    let mut client = daemon.client();
+    for name in &acknowledged {
+        assert_eq!(client.keys(0).get(name).unwrap().as_deref(), Some(&b"value"[..]), "{name}");
+    }
+}
+
+#[test]
+fn a_sync_that_fails_is_told_in_our_own_protocol_too() {
+    verbs_never_acknowledge_what_is_lost("always", "fdatasync", "EIO");
+}
+
+#[test]
+fn a_full_disk_is_told_in_our_own_protocol_too() {
+    verbs_never_acknowledge_what_is_lost("interval", "write", "ENOSPC");
 }
 
 /// Starts a daemon that cannot; gives what it said.

@@ -47,6 +47,13 @@ pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The effective group of this process, and its supplementary groups. getegid(2), getgroups(2)
+pub fn own_groups() -> Result<(u32, Vec<u32>)> {
+    let groups = nix::unistd::getgroups().map_err(Error::from_nix("getgroups"))?;
+    let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    Ok((nix::unistd::getegid().as_raw(), groups))
+}
+
 fn groups_of(stream: &Stream) -> Result<Vec<u32>> {
     let mut groups = vec![0; 32]; // not tuned; one more call for who has more
     loop {

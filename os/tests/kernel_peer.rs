@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Balance, CHILD, assert_passed, child, directory, in_a_namespace, pair, skip};
-use objmapper_os::peer::{Peer, own_uid};
+use objmapper_os::peer::{Peer, own_groups, own_uid};
 use objmapper_os::socket::{BindOptions, Listener, Stream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -20,12 +20,11 @@ fn the_peer_of_a_pair_is_oneself() {
     let peer = Peer::of(&one).unwrap();
     assert_eq!(peer.pid, Some(std::process::id().cast_signed()));
     assert_eq!(peer.uid, own_uid());
-    assert!(peer.is_in_group(peer.gid));
-    let mut groups: Vec<u32> =
-        nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+    let (gid, mut groups) = own_groups().unwrap();
     groups.sort_unstable();
     groups.dedup();
-    assert_eq!(peer.groups, groups);
+    assert_eq!((peer.gid, &peer.groups), (gid, &groups));
+    assert!(peer.is_in_group(gid));
 }
 
 #[test]

@@ -38,6 +38,22 @@ pub enum Op {
     Close = 0x08,
     /// Let go of shared open file descriptions below a prefix.
     Flush = 0x09,
+    /// The value of a key.
+    KvGet = 0x20,
+    /// A key gets a value.
+    KvSet = 0x21,
+    /// Keys go.
+    KvDel = 0x22,
+    /// The values of many keys, of one moment.
+    KvMget = 0x23,
+    /// Many changes, all or none.
+    KvBatch = 0x24,
+    /// Add to a number.
+    KvIncr = 0x25,
+    /// When a key ends.
+    KvExpire = 0x26,
+    /// Keys in order, page by page.
+    KvScan = 0x27,
     /// Answers [`Op::Hello`].
     HelloAck = 0x81,
     /// Answers [`Op::Get`] and [`Op::Stat`].
@@ -60,12 +76,16 @@ pub enum Op {
     Flushed = 0x8a,
     /// A request was refused, or (id 0) the connection ends.
     Error = 0x8f,
+    /// Answers the changes of keys.
+    KvDone = 0xa0,
+    /// Answers [`Op::KvMget`] and [`Op::KvScan`].
+    KvEntries = 0xa1,
 }
 
 /// Ops with a number and no meaning yet; a request with one of them is answered
 /// `UNSUPPORTED`. PUT, CREATE, COMMIT, ABORT, DELETE, WATCH, UNWATCH are
-/// 0x10..=0x16, KV verbs 0x20..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
-pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x20..=0x2f];
+/// 0x10..=0x16, further KV verbs 0x28..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
+pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x28..=0x2f];
 
 impl Op {
     /// The op with this number, if version 1 defines it.
@@ -80,6 +100,14 @@ impl Op {
             0x07 => Self::Stats,
             0x08 => Self::Close,
             0x09 => Self::Flush,
+            0x20 => Self::KvGet,
+            0x21 => Self::KvSet,
+            0x22 => Self::KvDel,
+            0x23 => Self::KvMget,
+            0x24 => Self::KvBatch,
+            0x25 => Self::KvIncr,
+            0x26 => Self::KvExpire,
+            0x27 => Self::KvScan,
             0x81 => Self::HelloAck,
             0x82 => Self::Object,
             0x83 => Self::Objects,
@@ -91,6 +119,8 @@ impl Op {
             0x89 => Self::CloseAck,
             0x8a => Self::Flushed,
             0x8f => Self::Error,
+            0xa0 => Self::KvDone,
+            0xa1 => Self::KvEntries,
             _ => return None,
         })
     }

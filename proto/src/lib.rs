@@ -29,7 +29,10 @@ pub mod resp;
 
 pub use frame::{Frame, Header, Op, Violation};
 pub use hello::{Hello, HelloAck};
-pub use reply::{Entries, Entry, ErrorReply, Item, ObjectHead, Objects, Reply};
+pub use reply::{
+    Entries, Entry, ErrorReply, Item, KvDone, KvEntries, KvEntry, ObjectHead, Objects, Reply,
+};
+pub use request::kv::{self, Kv};
 pub use request::{BadRequest, Get, GetMany, List, Request};
 pub use word::mode::Mode;
 pub use word::object::{Delivery, Kind, Range, Reason, Version};

@@ -34,10 +34,16 @@ pub const REPLY_PAYLOAD_MIN: usize = 8 * 1024;
 /// Largest inline body in one reply item, in bytes. Longer bodies are streamed.
 pub const INLINE: usize = 64 * 1024;
 
-/// URIs in one `GET_MANY`.
+/// Databases of the keyspace.
+pub const DATABASES: u8 = 16;
+
+/// Longest key in bytes that can be named; a client of Redis can make longer ones.
+pub const KEY: usize = 64 * 1024;
+
+/// URIs in one `GET_MANY`, keys in one request.
 pub const MANY: usize = 4096;
 
-/// Entries in one LIST reply.
+/// Entries in one LIST or `KV_SCAN` reply.
 pub const LIST: usize = 4096;
 
 /// Bytes of a LIST cursor: a name of the file system (255 bytes), each byte

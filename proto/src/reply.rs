@@ -6,6 +6,7 @@
 
 #![allow(clippy::cast_possible_truncation)] // only of constants, see limits.rs
 
+mod kv;
 mod listing;
 mod object;
 
@@ -14,6 +15,7 @@ use crate::frame::{Frame, Header, Op, Violation};
 use crate::limits;
 use crate::word::status::Status;
 
+pub use kv::{Held, KvDone, KvEntries, KvEntry};
 pub use listing::{Entries, Entry};
 pub use object::{Item, ObjectHead, Objects};
 
@@ -116,6 +118,10 @@ pub enum Reply<'a> {
     CloseAck(u32),
     /// Answers FLUSH: so many open file descriptions were let go of.
     Flushed(u32),
+    /// Answers changes of keys.
+    KvDone(KvDone),
+    /// Answers `KV_MGET` and `KV_SCAN`.
+    KvEntries(KvEntries<'a>),
     /// A refusal.
     Error(ErrorReply<'a>),
 }
@@ -148,6 +154,10 @@ impl<'a> Reply<'a> {
                 let n = p.try_into().map(u32::from_le_bytes);
                 n.map(Self::Flushed).map_err(|_| bad("FLUSHED"))
             }
+            Some(Op::KvDone) => KvDone::decode(p).map(Self::KvDone).ok_or(bad("KV_DONE")),
+            Some(Op::KvEntries) => {
+                KvEntries::decode(p).map(Self::KvEntries).ok_or(bad("KV_ENTRIES"))
+            }
             Some(Op::Error) => ErrorReply::decode(p).map(Self::Error).ok_or(bad("ERROR")),
             _ => Err(Violation::BadFrame { what: "reply", why: "the op is no reply of version 1" }),
         }
@@ -169,6 +179,8 @@ impl<'a> Reply<'a> {
             Self::Stats(lines) => plain(Op::StatsText, id, lines.as_bytes(), out),
             Self::CloseAck(n) => plain(Op::CloseAck, id, &n.to_le_bytes(), out),
             Self::Flushed(n) => plain(Op::Flushed, id, &n.to_le_bytes(), out),
+            Self::KvDone(done) => done.encode(id, out),
+            Self::KvEntries(entries) => entries.encode(id, out),
             Self::Error(error) => error.encode(id, out),
         }
     }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::cast_possible_truncation)] // only of constants, see limits.rs
 
+pub mod kv;
+
 use crate::bytes::{Reader, len16, len32};
 use crate::frame::{Frame, Header, Op};
 use crate::limits;
@@ -72,6 +74,8 @@ pub enum Request<'a> {
     Close,
     /// Let go of shared open file descriptions at or below this name.
     Flush(&'a [u8]),
+    /// Something about keys.
+    Kv(kv::Kv<'a>),
 }
 
 /// A sound frame with a request that makes no sense.
@@ -110,6 +114,7 @@ impl<'a> Request<'a> {
         let allowed = match op_known {
             Some(Op::Get) => flag::IF_NONE_MATCH | flag::SHARED | flag::TO,
             Some(Op::GetMany) => flag::SHARED,
+            Some(Op::KvSet) => flag::FROM,
             _ => 0,
         };
         if flags & !allowed != 0 {
@@ -128,6 +133,16 @@ impl<'a> Request<'a> {
             Some(Op::Ping) => Ok(Self::Ping(p)),
             Some(Op::Stats) if p.is_empty() => Ok(Self::Stats),
             Some(Op::Close) if p.is_empty() => Ok(Self::Close),
+            Some(
+                op @ (Op::KvGet
+                | Op::KvSet
+                | Op::KvDel
+                | Op::KvMget
+                | Op::KvBatch
+                | Op::KvIncr
+                | Op::KvExpire
+                | Op::KvScan),
+            ) => kv::Kv::decode(op, flags, p).map(Self::Kv),
             Some(Op::Stats | Op::Close) => {
                 Err(BadRequest::Form("STATS or CLOSE", "it has no payload"))
             }
@@ -156,6 +171,7 @@ impl<'a> Request<'a> {
             Self::Stats => plain(Op::Stats, id, &[], out),
             Self::Close => plain(Op::Close, id, &[], out),
             Self::Flush(prefix) => plain(Op::Flush, id, prefix, out),
+            Self::Kv(kv) => kv.encode(id, out),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use objmapper_proto::frame::{self, Frame, Header, Split};
+use objmapper_proto::kv::Verb;
 use objmapper_proto::{Hello, HelloAck, Reply, Request, Uri, limits};
 
 /// What this thread has allocated since it last began to count.
@@ -85,11 +86,19 @@ fn decode(bytes: &[u8]) {
 fn decode_frame(frame: Frame<'_>) {
     match black_box(Request::decode(frame)) {
         Ok(Request::GetMany(many)) => assert_eq!(many.uris().count(), many.count()),
+        Ok(Request::Kv(kv)) => match kv.verb {
+            Verb::Delete(keys) | Verb::GetMany(keys) => {
+                assert_eq!(keys.iter().count(), keys.count());
+            }
+            Verb::Batch(batch) => assert_eq!(batch.writes().count(), batch.count()),
+            _ => (),
+        },
         other => drop(other),
     }
     match black_box(Reply::decode(frame)) {
         Ok(Reply::Objects(part)) => assert_eq!(part.items().count(), part.count()),
         Ok(Reply::Entries(page)) => assert_eq!(page.entries().count(), page.count()),
+        Ok(Reply::KvEntries(page)) => assert_eq!(page.entries().count(), page.count()),
         other => drop(other),
     }
 }

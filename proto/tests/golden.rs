@@ -10,7 +10,10 @@ mod common;
 use common::{Vector, vector, vectors};
 use objmapper_proto::frame::{self, Frame, Op, Split};
 use objmapper_proto::hello::PASS_FDS;
-use objmapper_proto::reply::End;
+use objmapper_proto::kv::{
+    Batch, Change, Condition, Expiry, Given, Keys, Kv, Scan, Set, Verb, Write,
+};
+use objmapper_proto::reply::{End, Held, KvDone, KvEntries, KvEntry};
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
     ObjectHead, Objects, Range, Reason, Reply, Request, Status, UriBuf, Version, limits,
@@ -230,6 +233,80 @@ fn other_requests() {
     agree("pipeline_hello_get_close", &pipeline);
 }
 
+const KEY: &[u8] = b"users/42";
+const MOMENT: i64 = 1_700_000_000_123;
+
+fn verb(db: u8, verb: Verb<'_>) -> Message<'_> {
+    Ask(Request::Kv(Kv { db, verb }))
+}
+
+#[test]
+fn requests_about_one_key() {
+    agree("kv_get", &[(20, verb(3, Verb::Get { mode: Mode::Auto, key: KEY }))]);
+    let set = Set::new(KEY, b"ada");
+    agree("kv_set", &[(21, verb(0, Verb::Set(set)))]);
+    let (condition, expiry) = (Condition::Absent, Expiry::At(MOMENT));
+    let terms = Set { value: Given::Bytes(b""), condition, expiry, ..set };
+    agree("kv_set_terms", &[(21, verb(0, Verb::Set(terms)))]);
+    let (condition, expiry) = (Condition::Present, Expiry::Kept);
+    let passed = Set { value: Given::Passed, condition, expiry, ..set };
+    agree("kv_set_from", &[(21, verb(0, Verb::Set(passed)))]);
+    agree("kv_incr", &[(25, verb(0, Verb::Add { by: -7, key: b"visits" }))]);
+    for (name, change) in [
+        ("kv_expire_tell", Change::Tell),
+        ("kv_expire_at", Change::At(MOMENT)),
+        ("kv_expire_never", Change::Never),
+    ] {
+        agree(name, &[(26, verb(0, Verb::Expire { change, key: KEY }))]);
+    }
+}
+
+#[test]
+fn requests_about_many_keys() {
+    let mut raw = Vec::new();
+    [&b"a"[..], b"", b"\x00\xff"].iter().for_each(|key| Keys::push(&mut raw, key));
+    let keys = Keys::new(&raw).unwrap();
+    agree("kv_del", &[(22, verb(15, Verb::Delete(keys)))]);
+    agree("kv_mget", &[(23, verb(15, Verb::GetMany(keys)))]);
+    let (condition, expiry) = (Condition::Present, Expiry::At(MOMENT));
+    let mut raw = Vec::new();
+    for write in [
+        Write { key: b"a", set: Some((b"1", Expiry::Never)), condition: Condition::Always },
+        Write { key: b"bc", set: Some((b"two", expiry)), condition },
+        Write { key: b"d", set: None, condition: Condition::Always },
+    ] {
+        write.encode(&mut raw);
+    }
+    agree("kv_batch", &[(24, verb(0, Verb::Batch(Batch::new(&raw).unwrap())))]);
+    let to = Some(&b"users0"[..]);
+    let first = Scan { limit: 100, values: false, from: b"users/", after: false, to };
+    agree("kv_scan_first", &[(27, verb(0, Verb::Scan(first)))]);
+    let next = Scan { limit: 4096, values: true, from: KEY, after: true, to: None };
+    agree("kv_scan_next", &[(27, verb(0, Verb::Scan(next)))]);
+}
+
+#[test]
+fn answers_about_keys() {
+    let done = |done, number| Answer(Reply::KvDone(KvDone { done, number }), 0);
+    agree("kv_done", &[(25, done(true, -2))]);
+    agree("kv_done_unmet", &[(24, done(false, 1))]);
+    let entries = |more, entries: &[KvEntry<'_>]| {
+        let mut raw = Vec::new();
+        entries.iter().for_each(|entry| entry.encode(&mut raw));
+        (more, raw)
+    };
+    let left_out = KvEntry { held: Held::LeftOut, size: 5, key: b"users/41", ..KvEntry::NOTHING };
+    let inline = KvEntry { held: Held::Inline, size: 3, value: b"ada", ..KvEntry::NOTHING };
+    let ends = KvEntry { expiry: Some(MOMENT), ..left_out };
+    let large = KvEntry { size: 1 << 20, key: b"", ..ends };
+    let (more, raw) = entries(false, &[inline, KvEntry::NOTHING, large]);
+    let values = KvEntries::new(more, &raw).unwrap();
+    agree("kv_entries_values", &[(23, Answer(Reply::KvEntries(values), 0))]);
+    let (more, raw) = entries(true, &[left_out, KvEntry { size: 3, key: KEY, ..ends }]);
+    let page = KvEntries::new(more, &raw).unwrap();
+    agree("kv_entries_page", &[(27, Answer(Reply::KvEntries(page), 0))]);
+}
+
 #[test]
 fn one_object() {
     agree("object_descriptor", &[(2, object(item(file(GIB8))))]);
@@ -341,6 +418,9 @@ fn what_is_not_quite_right_and_accepted() {
     let one = Answer(Reply::Objects(Objects::new(0, true, &one).unwrap()), 1);
     accepts("lenient_objects_flags", 5, one);
     accepts("lenient_unknown_status", 2, error(Status::Io, 0, "?"));
+    accepts("lenient_kv_reserved", 20, verb(3, Verb::Get { mode: Mode::Auto, key: KEY }));
+    let none = Answer(Reply::KvEntries(KvEntries::new(false, b"").unwrap()), 0);
+    accepts("lenient_kv_entries_flags", 27, none);
     accepts("lenient_text_not_utf8", 2, error(Status::NotFound, 0, "no"));
 }
 

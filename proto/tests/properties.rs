@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests are tests
 
 use objmapper_proto::frame::{self, Frame, Header, Op, Split};
-use objmapper_proto::reply::End;
+use objmapper_proto::kv::{
+    Batch, Change, Condition, Expiry, Given, Keys, Kv, Scan, Set, Verb, Write,
+};
+use objmapper_proto::reply::{End, Held, KvDone, KvEntries, KvEntry};
 use objmapper_proto::word::flag;
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
@@ -26,6 +29,7 @@ enum Owned {
     Stats,
     Close,
     Flush(Vec<u8>),
+    Kv(u8, OwnedVerb),
     Object(OwnedItem),
     Objects(u32, bool, Vec<OwnedItem>),
     Data(Vec<u8>),
@@ -35,10 +39,79 @@ enum Owned {
     StatsText(String),
     CloseAck(u32),
     Flushed(u32),
+    KvDone(bool, i64),
+    KvEntries(bool, Vec<OwnedEntry>),
     Error(Status, u32, String),
 }
 
 type OwnedItem = (ObjectHead, String, Vec<u8>);
+
+/// Key, value, expiry; whether the value is there.
+type OwnedEntry = (Vec<u8>, Option<Vec<u8>>, u64, Option<i64>);
+
+type OwnedWrite = (Vec<u8>, Option<(Vec<u8>, Expiry)>, Condition);
+
+#[derive(Debug, Clone)]
+enum OwnedVerb {
+    Get(Mode, Vec<u8>),
+    /// `None`: passed.
+    Set(Vec<u8>, Option<Vec<u8>>, Expiry, Condition),
+    Delete(Vec<Vec<u8>>),
+    GetMany(Vec<Vec<u8>>),
+    Batch(Vec<OwnedWrite>),
+    Add(i64, Vec<u8>),
+    Expire(Change, Vec<u8>),
+    Scan(u16, (bool, bool), Vec<u8>, Option<Vec<u8>>),
+}
+
+impl OwnedVerb {
+    fn borrowed<'a>(&'a self, room: &'a mut Vec<u8>) -> Verb<'a> {
+        match self {
+            Self::Get(mode, key) => Verb::Get { mode: *mode, key },
+            Self::Set(key, value, expiry, condition) => {
+                let value = value.as_deref().map_or(Given::Passed, Given::Bytes);
+                let (expiry, condition) = (*expiry, *condition);
+                Verb::Set(Set { key, value, expiry, condition })
+            }
+            Self::Delete(keys) => Verb::Delete(listed(keys, room)),
+            Self::GetMany(keys) => Verb::GetMany(listed(keys, room)),
+            Self::Batch(writes) => {
+                let write = |(key, set, condition): &'a OwnedWrite| Write {
+                    key,
+                    set: set.as_ref().map(|(value, expiry)| (value.as_slice(), *expiry)),
+                    condition: *condition,
+                };
+                writes.iter().for_each(|one| write(one).encode(room));
+                let batch = Batch::new(room).unwrap();
+                assert!(batch.writes().eq(writes.iter().map(write)));
+                assert_eq!(batch.count(), writes.len());
+                Verb::Batch(batch)
+            }
+            Self::Add(by, key) => Verb::Add { by: *by, key },
+            Self::Expire(change, key) => Verb::Expire { change: *change, key },
+            Self::Scan(limit, (values, after), from, to) => {
+                let (limit, values, after) = (*limit, *values, *after);
+                Verb::Scan(Scan { limit, values, after, from, to: to.as_deref() })
+            }
+        }
+    }
+}
+
+fn listed<'a>(keys: &[Vec<u8>], room: &'a mut Vec<u8>) -> Keys<'a> {
+    keys.iter().for_each(|key| Keys::push(room, key));
+    let listed = Keys::new(room).unwrap();
+    assert!(listed.iter().eq(keys.iter().map(Vec::as_slice)));
+    assert_eq!(listed.count(), keys.len());
+    listed
+}
+
+fn entry((key, value, size, expiry): &OwnedEntry) -> KvEntry<'_> {
+    let (held, size) = match value {
+        Some(value) => (Held::Inline, value.len() as u64),
+        None => (Held::LeftOut, *size),
+    };
+    KvEntry { held, expiry: *expiry, size, key, value: value.as_deref().unwrap_or_default() }
+}
 
 fn item((head, text, inline): &OwnedItem) -> Item<'_> {
     Item { head: *head, text, inline }
@@ -71,6 +144,7 @@ impl Owned {
                 conditional | to | if *shared { flag::SHARED } else { 0 }
             }
             Self::GetMany(.., true) => flag::SHARED,
+            Self::Kv(_, OwnedVerb::Set(_, None, ..)) => flag::FROM,
             _ => 0,
         };
         assert_eq!((took, frame.header.id, frame.header.flags), (bytes.len(), id, flags));
@@ -109,6 +183,12 @@ impl Owned {
             Self::Stats => Request::Stats,
             Self::Close => Request::Close,
             Self::Flush(prefix) => Request::Flush(prefix),
+            Self::Kv(db, verb) => {
+                let kv = Kv { db: *db, verb: verb.borrowed(room) };
+                let passed = matches!(verb, OwnedVerb::Set(_, None, ..));
+                assert_eq!(kv.is_passed(), passed);
+                Request::Kv(kv)
+            }
             _ => return None,
         })
     }
@@ -150,6 +230,13 @@ impl Owned {
             Self::StatsText(lines) => Reply::Stats(lines),
             Self::CloseAck(n) => Reply::CloseAck(*n),
             Self::Flushed(n) => Reply::Flushed(*n),
+            Self::KvDone(done, number) => Reply::KvDone(KvDone { done: *done, number: *number }),
+            Self::KvEntries(more, entries) => {
+                entries.iter().for_each(|one| entry(one).encode(room));
+                let page = KvEntries::new(*more, room).unwrap();
+                assert!(page.entries().eq(entries.iter().map(entry)));
+                Reply::KvEntries(page)
+            }
             Self::Error(status, retry_after_ms, text) => {
                 Reply::Error(ErrorReply { status: *status, retry_after_ms: *retry_after_ms, text })
             }
@@ -236,6 +323,34 @@ fn request() -> impl Strategy<Value = Owned> {
         Just(Owned::Stats),
         Just(Owned::Close),
         bytes(300).prop_map(Owned::Flush),
+        (0_u8..16, owned_verb()).prop_map(|(db, verb)| Owned::Kv(db, verb)),
+    ]
+}
+
+fn expiry() -> impl Strategy<Value = Expiry> {
+    prop_oneof![Just(Expiry::Never), Just(Expiry::Kept), any::<i64>().prop_map(Expiry::At)]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    select(vec![Condition::Always, Condition::Absent, Condition::Present])
+}
+
+fn owned_verb() -> impl Strategy<Value = OwnedVerb> {
+    use proptest::option::of;
+    let change =
+        prop_oneof![Just(Change::Tell), Just(Change::Never), any::<i64>().prop_map(Change::At)];
+    let write = (bytes(30), of((bytes(30), expiry())), condition());
+    prop_oneof![
+        (mode(), bytes(300)).prop_map(|(mode, key)| OwnedVerb::Get(mode, key)),
+        (bytes(300), of(bytes(300)), expiry(), condition())
+            .prop_map(|(k, v, e, c)| OwnedVerb::Set(k, v, e, c)),
+        vec(bytes(40), 1..20).prop_map(OwnedVerb::Delete),
+        vec(bytes(40), 1..20).prop_map(OwnedVerb::GetMany),
+        vec(write, 1..20).prop_map(OwnedVerb::Batch),
+        (any::<i64>(), bytes(300)).prop_map(|(by, key)| OwnedVerb::Add(by, key)),
+        (change, bytes(300)).prop_map(|(change, key)| OwnedVerb::Expire(change, key)),
+        (1_u16..=4096, any::<(bool, bool)>(), bytes(40), of(bytes(40)))
+            .prop_map(|(limit, flags, from, to)| OwnedVerb::Scan(limit, flags, from, to)),
     ]
 }
 
@@ -253,8 +368,16 @@ fn reply() -> impl Strategy<Value = Owned> {
         any::<String>().prop_map(Owned::StatsText),
         any::<u32>().prop_map(Owned::CloseAck),
         any::<u32>().prop_map(Owned::Flushed),
+        any::<(bool, i64)>().prop_map(|(done, number)| Owned::KvDone(done, number)),
+        (any::<bool>(), vec(owned_entry(), 0..10))
+            .prop_map(|(more, entries)| Owned::KvEntries(more, entries)),
         (status(), any::<u32>(), any::<String>()).prop_map(|(s, n, t)| Owned::Error(s, n, t)),
     ]
+}
+
+fn owned_entry() -> impl Strategy<Value = OwnedEntry> {
+    use proptest::option::of;
+    (bytes(40), of(bytes(40)), any::<u64>(), of(any::<i64>()))
 }
 
 fn message() -> impl Strategy<Value = Owned> {
@@ -294,8 +417,15 @@ fn read_frame(frame: Frame<'_>) {
         Ok(request) => {
             let again = encoded(|out| request.encode(id, out));
             assert_eq!(Request::decode(whole(&again)), Ok(request));
-            if let Request::GetMany(many) = request {
-                assert_eq!(many.uris().count(), many.count());
+            match request {
+                Request::GetMany(many) => assert_eq!(many.uris().count(), many.count()),
+                Request::Kv(Kv { verb: Verb::Delete(keys) | Verb::GetMany(keys), .. }) => {
+                    assert_eq!(keys.iter().count(), keys.count());
+                }
+                Request::Kv(Kv { verb: Verb::Batch(batch), .. }) => {
+                    assert_eq!(batch.writes().count(), batch.count());
+                }
+                _ => (),
             }
         }
         Err(bad) => assert!(!bad.to_string().is_empty()),
@@ -307,6 +437,7 @@ fn read_frame(frame: Frame<'_>) {
             match reply {
                 Reply::Objects(part) => assert_eq!(part.items().count(), part.count()),
                 Reply::Entries(page) => assert_eq!(page.entries().count(), page.count()),
+                Reply::KvEntries(page) => assert_eq!(page.entries().count(), page.count()),
                 _ => (),
             }
         }

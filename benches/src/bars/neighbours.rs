@@ -27,23 +27,23 @@ pub(super) const ALL: &[(&str, Measurement)] = &[
     ("500 readers at 10 KiB/s", slow_readers),
 ];
 
-const DEMAND: Goal = Goal::Below(2.0);
+const GOAL: Goal = Goal::Below(2.0);
 
 fn stalled_splice(bench: &Bench<'_>) -> Result<Vec<Bar>> {
-    beside(bench, "a stalled splice of 1 GiB", Neighbour::StalledSplice, bench.pinned, DEMAND)
+    beside(bench, "a stalled splice of 1 GiB", Neighbour::StalledSplice, bench.pinned, GOAL)
 }
 
 fn no_reader(bench: &Bench<'_>) -> Result<Vec<Bar>> {
-    beside(bench, "a client that never reads", Neighbour::NoReader, bench.pinned, DEMAND)
+    beside(bench, "a client that never reads", Neighbour::NoReader, bench.pinned, GOAL)
 }
 
 fn misses(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let name = "an endless pipeline of misses";
     let Some(apart) = bench.apart else {
         let missing = "not measured: there is one CPU, which the neighbour fills";
-        return Ok(vec![Bar::new(&format!("{name}: p99 / alone"), DEMAND, None).note(missing)]);
+        return Ok(vec![Bar::new(&format!("{name}: p99 / alone"), GOAL, None).note(missing)]);
     };
-    beside(bench, &format!("{name}, client on another CPU"), Neighbour::Misses, apart, DEMAND)
+    beside(bench, &format!("{name}, client on another CPU"), Neighbour::Misses, apart, GOAL)
 }
 
 fn misses_on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
@@ -52,7 +52,7 @@ fn misses_on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
 }
 
 fn slow_readers(bench: &Bench<'_>) -> Result<Vec<Bar>> {
-    beside(bench, "500 readers at 10 KiB/s", Neighbour::SlowReaders(500), bench.pinned, DEMAND)
+    beside(bench, "500 readers at 10 KiB/s", Neighbour::SlowReaders(500), bench.pinned, GOAL)
 }
 
 fn beside(

@@ -30,7 +30,7 @@ pub(super) const ALL: &[(&str, Measurement)] = &[
     ("a PING beside a body, two CPUs", on_two_cpus),
 ];
 
-const DEMAND: Goal = Goal::AtMost(1.0);
+const GOAL: Goal = Goal::AtMost(1.0);
 
 fn on_one_cpu(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     beside_a_body(bench, "one CPU", bench.pinned)
@@ -40,7 +40,7 @@ fn on_two_cpus(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     match bench.apart {
         Some(apart) => beside_a_body(bench, "two CPUs", apart),
         None => Ok(vec![
-            Bar::new(&name("two CPUs", "p99"), DEMAND, None).note("not measured: there is one"),
+            Bar::new(&name("two CPUs", "p99"), GOAL, None).note("not measured: there is one"),
         ]),
     }
 }
@@ -83,7 +83,7 @@ fn beside_a_body(bench: &Bench<'_>, place: &str, placement: Placement) -> Result
     bench.others.lock().push(noise.end(&[server.pid])?);
     let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
     let share = |quantile| median(rounds.iter().map(|round| round.share(quantile)));
-    let beside = Bar::new(&name(place, "p99"), DEMAND, Some(share(0.99))).note(format!(
+    let beside = Bar::new(&name(place, "p99"), GOAL, Some(share(0.99))).note(format!(
         "{:.1} us, p50 {:.1}; idle {:.1}, p50 {:.1}; a DATA frame {:.1}",
         middle(|round| round.beside.percentile_us(0.99)),
         middle(|round| round.beside.percentile_us(0.5)),

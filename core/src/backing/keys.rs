@@ -22,7 +22,7 @@ use objmapper_proto::{Kind, Version};
 use os::opened::Opened;
 
 use super::{Backing, Found, Name, Names, Patience};
-use crate::kv::{Keyspace, Sealed, SyncPolicy, Taken};
+use crate::kv::{Keyspace, Sealed, SyncPolicy, Taken, Value};
 use crate::object::{Object, version_of};
 use crate::refusal::{Miss, Refusal};
 
@@ -44,11 +44,9 @@ impl Keys {
 
     fn take(&self, key: &[u8], patience: Patience) -> Result<Taken, Miss> {
         let failed = self.keyspace.journal().is_some_and(|journal| journal.has_failed());
-        let key = self.keyspace.key(self.db, key);
-        let mut hold = self.keyspace.hold(&key, Keyspace::now());
-        let taken = hold.get(&key).map(|value| value.taken());
-        self.settle(failed, hold.finish(), patience)?;
-        Ok(taken.ok_or(Refusal::NotFound)?)
+        let (taken, position) = take(&self.keyspace, self.db, key);
+        self.settle(failed, position, patience)?;
+        taken
     }
 
     /// Waits until what was seen may be told.
@@ -65,29 +63,57 @@ impl Keys {
     }
 }
 
-fn version(taken: &Taken) -> Version {
-    match taken {
-        Taken::Bytes(bytes) => version_of(bytes),
-        Taken::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
+/// The value of a key as it is now, and up to where the journal must be durable before anybody is
+/// told ([`Keyspace::settle`]).
+fn take(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Taken, Miss>, u64) {
+    let key = keyspace.key(db, key);
+    let mut hold = keyspace.hold(&key, Keyspace::now());
+    let taken = hold.get(&key).map(|value| value.taken());
+    let taken = taken.ok_or_else(|| Refusal::NotFound.into());
+    (taken, hold.finish())
+}
+
+/// The value of a key, open: sealed memory, made for it if it lies elsewhere. Also gives up to where
+/// the journal must be durable before anybody is told ([`Keyspace::settle`]).
+pub fn open(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Found, Miss>, u64) {
+    let (taken, position) = take(keyspace, db, key);
+    (taken.and_then(Taken::open), position)
+}
+
+/// What tells a value from others that its key has had.
+#[inline]
+pub fn version(value: &Value<'_>) -> Version {
+    match value {
+        Value::Bytes(bytes) => version_of(bytes),
+        Value::Sealed(sealed) => version_of(&sealed.number().to_le_bytes()),
     }
 }
 
-impl Backing for Keys {
-    fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
-        let taken = self.take(path, patience)?;
-        let version = version(&taken);
-        let sealed = match taken {
-            Taken::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
-            Taken::Sealed(sealed) => sealed,
+impl Taken {
+    fn version(&self) -> Version {
+        version(&self.value())
+    }
+
+    fn open(self) -> Result<Found, Miss> {
+        let version = self.version();
+        let sealed = match self {
+            Self::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
+            Self::Sealed(sealed) => sealed,
         };
         let file = sealed.reopen()?;
         let identity = os::file::identity(file.as_fd())?;
         Ok(Found { file: Opened::prompt(file), identity, sealed: Some(version) })
     }
+}
+
+impl Backing for Keys {
+    fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
+        self.take(path, patience)?.open()
+    }
 
     fn stat(&self, path: &[u8], patience: Patience) -> Result<Object, Miss> {
         let taken = self.take(path, patience)?;
-        Ok(Object::of_memory(taken.value().len(), version(&taken)))
+        Ok(Object::of_memory(taken.value().len(), taken.version()))
     }
 
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {

@@ -144,12 +144,9 @@ impl<'k> Db<'k> {
         let contents = entries.iter().map(|(_, value)| self.keyspace.content(value.as_ref()));
         let contents = contents.collect::<Result<Vec<_>, _>>()?;
         self.keyspace.make_room(Keyspace::now())?;
-        self.under(&names, |hold| {
-            // Once for all of them: a journal that fails meanwhile leaves no half.
-            self.keyspace.may_write()?;
-            let mut both = names.iter().zip(contents);
-            both.try_for_each(|(key, content)| hold.keep(key, content, Expiry::Never))
-        })
+        let changes = names.iter().zip(contents);
+        let mut changes = changes.map(|(key, content)| (*key, Some((content, Expiry::Never))));
+        self.under(&names, |hold| hold.change(&mut changes)).map(drop)
     }
 
     /// The value of a key.

@@ -6,10 +6,12 @@
 //!   replaying needs no clock;
 //! - a key whose time is up is removed by whoever meets it, and never seen.
 
+mod batch;
 mod moves;
 mod patch;
 mod whole;
 
+pub use batch::Change;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 

@@ -101,7 +101,7 @@ pub struct Keyspace {
     pub(super) memory: Memory,
     pub(super) journal: Option<Kept>,
     pub(super) bell: Bell,
-    sealed: AtomicI64,
+    pub(super) sealed: AtomicI64,
 }
 
 impl Keyspace {

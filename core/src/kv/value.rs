@@ -40,6 +40,23 @@ impl Large {
     }
 }
 
+/// How a value's memory is called in `/proc`.
+const NAME: &str = "objmapper-value";
+
+/// All bytes of a file that has so many.
+pub(super) fn read_all(file: BorrowedFd<'_>, size: u64) -> os::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let want = usize::try_from(size - at).unwrap_or(usize::MAX);
+        match os::file::read_at_append(file, &mut out, want, at, false)? {
+            CachedRead::Bytes(n) if n > 0 => at += n as u64,
+            _ => break,
+        }
+    }
+    Ok(out)
+}
+
 /// Bytes that nobody can change any more, in a memfd.
 #[derive(Debug)]
 pub struct Sealed {
@@ -49,6 +66,8 @@ pub struct Sealed {
     number: u64,
     /// CRC32C of its bytes, once it was asked for.
     checksum: OnceLock<u32>,
+    /// Ours, if somebody else made the other and does not let it be opened any more.
+    copy: OnceLock<OwnedFd>,
 }
 
 impl Sealed {
@@ -61,14 +80,20 @@ impl Sealed {
 
     /// A memfd that is written by pieces, for [`Self::of`]. ENOMEM, EMFILE, ENFILE.
     pub fn draft() -> os::Result<Draft> {
-        Draft::new("objmapper-value")
+        Draft::new(NAME)
     }
 
     /// What was written, sealed.
     pub fn of(draft: Draft) -> os::Result<Self> {
+        let size = draft.size();
+        Ok(Self::adopted(draft.seal()?, size))
+    }
+
+    /// One that somebody else has made and sealed: a description of our own, for reading.
+    pub(super) fn adopted(file: OwnedFd, size: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let (size, number) = (draft.size(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { file: draft.seal()?, size, number, checksum: OnceLock::new() })
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { file, size, number, checksum: OnceLock::new(), copy: OnceLock::new() }
     }
 
     /// Another for each that this process makes: who has seen it knows the bytes.
@@ -78,7 +103,14 @@ impl Sealed {
 
     /// An open file description of its own, for reading. EMFILE, ENFILE, ENOMEM.
     pub fn reopen(&self) -> os::Result<OwnedFd> {
-        os::file::reopen(self.file.as_fd())
+        match os::file::reopen(self.as_fd()) {
+            // Whoever made it has changed its mode since.
+            Err(error) if matches!(error.errno(), os::errno::EACCES | os::errno::EPERM) => {
+                let copy = os::memory::sealed(NAME, &read_all(self.file.as_fd(), self.size)?)?;
+                os::file::reopen(self.copy.get_or_init(|| copy).as_fd())
+            }
+            other => other,
+        }
     }
 
     /// Its size in bytes.
@@ -141,7 +173,7 @@ impl Sealed {
 impl AsFd for Sealed {
     /// For reading; whoever it is given to shares its position.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.copy.get().unwrap_or(&self.file).as_fd()
     }
 }
 

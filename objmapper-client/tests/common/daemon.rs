@@ -99,6 +99,8 @@ fn spawn(program: &Path, dir: &Path) -> Child {
         .arg(mount)
         .arg("--socket")
         .arg(dir.join("socket"))
+        .arg("--kv-socket")
+        .arg(dir.join("keys"))
         .env_clear()
         // Where it was built with a sanitizer: see objmapperd/tests/sanitize.
         .envs(std::env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")))

@@ -57,6 +57,8 @@ fn with_daemon(example: fn() -> Result<(), objmapper_client::Error>) {
         .arg(format!("/={},shared=true", root.display()))
         .arg("--socket")
         .arg(&socket)
+        .arg("--kv-socket")
+        .arg(place.path().join("keys"))
         .spawn();
     let mut daemon = Daemon(daemon.expect("objmapperd starts"));
     while objmapper_client::Client::builder().path(&socket).connect().is_err() {

@@ -8,6 +8,7 @@ use objmapper_proto::{HelloAck, Status, Violation};
 use super::Attendant;
 use super::endings::flush;
 use crate::connection::Connection;
+use crate::destination::Arrivals;
 use crate::input::Read;
 use crate::pool::Turn;
 use crate::seldom;
@@ -56,5 +57,23 @@ impl Attendant {
             self.violated(c, &violation);
         }
         Some(flush(c).unwrap_or(Turn::Close))
+    }
+
+    /// Lets go of descriptors that nobody will ask for any more, read or not: the other end of this
+    /// very connection may be among them, and then it would wait for itself. No more can come.
+    pub(super) fn discard(&mut self, c: &mut Connection) {
+        let Some(closer) = c.closer().cloned() else { return };
+        c.bodies.clear();
+        c.arrivals = Arrivals::default();
+        loop {
+            self.input.clear();
+            match self.input.read(c) {
+                Read::Descriptors | Read::Lost => {
+                    self.input.descriptors().for_each(|fd| closer.close(fd));
+                }
+                Read::Some | Read::Last => {}
+                Read::End | Read::Empty | Read::Gone => return,
+            }
+        }
     }
 }

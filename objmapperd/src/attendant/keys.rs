@@ -4,33 +4,43 @@ use std::sync::atomic::Ordering;
 
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
-use super::settle::note;
 use super::{Attendant, Served};
 use crate::admission::Place;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
+use crate::quantum::Quantum;
 use crate::session::keys::{Keys, Patience};
+use crate::unsettled::Failed;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
 const REQUESTS: usize = 1024;
 
+/// Bytes of a request that may take as long as a thousand others. Not tuned.
+const LARGE: usize = 64 * 1024;
+
+/// Milliseconds after which no more are answered in a turn: some take as long as a thousand others.
+/// Not tuned.
+const LONG: i64 = 2;
+
+/// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
+/// who do not read.
+const SHORT: usize = 2 * ENOUGH;
+
 impl Attendant {
     /// Answers the requests that were read.
-    pub(super) fn serve_keys(&mut self, c: &mut Connection) -> Served {
+    pub(super) fn serve_keys(&mut self, c: &mut Connection, quantum: &mut Quantum<'_>) -> Served {
         let Some(mut keys) = c.keys.take() else { return Served::Over };
-        keys.talk.crowded = None;
+        (keys.talk.crowded, keys.talk.room) = (None, c.queued.most());
         if let Some(over) = c.queued.over() {
             keys.talk.give_way(over);
-        }
-        if keys.unsettled.is_empty() {
-            std::mem::swap(&mut keys.unsettled, &mut self.unsettled);
+            keys.talk.room = SHORT;
         }
         keys.talk.patience = match keys.talk.patience {
             _ if self.service.patience == objmapper::Patience::Never => Patience::None,
             Patience::Wanted(since, position) => Patience::Given(Some((since, position))),
             _ => Patience::Given(None),
         };
-        let served = self.converse(c, &mut keys);
+        let served = self.converse(c, &mut keys, quantum);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
         doing.input.store(self.input.bytes().len(), Ordering::Relaxed);
@@ -39,8 +49,13 @@ impl Attendant {
         served
     }
 
-    fn converse(&mut self, c: &mut Connection, keys: &mut Keys) -> Served {
-        let mut answered = 0;
+    fn converse(
+        &mut self,
+        c: &mut Connection,
+        keys: &mut Keys,
+        quantum: &mut Quantum<'_>,
+    ) -> Served {
+        let (mut answered, mut begun) = (0, None);
         while answered < REQUESTS {
             let together = self.answer_together(c, keys);
             if together > 0 {
@@ -59,9 +74,11 @@ impl Attendant {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
                     let (desk, at) = (self.service.desk(), c.link.outbox.len());
-                    let journal = desk.keyspace.journal();
-                    let failed = journal.is_some_and(|journal| journal.has_failed());
+                    let failed = Failed::before(&desk.keyspace);
                     keys.talk.position = 0;
+                    if used > LARGE || desk.may_take_long(args) {
+                        quantum.foresee();
+                    }
                     let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     if keys.talk.is_impatient() {
                         // Asked again, all of it, by somebody with patience.
@@ -73,9 +90,9 @@ impl Attendant {
                     if !fine {
                         self.service.counters.errors.add(1);
                     }
-                    if let Some(journal) = journal {
-                        let reply = at..c.link.outbox.len();
-                        note(&mut keys.unsettled, journal, failed, keys.talk.position, reply);
+                    let position = keys.talk.position;
+                    if failed.waits(&desk.keyspace, position) {
+                        c.unsettled.add(position, at..c.link.outbox.len());
                     }
                     self.input.consume(used);
                     keys.decoder.reset();
@@ -105,6 +122,10 @@ impl Attendant {
                 c.session.closing = true;
                 return Served::Over;
             }
+            let now = keys.talk.last.0;
+            if now - *begun.get_or_insert(now) >= LONG {
+                return Served::Tired;
+            }
             if c.link.outbox.len() >= ENOUGH
                 && let Some(served) = self.send_keys(c, keys)
             {
@@ -117,8 +138,7 @@ impl Attendant {
     /// Answers what can be answered under one hold; gives how many requests that were.
     fn answer_together(&mut self, c: &mut Connection, keys: &mut Keys) -> usize {
         let desk = self.service.desk();
-        let journal = desk.keyspace.journal();
-        let failed = journal.is_some_and(|journal| journal.has_failed());
+        let failed = Failed::before(&desk.keyspace);
         keys.talk.position = 0;
         let begin = c.link.outbox.len();
         let sent = c.link.outbox.bytes().len() - begin;
@@ -137,10 +157,10 @@ impl Attendant {
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
-        if let Some(journal) = journal {
+        if failed.waits(&desk.keyspace, keys.talk.position) {
             let mut at = begin;
             for end in ends {
-                note(&mut keys.unsettled, journal, failed, keys.talk.position, at..end - sent);
+                c.unsettled.add(keys.talk.position, at..end - sent);
                 at = end - sent;
             }
         }
@@ -151,8 +171,7 @@ impl Attendant {
 
     /// Sends what was answered so far; why it cannot.
     fn send_keys(&mut self, c: &mut Connection, keys: &mut Keys) -> Option<Served> {
-        if !self.settle_keys(keys, &mut c.link.outbox) {
-            c.waits_for = WaitsFor::Commit;
+        if !self.settle_for(c, Some(keys.talk.three)) {
             return Some(Served::Unsettled);
         }
         match c.link.flush() {

@@ -5,65 +5,67 @@
 
 use std::mem;
 
-use objmapper::kv::SyncPolicy;
-use objmapper::kv::journal::Journal;
+use objmapper::kv::{Fault, SyncPolicy};
 use objmapper_proto::resp::Encoder;
+use objmapper_proto::{ErrorReply, Header, Reply, Status};
 
 use super::Attendant;
 use crate::connection::{Connection, WaitsFor};
-use crate::outbox::Outbox;
 use crate::seldom;
-use crate::session::keys::{Keys, Unsettled};
 
 impl Attendant {
     /// Whether the replies in the outbox may leave; else the connection goes to the committer.
     pub(super) fn settle(&mut self, c: &mut Connection) -> bool {
-        let Some(keys) = &mut c.keys else { return true };
-        let settled = self.settle_keys(keys, &mut c.link.outbox);
-        if !settled {
-            c.waits_for = WaitsFor::Commit;
-        }
-        settled
+        let three = c.keys.as_ref().map(|keys| keys.talk.three);
+        self.settle_for(c, three)
     }
 
-    /// The same where the two are apart.
+    /// The same where that is apart. `three`: RESP is spoken, in version 3 or not.
     #[inline]
-    pub(super) fn settle_keys(&mut self, keys: &mut Keys, outbox: &mut Outbox) -> bool {
-        keys.unsettled.is_empty() || self.wait(keys, outbox)
+    pub(super) fn settle_for(&mut self, c: &mut Connection, three: Option<bool>) -> bool {
+        c.unsettled.is_empty() || self.wait(c, three)
     }
 
-    fn wait(&mut self, keys: &mut Keys, outbox: &mut Outbox) -> bool {
+    fn wait(&mut self, c: &mut Connection, three: Option<bool>) -> bool {
         let Some(journal) = self.service.desk().keyspace.journal() else { return true };
-        let position = keys.unsettled.position();
+        let position = c.unsettled.position();
         if position > journal.promised() {
             if journal.options().sync == SyncPolicy::Always && !journal.has_failed() {
+                c.waits_for = WaitsFor::Commit;
                 return false;
             }
             if let Err(fault) = journal.settle(position) {
                 seldom!(ERROR, %fault, "changes are answered with an error");
-                let mut error = Vec::new();
-                let text = format_args!("MISCONF {fault}");
-                Encoder::new(&mut error, keys.talk.three).error(text);
-                outbox.replace(keys.unsettled.replies(), &error);
+                let instead = |old: &[u8], out: &mut Vec<u8>| say(&fault, three, old, out);
+                c.link.outbox.replace(c.unsettled.replies(), instead);
             }
         }
-        keys.unsettled.clear();
-        // The room for them stays here; the connection keeps none.
-        self.unsettled = mem::take(&mut keys.unsettled);
+        c.unsettled.clear();
         true
+    }
+
+    /// Lends room for them: no idle connection has any.
+    pub(super) fn lend_unsettled(&mut self, c: &mut Connection) {
+        if c.unsettled.is_empty() {
+            mem::swap(&mut c.unsettled, &mut self.unsettled);
+        }
+    }
+
+    /// Takes it back when there are none.
+    pub(super) fn take_back_unsettled(&mut self, c: &mut Connection) {
+        if c.unsettled.is_empty() {
+            self.unsettled = mem::take(&mut c.unsettled);
+        }
     }
 }
 
-/// Notes a reply that may not leave yet. `failed`: the journal had, before the request was answered.
-#[inline]
-pub(super) fn note(
-    unsettled: &mut Unsettled,
-    journal: &Journal,
-    failed: bool,
-    position: u64,
-    reply: std::ops::Range<usize>,
-) {
-    if journal.withholds(failed, position) {
-        unsettled.add(position, reply);
+/// Says in the place of a reply that what it told cannot be kept.
+fn say(fault: &Fault, three: Option<bool>, old: &[u8], out: &mut Vec<u8>) {
+    if let Some(three) = three {
+        return Encoder::new(out, three).error(format_args!("MISCONF {fault}"));
     }
+    let Some(Header { id, .. }) = Header::decode(old) else { return };
+    let text = fault.to_string();
+    let (status, retry_after_ms) = (Status::Io, 0);
+    Reply::Error(ErrorReply { status, retry_after_ms, text: &text }).encode(id, 0, out);
 }

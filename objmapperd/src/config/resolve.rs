@@ -78,7 +78,8 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let kv = kv(&mut sheet, &raw.kv, &raw.kv_allow);
     let log = log(&mut sheet, &raw.log);
     let mounts = mounts(&mut sheet, raw, kv.has_a_door());
-    listen.is_wanted |= !mounts.is_empty();
+    let keys_alone = kv.dir.is_some() && kv.socket.is_none() && kv.listen.is_none();
+    listen.is_wanted |= !mounts.is_empty() || keys_alone;
     let effective = sheet.finish()?;
     let settings = Settings {
         mounts,

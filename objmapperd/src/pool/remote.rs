@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use objmapper_os as os;
 use os::poll::{Events, Interest, Token};
 
-use super::deques::{Deque, Steal, Stealer};
+use super::deques::Steal;
+use super::lanes::{Lanes, Stealers};
 use super::slots::Slots;
 use super::task::Task;
 use crate::sync::{Mutex, Poll, Waker};
@@ -33,7 +34,7 @@ const STALE: Duration = Duration::ZERO;
 
 /// What others can reach of a worker.
 pub(super) struct Remote<C> {
-    pub(super) stealer: Stealer<Arc<Task<C>>>,
+    pub(super) stealer: Stealers<C>,
     poll: Poll,
     waker: Waker,
     /// Who has their home here. Locked for a moment: once for each poll that found
@@ -47,16 +48,16 @@ pub(super) struct Remote<C> {
 }
 
 impl<C: AsFd> Remote<C> {
-    pub(super) fn new(stealer: Stealer<Arc<Task<C>>>) -> os::Result<Self> {
+    pub(super) fn new(stealer: Stealers<C>) -> os::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let (polls, finds) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self { stealer, poll, waker, slots: Mutex::default(), polls, finds })
     }
 
-    /// Takes a connection in, for the worker with this number. Its readiness at this
-    /// moment is reported as the first edge.
-    pub(super) fn admit(&self, connection: Box<C>, home: usize) -> os::Result<()> {
+    /// Takes a connection in, for a lane of the worker with this number. Its readiness at
+    /// this moment is reported as the first edge.
+    pub(super) fn admit(&self, connection: Box<C>, home: (usize, usize)) -> os::Result<()> {
         let registry = self.poll.registry();
         let mut slots = self.slots.lock();
         slots.add(|token| {
@@ -114,7 +115,7 @@ impl<C: AsFd> Remote<C> {
     }
 
     /// For a neighbour: takes what is queued and what is ready in the epoll instance.
-    pub(super) fn take_over(&self, events: &mut Events, deque: &Deque<Arc<Task<C>>>) {
+    pub(super) fn take_over(&self, events: &mut Events, deque: &Lanes<C>) {
         while !matches!(self.stealer.steal_batch(deque), Steal::Empty) {}
         if let Err(error) = self.poll.wait(events, Some(Duration::ZERO)) {
             tracing::error!(%error, "cannot poll");
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
     use os::socket::Stream;
 
-    type Queue = Deque<Arc<Task<Stream>>>;
+    type Queue = Lanes<Stream>;
 
     #[test]
     fn who_does_not_poll_is_stale_once_in_a_while() {
@@ -224,10 +225,10 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_worker_is_taken_over_and_its_wake_up_stays() {
-        let queues: [Queue; 2] = [Deque::new_fifo(), Deque::new_fifo()];
-        let remote = Remote::new(queues[0].stealer()).unwrap();
+        let queues: [Queue; 2] = [Lanes::new(), Lanes::new()];
+        let remote = Remote::new(queues[0].stealers()).unwrap();
         let (ours, theirs) = Stream::pair().unwrap();
-        remote.admit(Box::new(ours), 0).unwrap();
+        remote.admit(Box::new(ours), (0, 0)).unwrap();
         let mut events = Events::with_capacity(8);
 
         theirs.send(b"x", &[], false).unwrap();

@@ -38,6 +38,8 @@ pub struct Task<C> {
     seat: Seat<C>,
     /// The worker whose epoll instance watches the connection.
     pub home: usize,
+    /// The lane of that worker's queue in which it waits for its turns.
+    pub lane: usize,
     /// The name under which it does.
     pub token: usize,
     /// Whether epoll watches for room to write too. Only whoever runs the task looks.
@@ -48,12 +50,13 @@ pub struct Task<C> {
 }
 
 impl<C> Task<C> {
-    /// A task at rest.
-    pub fn new(connection: Box<C>, home: usize, token: usize) -> Self {
+    /// A task at rest, of a worker and one of its lanes.
+    pub fn new(connection: Box<C>, (home, lane): (usize, usize), token: usize) -> Self {
         Self {
             state: AtomicU8::new(IDLE),
             seat: Seat::new(connection),
             home,
+            lane,
             token,
             armed: AtomicBool::new(false),
             alarm: AtomicU64::new(0),
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_notification_queues_an_idle_task_once() {
-        let task = Task::new(Box::new(7), 0, 0);
+        let task = Task::new(Box::new(7), (0, 0), 0);
         assert!(task.notify(false));
         assert!(!task.notify(false));
         assert_eq!(task.begin(), Some((Box::new(7), false)));
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_notification_while_running_queues_it_again() {
-        let task = Task::new(Box::new(7), 0, 0);
+        let task = Task::new(Box::new(7), (0, 0), 0);
         assert!(task.notify(false));
         let (seven, _) = task.begin().unwrap();
         assert!(!task.notify(true));
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn requeued_means_queued() {
-        let task = Task::new(Box::new(7), 0, 0);
+        let task = Task::new(Box::new(7), (0, 0), 0);
         assert!(task.notify(false));
         let (seven, _) = task.begin().unwrap();
         task.requeue(seven);

@@ -14,15 +14,20 @@ use std::time::{Duration, Instant};
 use objmapper_os::clock;
 use objmapper_os::poll::Events;
 
-use super::deques::{Deque, Steal};
+use super::deques::Steal;
+use super::lanes::Lanes;
 use super::remote::{Neighbours, Remote};
 use super::task::Task;
 use super::{Home, Loan, Serve, Shared, Turn};
 use crate::metrics::WorkerCounters;
 use crate::sync::atomic::Ordering;
 
-/// Turns between two polls while there is work. Not tuned.
-const TURNS_PER_POLL: usize = 16;
+/// Turns between two polls while there is work: who becomes ready in an empty lane waits for so
+/// many at most. A poll takes a thirtieth of a short turn's time.
+const TURNS_PER_POLL: usize = 4;
+
+/// A neighbour's queue that is longer than ours by so many is worth stealing from. Not tuned.
+const LONGER: usize = 16;
 
 /// Events taken from the kernel at once. Not tuned.
 const EVENTS: usize = 256;
@@ -47,7 +52,7 @@ pub(super) struct Worker<S: Serve> {
     number: usize,
     shared: Arc<Shared<S::Connection>>,
     events: Events,
-    deque: Deque<Arc<Task<S::Connection>>>,
+    deque: Lanes<S::Connection>,
     neighbours: Neighbours,
     timers: Timers<S::Connection>,
     timer: u64,
@@ -69,7 +74,7 @@ impl<S: Serve> Worker<S> {
     pub(super) fn new(
         number: usize,
         shared: Arc<Shared<S::Connection>>,
-        deque: Deque<Arc<Task<S::Connection>>>,
+        deque: Lanes<S::Connection>,
         spin: Duration,
         serve: S,
         counters: Arc<WorkerCounters>,
@@ -136,7 +141,7 @@ impl<S: Serve> Worker<S> {
     fn steal(&self) -> Option<Arc<Task<S::Connection>>> {
         loop {
             let mut retry = false;
-            let mut found = self.shared.injector.steal_batch_and_pop(&self.deque);
+            let mut found = self.deque.take_from(&self.shared.injector);
             for (_, other) in self.others() {
                 if found.is_success() {
                     break;
@@ -171,7 +176,7 @@ impl<S: Serve> Worker<S> {
             if self.neighbours.is_stale(other, remote.polls(), Instant::now()) {
                 remote.take_over(&mut self.events, &self.deque);
                 self.counters.reliefs.add(1);
-            } else if longer > TURNS_PER_POLL
+            } else if longer > LONGER
                 && remote.stealer.steal_batch_with_limit(&self.deque, longer / 2).is_success()
             {
                 self.counters.steals.add(1);
@@ -386,11 +391,15 @@ fn look<C: AsFd + Send + 'static>(
     shared: &Shared<C>,
     number: usize,
     events: &mut Events,
-    deque: &Deque<Arc<Task<C>>>,
+    deque: &Lanes<C>,
 ) -> bool {
     if let Some(own) = shared.remotes.get(number) {
         own.poll(events, Some(Duration::ZERO));
         own.notify(events, |task| deque.push(task));
+    }
+    if shared.sleepers.all_sleep_but(number) {
+        // What comes next may take long, and somebody has to watch.
+        shared.wake_one(number + 1);
     }
     !deque.is_empty() || !shared.injector.is_empty()
 }

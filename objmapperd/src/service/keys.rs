@@ -73,6 +73,14 @@ pub struct Desk {
 type Names<'a> = SmallVec<[Key<'a>; 2]>;
 
 impl Desk {
+    /// Whether a request may take as long as a thousand others, however short it is.
+    #[inline]
+    pub fn may_take_long(&self, args: Args<'_>) -> bool {
+        const LONG: [&[u8]; 6] = [b"exec", b"flushall", b"flushdb", b"keys", b"lcs", b"scan"];
+        // Lengths are compared first: that is all it costs most requests.
+        LONG.iter().any(|long| args.at(0).eq_ignore_ascii_case(long))
+    }
+
     /// Answers one request: its reply is appended to `out`. Whether that is no error.
     #[inline]
     pub fn answer(

@@ -16,7 +16,7 @@ use crate::seldom;
 use crate::session::{Agreed, Order};
 
 /// Milliseconds after which a client may try again what was refused for want of something.
-const RETRY_MS: u32 = 20;
+pub(super) const RETRY_MS: u32 = 20;
 
 /// Bytes of frame that an item may need beside its inline body.
 pub(super) const ITEM: usize = ObjectHead::SIZE + limits::TEXT;
@@ -52,6 +52,11 @@ impl Service {
                 quantum.end();
                 let stats = self.house.stats();
                 self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
+            }
+            Request::Kv(kv) => {
+                let answer = self.keys(connection, id, &kv, (agreed, order), quantum);
+                self.counters.keys.add(u64::from(answer == Answer::Done));
+                answer
             }
             Request::Flush(prefix) => {
                 quantum.end();

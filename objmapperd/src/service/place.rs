@@ -63,6 +63,9 @@ pub(super) fn flush_and_claim(
     agreed: Agreed,
     mode: Mode,
 ) -> Result<Claim, Answer> {
+    if !c.unsettled.is_empty() {
+        return Err(Answer::Unsettled);
+    }
     match c.link.flush() {
         Flushed::All => match claim(c, agreed, mode) {
             Claim::Flush => Err(Answer::Stuck(Flushed::Full)),
@@ -96,7 +99,7 @@ impl Service {
 
     /// Appends head and inline body of a delivery, or nothing if it fails.
     #[inline]
-    fn place(
+    pub(super) fn place(
         &self,
         c: &mut Connection,
         id: u64,

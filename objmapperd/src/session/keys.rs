@@ -22,47 +22,6 @@ pub struct Keys {
     pub decoder: Decoder,
     /// What is known of the client.
     pub talk: Talk,
-    /// Replies that wait for the journal.
-    pub unsettled: Unsettled,
-}
-
-/// Replies that may not leave before the journal is as durable as was promised.
-#[derive(Debug, Default)]
-pub struct Unsettled {
-    position: u64,
-    /// Where they stand in the outbox.
-    replies: Vec<Range<usize>>,
-}
-
-impl Unsettled {
-    /// Whether there are none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.replies.is_empty()
-    }
-
-    /// The position that the journal has to reach.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// In order.
-    pub fn replies(&self) -> &[Range<usize>] {
-        &self.replies
-    }
-
-    /// One more.
-    #[inline]
-    pub fn add(&mut self, position: u64, reply: Range<usize>) {
-        self.position = self.position.max(position);
-        self.replies.push(reply);
-    }
-
-    /// None any more.
-    pub fn clear(&mut self) {
-        self.position = 0;
-        self.replies.clear();
-    }
 }
 
 /// What is known of a client before it says anything.
@@ -104,6 +63,8 @@ pub struct Talk {
     pub patience: Patience,
     /// Why no more can be kept for it now.
     pub crowded: Option<Over>,
+    /// Bytes of replies that may wait for it to read them.
+    pub room: usize,
     /// When it said something last, and the row of the command.
     pub last: (i64, usize),
 }
@@ -151,6 +112,7 @@ impl Talk {
             position: 0,
             patience: Patience::None,
             crowded: None,
+            room: usize::MAX,
             last: (0, 0),
         }
     }

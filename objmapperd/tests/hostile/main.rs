@@ -17,3 +17,4 @@ mod frames;
 mod passed;
 mod pieces;
 mod tricks;
+mod verbs;

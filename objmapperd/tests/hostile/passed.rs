@@ -178,3 +178,24 @@ fn its_own_connection_as_destination() {
     drop((own, peer));
     all_is_well(&daemon, &mut neighbour);
 }
+
+#[test]
+fn its_own_connection_behind_replies_that_nobody_reads() {
+    let daemon = Setup::default().config("[timeouts]\nsend = \"300ms\"\n").start();
+    let mut neighbour = Neighbour::of(&daemon);
+    for whole in [true, false] {
+        let mut peer = passer(&daemon);
+        let own = peer.as_fd().try_clone_to_owned().unwrap();
+        // Descriptors are on their way, and then a body that fills the way.
+        for (mode, uri) in [(Mode::Fdpass, "/neighbour/small"), (Mode::Copy, "/neighbour/large")] {
+            let bytes = a_get(&mut peer, mode, uri).repeat(if mode == Mode::Copy { 20 } else { 1 });
+            peer.send(&bytes);
+        }
+        // This is read when it is over, or never.
+        let bytes = a_get_to(&mut peer, "/neighbour/small");
+        let end = if whole { bytes.len() } else { bytes.len() / 2 };
+        peer.send_with(&bytes[..end], &[own.as_fd()]).unwrap();
+        drop((own, peer));
+    }
+    all_is_well(&daemon, &mut neighbour);
+}

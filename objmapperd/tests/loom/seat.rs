@@ -21,7 +21,7 @@ struct World {
 impl World {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            task: Task::new(Box::new(0), 0, 0),
+            task: Task::new(Box::new(0), (0, 0), 0),
             queue: Mutex::new(VecDeque::new()),
             events: AtomicUsize::new(0),
         })
@@ -182,7 +182,7 @@ fn one_sleeper_is_woken_once() {
 fn an_event_that_is_under_way_does_not_find_the_next_in_the_slot() {
     loom::model(|| {
         let admit = |slots: &mut Slots<Arc<Task<Seen>>>| {
-            let make = |token| Ok::<_, ()>(Arc::new(Task::new(Box::new(0), 0, token)));
+            let make = |token| Ok::<_, ()>(Arc::new(Task::new(Box::new(0), (0, 0), token)));
             slots.add(make).unwrap()
         };
         let mut slots = Slots::default();

@@ -12,8 +12,8 @@ use objmapper_proto::frame::{self, Split};
 use objmapper_proto::reply::End;
 use objmapper_proto::request::List;
 use objmapper_proto::{
-    Delivery, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Mode, ObjectHead, Op, Range, Reply,
-    Request, Status, Version, limits,
+    Delivery, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, Mode, ObjectHead, Op, Range,
+    Reply, Request, Status, Version, limits,
 };
 use os::errno;
 use os::fds::FdQueue;
@@ -419,5 +419,7 @@ fn check_item(item: &Item<'_>) {
         assert_eq!(head.delivery, Delivery::None, "{item:?}");
         return;
     }
-    assert_eq!(head.flags, ObjectHead::CHECKED, "files of a tree can change: {item:?}");
+    let checked = matches!(head.kind, Kind::File | Kind::None);
+    let flags = if checked { ObjectHead::CHECKED } else { ObjectHead::IMMUTABLE };
+    assert_eq!(head.flags, flags, "files of a tree can change, values cannot: {item:?}");
 }

@@ -223,8 +223,12 @@ impl Decoder {
         }
     }
 
-    /// Bytes that it has memory for.
+    /// Bytes that it keeps of a request that has begun.
+    #[inline]
     pub fn footprint(&self) -> usize {
+        if self.left.is_none() {
+            return 0;
+        }
         self.args.capacity() * size_of::<Range<usize>>() + self.words.capacity()
     }
 }

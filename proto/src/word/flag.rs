@@ -21,3 +21,7 @@ pub const IF_NONE_MATCH: u8 = 8;
 /// socket, and the bytes go there. Means something with [`crate::hello::PASS_FDS`] only, and must
 /// not be set without.
 pub const TO: u8 = 16;
+
+/// `KV_SET` only: the value is in the descriptor that belongs to the request, a sealed memory file.
+/// With [`crate::hello::PASS_FDS`] only.
+pub const FROM: u8 = 32;

@@ -83,6 +83,10 @@ statuses! {
     DestinationGone = 0x010b, "DESTINATION_GONE", EPIPE, false;
     /// The descriptor that came with the request took nothing for as long as it may.
     DestinationStalled = 0x010c, "DESTINATION_STALLED", ETIMEDOUT, false;
+    /// The value under the key is not what the verb needs, or what it would become cannot be.
+    BadValue = 0x010d, "BAD_VALUE", EINVAL, false;
+    /// The descriptor that came with the request cannot be kept as a value.
+    BadSource = 0x010e, "BAD_SOURCE", EINVAL, false;
 
     /// A limit of the daemon or the machine is reached; the text names it.
     Busy = 0x0201, "BUSY", EAGAIN, true;

@@ -2,13 +2,27 @@
 
 use smallvec::SmallVec;
 
-use super::{Hold, Part};
+use super::{Hold, Part, Weight};
 use crate::kv::evict;
 use crate::kv::keyspace::part_number;
 use crate::kv::record::Record;
-use crate::kv::{Totals, Value};
+use crate::kv::{Fault, Totals, Value};
 
 impl Hold<'_> {
+    /// Whether more may be taken by what was let begin: as much again as the limit is, since nothing
+    /// else can go while it has its locks.
+    pub fn may_go_on_growing(&self) -> Result<(), Fault> {
+        let memory = &self.keyspace.memory;
+        let limit = memory.limit();
+        if limit == 0 {
+            return Ok(());
+        }
+        let before: usize = self.parts.iter().map(|part| part.before.bytes).sum();
+        let now: usize = self.parts.iter().map(|part| Weight::of(&part.shard).bytes).sum();
+        let used = memory.used().saturating_add(now.saturating_sub(before) as u64);
+        if used / 2 <= limit { Ok(()) } else { Err(Fault::Full { used, limit }) }
+    }
+
     /// Keys of a database whose locks are all held, and how many of them have an expiry.
     pub fn size(&self, db: u8) -> (usize, usize) {
         let parts = self.parts.iter().filter(|part| part.db() == db);

@@ -26,30 +26,44 @@ pub struct Access {
     password: Option<Box<[u8]>>,
     /// Over TCP without a password.
     open: bool,
+    /// There is a keyspace that somebody was meant to use.
+    served: bool,
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the password.
-        let Self { rules, open, .. } = self;
-        f.debug_struct("Access").field("rules", rules).field("open", open).finish_non_exhaustive()
+        let Self { rules, open, served, .. } = self;
+        f.debug_struct("Access")
+            .field("rules", rules)
+            .field("open", open)
+            .field("served", served)
+            .finish_non_exhaustive()
     }
 }
 
 impl Access {
     /// As the settings say; the password is read now.
-    pub fn new(kv: &Kv) -> anyhow::Result<Self> {
-        let rules =
-            if kv.allow.is_empty() { Rules::owner_only() } else { Rules::new(kv.allow.clone()) };
+    pub fn new(kv: &Kv, served: bool) -> anyhow::Result<Self> {
+        let rules = rules(kv);
         let password = kv.password_file.as_deref().map(read).transpose()?;
-        Ok(Self { rules, password, open: kv.listen_without_password })
+        Ok(Self { rules, password, open: kv.listen_without_password, served })
     }
 
     /// What is known of somebody at the socket.
     pub fn of_peer(&self, caller: &Caller) -> Trust {
         let uid = caller.uid();
-        let may = self.rules.allowed(uid, |gid| caller.is_in_group(gid));
-        Trust { known: may != Verbs::NONE, owner: uid == 0 || uid == peer::own_uid() }
+        Trust { known: self.knows(caller), owner: uid == 0 || uid == peer::own_uid() }
+    }
+
+    /// Whether there are keys at all that can be asked for in our own protocol.
+    pub const fn is_served(&self) -> bool {
+        self.served
+    }
+
+    /// Whether the rules let them in.
+    pub fn knows(&self, caller: &Caller) -> bool {
+        self.rules.allowed(caller.uid(), |gid| caller.is_in_group(gid)) != Verbs::NONE
     }
 
     /// What is known of somebody who came over TCP: nothing.
@@ -66,6 +80,11 @@ impl Access {
     pub fn is_password(&self, said: &[u8]) -> bool {
         self.password.as_deref().is_some_and(|password| same(password, said))
     }
+}
+
+/// Whom the kernel is asked about: the daemon's own user and root, unless somebody was named.
+pub fn rules(kv: &Kv) -> Rules {
+    if kv.allow.is_empty() { Rules::owner_only() } else { Rules::new(kv.allow.clone()) }
 }
 
 /// The first line of the file.

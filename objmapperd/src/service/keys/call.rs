@@ -6,7 +6,7 @@ use objmapper::Caller;
 use objmapper::kv::{self, Fault, Hold};
 use objmapper_proto::resp::{Args, Encoder};
 
-use super::table::Command;
+use super::table::{Command, Flags};
 use super::{Desk, Names};
 use crate::session::keys::Talk;
 
@@ -35,7 +35,13 @@ impl Call<'_, '_> {
     #[inline]
     pub(super) fn run(&mut self, command: &Command) -> bool {
         let at = self.out.out().len();
-        match (command.run)(self) {
+        let mut answer = (command.run)(self);
+        // What changes something has asked before it did; and EXEC is many.
+        let asks = [Flags::WRITES, Flags::NOT_QUEUED].iter().any(|flag| command.flags.has(*flag));
+        if answer.is_ok() && !asks {
+            answer = self.fits(0);
+        }
+        match answer {
             Ok(()) => true,
             Err(oops) => {
                 self.out.out().truncate(at);
@@ -43,6 +49,26 @@ impl Call<'_, '_> {
                 false
             }
         }
+    }
+
+    /// Whether so many bytes more may be answered: who does not read them keeps them here, and any
+    /// value can be asked for any number of times.
+    #[inline]
+    pub(super) fn fits(&mut self, more: u64) -> Answer {
+        let all = (self.out.out().len() as u64).saturating_add(more);
+        if all <= self.talk.room as u64 { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    #[cold]
+    pub(super) fn too_long(&self) -> Oops {
+        let room = self.talk.room;
+        Oops::Told(match self.talk.crowded {
+            Some(over) => format!("ERR no long replies are given before others are read: {over}"),
+            None => format!(
+                "ERR the reply has more than the {room} bytes that one user may have queued: ask for \
+                 less at once, or raise limits.queued_bytes"
+            ),
+        })
     }
 }
 

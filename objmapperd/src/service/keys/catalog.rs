@@ -40,6 +40,7 @@ pub(super) fn info(call: &mut Call<'_, '_>) -> Answer {
     let names = call.args.from(2);
     call.out.array(names.len());
     for name in names.iter() {
+        call.fits(0)?;
         match named(name) {
             Some(command) => describe(command, &mut call.out),
             None => call.out.null_array(),
@@ -165,6 +166,7 @@ pub(super) fn docs(call: &mut Call<'_, '_>) -> Answer {
     let found: Vec<_> = found.into_iter().filter_map(|row| Some((row, text(row.name)?))).collect();
     call.out.map(found.len());
     for (command, text) in found {
+        call.fits(0)?;
         document(command, text, &mut call.out);
     }
     Ok(())

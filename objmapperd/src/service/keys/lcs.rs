@@ -51,13 +51,18 @@ impl Terms {
 
 pub(super) fn lcs(call: &mut Call<'_, '_>) -> Answer {
     let terms = Terms::of(call)?;
-    let (a, b) = (read(call, 0)?, read(call, 1)?);
-    call.let_go();
-    if (a.len() as u64 + 1).saturating_mul(b.len() as u64 + 1) > PAIRS {
+    let mut prefixes = |key: usize| {
+        let value = call.keys.get(key).and_then(|key| call.hold.peek(key));
+        value.map_or(1, |value| value.len() + 1)
+    };
+    // Before anything is copied.
+    if prefixes(0).saturating_mul(prefixes(1)) > PAIRS {
         return Err(Oops::Text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ));
     }
+    let (a, b) = (read(call, 0)?, read(call, 1)?);
+    call.let_go();
     let table = Table::new(&a, &b);
     if terms.length {
         call.count(table.length());

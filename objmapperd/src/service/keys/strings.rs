@@ -8,7 +8,7 @@ use super::moment::{EX, End, PX, Unit};
 use super::values::Found;
 
 pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
-    let found = call.find_value(0);
+    let found = call.find_value(0)?;
     call.tell(found)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
     let terms = Terms::of(call)?;
     let expiry = terms.end.expiry(call)?;
     let content = call.content(2)?;
-    let found = if terms.get { call.find_value(0) } else { Found::Told };
+    let found = if terms.get { call.find_value(0)? } else { Found::Told };
     let Some(key) = call.keys.first() else { return Ok(()) };
     let done = match terms.condition {
         If::Any => true,
@@ -108,14 +108,14 @@ fn set_until(call: &mut Call<'_, '_>, unit: Unit) -> Answer {
 
 pub(super) fn getset(call: &mut Call<'_, '_>) -> Answer {
     let content = call.content(2)?;
-    let found = call.find_value(0);
+    let found = call.find_value(0)?;
     let Some(key) = call.keys.first() else { return Ok(()) };
     call.hold.set(key, content, Expiry::Never)?;
     call.tell(found)
 }
 
 pub(super) fn getdel(call: &mut Call<'_, '_>) -> Answer {
-    let found = call.find_value(0);
+    let found = call.find_value(0)?;
     if !matches!(found, Found::Nothing)
         && let Some(key) = call.keys.first()
     {
@@ -136,7 +136,7 @@ pub(super) fn getex(call: &mut Call<'_, '_>) -> Answer {
         }
         at += taken.max(1);
     }
-    let found = call.find_value(0);
+    let found = call.find_value(0)?;
     if matches!(found, Found::Nothing) {
         return Ok(());
     }

@@ -15,10 +15,6 @@ use super::call::{Answer, Call, Oops, integer};
 use super::table::{self, Command, Flags};
 use crate::session::keys::{Talk, Transaction};
 
-/// Bytes of replies behind which no more are given: a transaction may ask for each value any number
-/// of times. As much as two of the longest values.
-const REPLIES: usize = 1 << 30;
-
 /// Keeps a command until EXEC, if it may be kept.
 #[cold]
 pub(super) fn queue(
@@ -136,7 +132,6 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
         return Ok(());
     }
     call.out.array(transaction.requests.len());
-    let begin = call.out.out().len();
     for request in &transaction.requests {
         let args = request.args();
         let three = call.talk.three;
@@ -145,20 +140,17 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
             out.error(table::unknown(args));
             continue;
         };
-        let at = out.out().len();
+        if command.flags.has(Flags::GROWS)
+            && let Err(fault) = hold.may_go_on_growing()
+        {
+            out.error(Oops::Fault(fault));
+            continue;
+        }
         let keys = command.keys(keyspace, call.talk.db, args);
         let (talk, caller, desk) = (&mut *call.talk, call.caller, call.desk);
         let hold = &mut hold;
         let mut inner = Call { args, keys, out, talk, caller, desk, hold, in_exec: true };
         inner.run(command);
-        let Call { mut out, .. } = inner;
-        if out.out().len() - begin > REPLIES {
-            out.out().truncate(at);
-            out.error(format_args!(
-                "ERR the replies of this transaction have more than {REPLIES} bytes: this one is \
-                 left out"
-            ));
-        }
     }
     *call.hold = hold;
     Ok(())

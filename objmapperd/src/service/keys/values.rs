@@ -51,19 +51,23 @@ impl<'a> Call<'a, '_> {
     /// Answers with the value of a key. One in sealed memory is only taken: to be told when no lock
     /// is needed any more.
     #[inline]
-    pub(super) fn find_value(&mut self, key: usize) -> Found {
-        let Some(key) = self.keys.get(key) else { return Found::Nothing };
-        match self.hold.get(key) {
+    pub(super) fn find_value(&mut self, key: usize) -> Result<Found, Oops> {
+        let Some(key) = self.keys.get(key) else { return Ok(Found::Nothing) };
+        let room = (self.talk.room as u64).saturating_sub(self.out.out().len() as u64);
+        let sealed = match self.hold.get(key) {
             None => {
                 self.out.null();
-                Found::Nothing
+                return Ok(Found::Nothing);
             }
-            Some(Value::Bytes(bytes)) => {
+            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
                 self.out.bulk(bytes);
-                Found::Told
+                return Ok(Found::Told);
             }
-            Some(Value::Sealed(sealed)) => Found::Untold(sealed.clone()),
-        }
+            Some(Value::Bytes(_)) => return Err(self.too_long()),
+            Some(Value::Sealed(sealed)) => sealed.clone(),
+        };
+        self.fits(sealed.size())?;
+        Ok(Found::Untold(sealed))
     }
 
     /// Tells what was found, if that is still to be done. The last thing that is done: the locks go.
@@ -77,15 +81,21 @@ impl<'a> Call<'a, '_> {
     /// Answers with the values of all keys. From the first one in sealed memory on they are taken,
     /// and told without the locks.
     pub(super) fn answer_values(&mut self) -> Answer {
-        let mut later: Vec<Option<Taken>> = Vec::new();
+        let (mut later, mut bytes): (Vec<Option<Taken>>, u64) = (Vec::new(), 0);
         for key in 0..self.keys.len() {
-            if !later.is_empty() {
-                let name = self.keys.get(key);
-                let value = name.and_then(|key| self.hold.get(key));
-                later.push(value.map(|value| value.taken()));
-            } else if let Found::Untold(sealed) = self.find_value(key) {
-                later.push(Some(Taken::Sealed(sealed)));
+            if later.is_empty() {
+                if let Found::Untold(sealed) = self.find_value(key)? {
+                    bytes += sealed.size();
+                    later.push(Some(Taken::Sealed(sealed)));
+                }
+                continue;
             }
+            let name = self.keys.get(key).copied();
+            let length = name.and_then(|key| self.hold.peek(&key)).map_or(0, |value| value.len());
+            bytes += length;
+            self.fits(bytes)?;
+            let value = name.and_then(|key| self.hold.get(&key));
+            later.push(value.map(|value| value.taken()));
         }
         if !later.is_empty() {
             self.let_go();
@@ -101,7 +111,10 @@ impl<'a> Call<'a, '_> {
 
     /// Answers with some bytes of a value, which are all there.
     pub(super) fn part_of(&mut self, value: Value<'_>, from: u64, length: u64) -> Answer {
+        self.fits(length)?;
         self.out.bulk_head(length);
+        // What ends it as well, or that alone would double the room of a long one.
+        self.out.out().reserve(usize::try_from(length).unwrap_or(0).saturating_add(2));
         value.read_into(self.out.out(), from, length).map_err(|error| Oops::Fault(error.into()))?;
         self.out.end();
         Ok(())

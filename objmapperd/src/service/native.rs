@@ -1,0 +1,143 @@
+//! Keys in our own protocol: the verbs `KV_GET` to `KV_SCAN`.
+//!
+//! ```text
+//!  verb ─▶ may they? ─▶ values made ready ─▶ locks of its keys ─▶ done ─▶ locks free ─▶ reply
+//!                                                                  └─ position in the journal
+//! ```
+//!
+//! It is the keyspace that RESP clients use, by the same rules. What must stay true:
+//! - a reply that tells of something not yet durable waits in the outbox until that is
+//!   ([`crate::unsettled`]); one with a descriptor or a body is not made before, and its request asked
+//!   again;
+//! - nothing long is done under a lock, and nothing is done with a descriptor that a client passed but
+//!   by a helper.
+
+mod changes;
+mod lists;
+mod passed;
+mod values;
+
+use std::fmt::Display;
+
+use objmapper::kv::{Fault, Key, Keyspace};
+use objmapper_proto::kv::Verb;
+use objmapper_proto::{Kv, KvDone, Reply, Status};
+
+use super::objects::RETRY_MS;
+use super::{Answer, Service};
+use crate::connection::Connection;
+use crate::quantum::Quantum;
+use crate::session::{Agreed, Order};
+use crate::unsettled::Failed;
+
+/// A request that is being answered.
+struct Asked<'k> {
+    id: u64,
+    db: u8,
+    keyspace: &'k Keyspace,
+    failed: Failed,
+    /// Where its reply begins in the outbox.
+    at: usize,
+}
+
+impl Service {
+    /// Answers a request about keys.
+    pub(super) fn keys(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        kv: &Kv<'_>,
+        (agreed, order): (Agreed, Order),
+        quantum: &mut Quantum<'_>,
+    ) -> Answer {
+        let (desk, db) = (self.desk(), kv.db);
+        if !desk.access.is_served() {
+            let why = "no keys are served here: name a socket (kv.socket) or a directory (kv.dir) \
+                       for them";
+            return self.refuse(c, id, Status::Unsupported, &why);
+        }
+        if !desk.access.knows(&c.caller) {
+            let uid = c.caller.uid();
+            let why = format_args!("keys are not for uid {uid}: add a rule to kv.allow");
+            return self.refuse(c, id, Status::Denied, &why);
+        }
+        let keyspace = &*desk.keyspace;
+        let failed = Failed::before(keyspace);
+        let asked = Asked { id, db, keyspace, failed, at: c.link.outbox.bytes().len() };
+        match kv.verb {
+            Verb::Get { mode, key } => self.value(c, &asked, (mode, key), (agreed, order)),
+            Verb::Set(set) => self.set(c, &asked, &set),
+            Verb::Delete(keys) => self.delete(c, &asked, &keys),
+            Verb::GetMany(keys) => self.values(c, &asked, &keys, agreed),
+            Verb::Batch(batch) => self.batch(c, &asked, &batch),
+            Verb::Add { by, key } => self.add(c, &asked, by, key),
+            Verb::Expire { change, key } => self.expire(c, &asked, change, key),
+            Verb::Scan(scan) => {
+                // A page costs a pass over its database: a turn's worth.
+                quantum.end();
+                self.scan(c, &asked, &scan, agreed)
+            }
+        }
+    }
+
+    fn refuse(&self, c: &mut Connection, id: u64, status: Status, why: &dyn Display) -> Answer {
+        self.counters.refusal(status);
+        let retry = if status.may_retry() { RETRY_MS } else { 0 };
+        c.link.outbox.refuse(id, status, retry, why);
+        Answer::Done
+    }
+
+    /// Answers with why nothing was done. What was seen for that may still have to be waited for.
+    fn fault(&self, c: &mut Connection, asked: &Asked<'_>, fault: &Fault, position: u64) -> Answer {
+        c.link.outbox.bytes().truncate(asked.at);
+        self.refuse(c, asked.id, status_of(fault), fault);
+        asked.settle(c, position)
+    }
+
+    /// Answers that it was done, or that nothing was.
+    fn done(
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        (done, number): (bool, i64),
+        position: u64,
+    ) -> Answer {
+        let reply = Reply::KvDone(KvDone { done, number });
+        reply.encode(asked.id, 0, c.link.outbox.bytes());
+        asked.settle(c, position)
+    }
+}
+
+impl Asked<'_> {
+    fn key<'a>(&self, name: &'a [u8]) -> Key<'a> {
+        self.keyspace.key(self.db, name)
+    }
+
+    /// Its reply is in the outbox and tells what is durable with this position.
+    fn settle(&self, c: &mut Connection, position: u64) -> Answer {
+        if self.failed.waits(self.keyspace, position) {
+            c.unsettled.add(position, self.at..c.link.outbox.bytes().len());
+        }
+        Answer::Done
+    }
+
+    /// Whether keys may be changed, and take room.
+    fn may_grow(&self) -> Result<(), Fault> {
+        self.keyspace.may_write()?;
+        self.keyspace.make_room(Keyspace::now())
+    }
+}
+
+/// As it is told.
+fn status_of(fault: &Fault) -> Status {
+    match fault {
+        Fault::NotInteger | Fault::Overflow | Fault::NotNumber | Fault::NotFinite => {
+            Status::BadValue
+        }
+        Fault::TooLong { .. } => Status::TooLarge,
+        Fault::NoKey => Status::NotFound,
+        Fault::BadExpiry => Status::BadRequest,
+        Fault::Full { .. } => Status::Busy,
+        Fault::Io(error) if error.is_resource() => Status::Busy,
+        Fault::Journal { .. } | Fault::Io(_) => Status::Io,
+    }
+}

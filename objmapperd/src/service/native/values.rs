@@ -1,0 +1,125 @@
+//! `KV_GET`: a value as an object, in whatever form that may come.
+
+use objmapper::backing::keys;
+use objmapper::kv::{Keyspace, Value};
+use objmapper::{Miss, Mode, Range, Want};
+use objmapper_proto::{Delivery as Form, Kind, ObjectHead, Op, Reason, Status, limits};
+
+use super::{Answer, Asked, Service};
+use crate::connection::Connection;
+use crate::service::objects::{ITEM, RETRY_MS};
+use crate::service::place::{Claim, Placed, claim, flush_and_claim};
+use crate::session::{Agreed, Order};
+
+impl Service {
+    #[inline]
+    pub(super) fn value(
+        &self,
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        (mode, name): (Mode, &[u8]),
+        allowed: (Agreed, Order),
+    ) -> Answer {
+        let key = asked.key(name);
+        let mut hold = asked.keyspace.hold(&key, Keyspace::now());
+        let room = limits::INLINE.min(allowed.0.max_payload - ITEM);
+        match hold.get(&key) {
+            None => {
+                let position = hold.finish();
+                self.refuse(c, asked.id, Status::NotFound, &"no such key");
+                asked.settle(c, position)
+            }
+            // Bytes of our own: a descriptor for them would have to be made.
+            Some(value @ Value::Bytes(bytes)) if mode != Mode::Fdpass && bytes.len() <= room => {
+                let reason = if mode == Mode::Auto { Reason::Small } else { Reason::Asked };
+                place(c.link.outbox.bytes(), &value, bytes, reason);
+                let position = hold.finish();
+                c.link.outbox.head_frame(asked.at, Op::Object, asked.id, 0);
+                asked.settle(c, position)
+            }
+            Some(_) => {
+                drop(hold);
+                self.object(c, asked, (mode, name), allowed)
+            }
+        }
+    }
+
+    /// A value that does not lie where it can be copied from at once, or is wanted open.
+    fn object(
+        &self,
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        (mode, name): (Mode, &[u8]),
+        (agreed, order): (Agreed, Order),
+    ) -> Answer {
+        let claim = match claim(c, agreed, mode) {
+            Claim::Flush => match flush_and_claim(c, agreed, mode) {
+                Ok(claim) => claim,
+                Err(stuck) => return stuck,
+            },
+            claim => claim,
+        };
+        let want = Want {
+            mode,
+            room: (agreed.max_payload - ITEM) as u64,
+            descriptors: claim == Claim::Descriptor,
+            ..Want::default()
+        };
+        let at = c.link.outbox.bytes().len();
+        let (found, position) = keys::open(asked.keyspace, asked.db, name);
+        if asked.failed.waits(asked.keyspace, position) {
+            c.unsettled.add(position, at..at);
+            return Answer::Unsettled;
+        }
+        let delivery = found.and_then(|found| self.house.store.deliver_found(&want, found));
+        c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
+        let placed = delivery
+            .and_then(|delivery| self.place(c, asked.id, delivery, agreed.max_data, order.urgent));
+        match placed {
+            Ok(Placed::Over(over)) => {
+                c.link.outbox.bytes().truncate(at);
+                c.link.outbox.refuse(asked.id, Status::Busy, RETRY_MS, &over);
+                Answer::Done
+            }
+            Ok(placed) => {
+                let fds = u16::from(placed == Placed::Descriptor);
+                c.link.outbox.head_frame(at, Op::Object, asked.id, fds);
+                if placed == Placed::Body { Answer::Body } else { Answer::Done }
+            }
+            Err(miss) => {
+                c.link.outbox.bytes().truncate(at);
+                self.missed(c, asked.id, &miss)
+            }
+        }
+    }
+
+    fn missed(&self, c: &mut Connection, id: u64, miss: &Miss) -> Answer {
+        match self.judge(miss) {
+            Some((status, retry)) => c.link.outbox.refuse(id, status, retry, miss),
+            // Memory that was swapped out, or is being: whoever asks again waits for it.
+            None => c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &"the value is swapped out"),
+        }
+        Answer::Done
+    }
+}
+
+/// Appends room for a header, the head of an object and the bytes of it.
+#[inline]
+fn place(out: &mut Vec<u8>, value: &Value<'_>, bytes: &[u8], reason: Reason) {
+    let size = bytes.len() as u64;
+    let head = ObjectHead {
+        status: Status::Ok,
+        kind: Kind::Inline,
+        delivery: Form::Inline,
+        reason,
+        flags: ObjectHead::IMMUTABLE,
+        size,
+        mtime_ns: 0,
+        version: keys::version(value),
+        range: Range { offset: 0, length: size },
+        seals: 0,
+    };
+    out.extend_from_slice(&[0; limits::HEADER]);
+    out.extend_from_slice(&head.encode(0, u32::try_from(bytes.len()).unwrap_or(0)));
+    out.extend_from_slice(bytes);
+}
