@@ -386,7 +386,7 @@ impl Journal {
     }
 
     /// Lets those go who wait in [`Journal::keep`], [`Journal::wait_to_compact`] and
-    /// [`Journal::wait_until_durable`].
+    /// [`crate::kv::Keyspace::wait_until_durable`].
     pub fn stop(&self) {
         self.wishes.stop();
         self.waiters.tell();
