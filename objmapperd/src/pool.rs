@@ -13,7 +13,7 @@
 //! worker it was admitted to, its *home*; what is stolen is a turn, not the
 //! connection. A turn serves a bounded batch of requests, so that two workers serve
 //! ten thousand busy connections without starving one. Connections of different kinds
-//! queue in [`lanes`] of their own. Where a worker is kept from its
+//! queue in lanes of their own (`lanes`). Where a worker is kept from its
 //! CPU, a neighbour takes what its epoll instance has ready as well (`remote`).
 //!
 //! What a turn does is behind [`Serve`]: this module knows readiness, queues and
@@ -145,7 +145,7 @@ impl<C: AsFd + Send + 'static> Pool<C> {
         self.admit_to(0, connection);
     }
 
-    /// The same, in a lane that has turns of its own: see [`lanes`].
+    /// The same, in a lane that has turns of its own.
     pub fn admit_to(&mut self, lane: usize, connection: Box<C>) {
         self.next = (self.next + 1) % self.shared.remotes.len().max(1);
         if let Some(home) = self.shared.remotes.get(self.next)

@@ -301,7 +301,9 @@ fn a_reply_is_never_larger_than_the_client_takes() {
     let mut peer = daemon.peer();
     peer.greet_with(Hello { max_payload: 8192, ..Hello::default() });
     let mut raw = Vec::new();
-    names.iter().for_each(|name| kv::Keys::push(&mut raw, name.as_bytes()));
+    for name in &names {
+        kv::Keys::push(&mut raw, name.as_bytes());
+    }
     let verb = Verb::GetMany(kv::Keys::new(&raw).unwrap());
     peer.request(Request::Kv(Kv { db: 0, verb }));
     let frame = peer.frame();

@@ -264,7 +264,9 @@ fn requests_about_one_key() {
 #[test]
 fn requests_about_many_keys() {
     let mut raw = Vec::new();
-    [&b"a"[..], b"", b"\x00\xff"].iter().for_each(|key| Keys::push(&mut raw, key));
+    for key in [&b"a"[..], b"", b"\x00\xff"] {
+        Keys::push(&mut raw, key);
+    }
     let keys = Keys::new(&raw).unwrap();
     agree("kv_del", &[(22, verb(15, Verb::Delete(keys)))]);
     agree("kv_mget", &[(23, verb(15, Verb::GetMany(keys)))]);
@@ -292,7 +294,9 @@ fn answers_about_keys() {
     agree("kv_done_unmet", &[(24, done(false, 1))]);
     let entries = |more, entries: &[KvEntry<'_>]| {
         let mut raw = Vec::new();
-        entries.iter().for_each(|entry| entry.encode(&mut raw));
+        for entry in entries {
+            entry.encode(&mut raw);
+        }
         (more, raw)
     };
     let left_out = KvEntry { held: Held::LeftOut, size: 5, key: b"users/41", ..KvEntry::NOTHING };

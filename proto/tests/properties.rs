@@ -81,7 +81,9 @@ impl OwnedVerb {
                     set: set.as_ref().map(|(value, expiry)| (value.as_slice(), *expiry)),
                     condition: *condition,
                 };
-                writes.iter().for_each(|one| write(one).encode(room));
+                for one in writes {
+                    write(one).encode(room);
+                }
                 let batch = Batch::new(room).unwrap();
                 assert!(batch.writes().eq(writes.iter().map(write)));
                 assert_eq!(batch.count(), writes.len());
@@ -98,7 +100,9 @@ impl OwnedVerb {
 }
 
 fn listed<'a>(keys: &[Vec<u8>], room: &'a mut Vec<u8>) -> Keys<'a> {
-    keys.iter().for_each(|key| Keys::push(room, key));
+    for key in keys {
+        Keys::push(room, key);
+    }
     let listed = Keys::new(room).unwrap();
     assert!(listed.iter().eq(keys.iter().map(Vec::as_slice)));
     assert_eq!(listed.count(), keys.len());
@@ -232,7 +236,9 @@ impl Owned {
             Self::Flushed(n) => Reply::Flushed(*n),
             Self::KvDone(done, number) => Reply::KvDone(KvDone { done: *done, number: *number }),
             Self::KvEntries(more, entries) => {
-                entries.iter().for_each(|one| entry(one).encode(room));
+                for one in entries {
+                    entry(one).encode(room);
+                }
                 let page = KvEntries::new(*more, room).unwrap();
                 assert!(page.entries().eq(entries.iter().map(entry)));
                 Reply::KvEntries(page)

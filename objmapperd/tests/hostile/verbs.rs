@@ -1,7 +1,7 @@
 //! Verbs of the keyspace with anything at all inside.
 
 use objmapper_proto::hello::{OUT_OF_ORDER, PASS_FDS};
-use objmapper_proto::kv::{Batch, Change, Keys, Kv, Scan, Set, Verb, Write};
+use objmapper_proto::kv::{Batch, Change, Condition, Expiry, Keys, Kv, Scan, Set, Verb, Write};
 use objmapper_proto::{Hello, Mode, Reply, Request, Status, limits};
 
 use crate::support::content::Numbers;
@@ -77,9 +77,11 @@ fn verbs<'a>(keys: &'a [u8], batch: &'a [u8]) -> Vec<Verb<'a>> {
 fn sound_ones_with_one_byte_wrong_or_cut_short() {
     let (daemon, mut neighbour) = town();
     let (mut keys, mut batch) = (Vec::new(), Vec::new());
-    [&b"a"[..], b"", b"key"].iter().for_each(|key| Keys::push(&mut keys, key));
-    for set in [Some((&b"value"[..], Default::default())), None] {
-        Write { key: b"key", set, condition: Default::default() }.encode(&mut batch);
+    for key in [&b"a"[..], b"", b"key"] {
+        Keys::push(&mut keys, key);
+    }
+    for set in [Some((&b"value"[..], Expiry::default())), None] {
+        Write { key: b"key", set, condition: Condition::default() }.encode(&mut batch);
     }
     for verb in verbs(&keys, &batch) {
         let mut whole = Vec::new();
