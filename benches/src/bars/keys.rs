@@ -9,7 +9,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::{Bar, Bench, Goal, Measurement};
-use crate::cli::kv::{KvArgs, Rival, Verb};
+use crate::cli::kv::{Door, KvArgs, Rival, Verb};
 use crate::keys::bursts::Bursts;
 use crate::keys::compare::{self, Asked};
 use crate::keys::load::{Round, fill};
@@ -90,8 +90,17 @@ fn pipeline(bench: &Bench<'_>, length: u32, cpu: f64, rate: Option<f64>) -> Resu
     place.become_client()?;
     let servers = servers(bench, (&[], &[]), place)?;
     let mut bars = Vec::new();
-    for (verb, what) in [(Verb::Get, "GET"), (Verb::Set, "SET")] {
-        let [ours, theirs] = take(bench, &servers, &KvArgs::usual(verb), length)?;
+    let asked = [
+        (Verb::Get, Door::Resp, "GET"),
+        (Verb::Set, Door::Resp, "SET"),
+        (Verb::Get, Door::Objm, "KV_GET"),
+        (Verb::Set, Door::Objm, "KV_SET"),
+    ];
+    for (verb, door, what) in asked {
+        let kv = KvArgs { door, ..KvArgs::usual(verb) };
+        let [ours, theirs] = take(bench, &servers, &kv, length)?;
+        // Goals are for Redis' own protocol.
+        let resp = door == Door::Resp;
         let ratio = compare::ratio(&ours, &theirs, Round::cpu_us);
         let note = format!(
             "{:.2} us against {:.2}",
@@ -106,7 +115,7 @@ fn pipeline(bench: &Bench<'_>, length: u32, cpu: f64, rate: Option<f64>) -> Resu
             )
             .note(note),
         );
-        let goal = rate.map_or(Goal::Nothing, Goal::AtLeast);
+        let goal = rate.filter(|_| resp).map_or(Goal::Nothing, Goal::AtLeast);
         bars.push(rates(&format!("{what}, {name}: requests/s / Redis"), goal, &ours, &theirs));
     }
     Ok(bars)

@@ -27,6 +27,16 @@ pub(crate) enum Spread {
     Zipf,
 }
 
+/// Which of the daemon's two sockets is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Door {
+    /// RESP, as Redis clients do
+    Resp,
+    /// Our own protocol: `KV_GET` and `KV_SET`
+    Objm,
+}
+
 /// Whom the daemon is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,6 +63,9 @@ pub(crate) struct KvArgs {
     /// What is asked
     #[arg(long, value_enum, value_name = "VERB", default_value = "get")]
     pub(crate) verb: Verb,
+    /// In which protocol the daemon is asked (a rival is asked in RESP)
+    #[arg(long, value_enum, value_name = "PROTOCOL", default_value = "resp")]
+    pub(crate) door: Door,
     /// Share of GET with --verb mixed, 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.9", value_parser = super::ratio)]
     pub(crate) get_ratio: f64,
@@ -84,6 +97,7 @@ impl KvArgs {
     pub(crate) fn usual(verb: Verb) -> Self {
         Self {
             verb,
+            door: Door::Resp,
             get_ratio: 0.9,
             keys: 100_000,
             key_size: 16,

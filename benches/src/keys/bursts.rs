@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::cli::kv::{KvArgs, Spread, Verb};
+use objmapper_proto::kv::{Condition, Expiry, Given, Kv, Set, Verb as Native};
+use objmapper_proto::{Mode, Request};
+
+use crate::cli::kv::{Door, KvArgs, Spread, Verb};
 
 /// Requests that are encoded; connections go round them, each from a place of its own.
 const REQUESTS: u32 = 1 << 17;
@@ -19,8 +22,8 @@ pub(crate) struct Bursts {
 }
 
 impl Bursts {
-    /// What is asked, in bursts of `length`.
-    pub(crate) fn new(args: &KvArgs, length: u32) -> Self {
+    /// What is asked at this door, in bursts of `length`.
+    pub(crate) fn new(args: &KvArgs, length: u32, door: Door) -> Self {
         let mut luck = Luck(0x2545_f491_4f6c_dd1d);
         let value = value(args);
         let zipf = Zipf::new(args.keys);
@@ -37,10 +40,12 @@ impl Bursts {
                     Verb::Set => false,
                     Verb::Mixed => luck.unit() < args.get_ratio,
                 };
-                if get {
-                    request(&mut bursts.bytes, &[b"GET", &name(key, args.key_size)]);
-                } else {
-                    request(&mut bursts.bytes, &[b"SET", &name(key, args.key_size), &value]);
+                let (out, name) = (&mut bursts.bytes, name(key, args.key_size));
+                match (door, get) {
+                    (Door::Resp, true) => request(out, &[b"GET", &name]),
+                    (Door::Resp, false) => request(out, &[b"SET", &name, &value]),
+                    (Door::Objm, true) => native(out, Native::Get { mode: Mode::Auto, key: &name }),
+                    (Door::Objm, false) => native(out, Native::Set(set(&name, &value))),
                 }
             }
             bursts.ranges.push(start..bursts.bytes.len());
@@ -107,6 +112,16 @@ fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
         out.extend_from_slice(word);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// No id is looked at: replies come in order.
+fn native(out: &mut Vec<u8>, verb: Native<'_>) {
+    Request::Kv(Kv { db: 0, verb }).encode(2, out);
+}
+
+fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Set<'a> {
+    let (expiry, condition) = (Expiry::Never, Condition::Always);
+    Set { key, value: Given::Bytes(value), expiry, condition }
 }
 
 /// Numbers that look like chance, the same in every run (xorshift, Marsaglia 2003).

@@ -24,20 +24,23 @@ pub(crate) struct Asked<'a> {
 
 /// Sets all keys, and asks each server in turn; gives the rounds of each.
 pub(crate) fn take(servers: &[Server], asked: Asked<'_>, stop: &Stop) -> Result<Vec<Vec<Round>>> {
-    let bursts = Bursts::new(asked.kv, asked.pipeline);
+    let door = asked.kv.door;
+    let all: Vec<_> =
+        servers.iter().map(|s| Bursts::new(asked.kv, asked.pipeline, s.door(door).0)).collect();
     let mut clients = Vec::new();
-    for server in servers {
+    for (server, bursts) in servers.iter().zip(&all) {
         load::fill(&server.socket, Bursts::fill(asked.kv))?;
         let (conns, size) = (asked.conns as usize, asked.kv.value_size.as_u64());
-        clients.push(Client::connect(&server.socket, conns, &bursts, size)?);
+        clients.push(Client::connect(server.door(door), conns, bursts, size)?);
     }
     let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
     for number in 0..=asked.rounds {
-        for ((server, client), rounds) in servers.iter().zip(&mut clients).zip(&mut rounds) {
+        let sides = servers.iter().zip(&all).zip(&mut clients).zip(&mut rounds);
+        for (((server, bursts), client), rounds) in sides {
             stop.check()?;
             // The first warms up.
             let time = if number == 0 { asked.warmup } else { asked.time };
-            let round = client.round(&bursts, server.pid, time, stop)?;
+            let round = client.round(bursts, server.pid, time, stop)?;
             if number > 0 {
                 rounds.push(round);
             }

@@ -3,12 +3,15 @@
 use anyhow::{Context, Result, bail, ensure};
 use objmapper_os::poll::{Events, Interest, Poll, Token};
 use objmapper_os::socket::Stream;
+use objmapper_proto::frame::{self, Split};
+use objmapper_proto::{Hello, Op, limits};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bursts::Bursts;
 use super::replies::{Replies, Seen};
+use crate::cli::kv::Door;
 use crate::procfs;
 use crate::record::Latency;
 use crate::stop::{PATIENCE, Stop};
@@ -51,7 +54,12 @@ pub(crate) struct Round {
 
 impl Client {
     /// So many connections, each beginning elsewhere among the bursts.
-    pub(crate) fn connect(socket: &Path, conns: usize, bursts: &Bursts, size: u64) -> Result<Self> {
+    pub(crate) fn connect(
+        (door, socket): (Door, &Path),
+        conns: usize,
+        bursts: &Bursts,
+        size: u64,
+    ) -> Result<Self> {
         let poll = Poll::new()?;
         // Room to write is told of for every reply that the server reads: not where all fits.
         let fits = bursts.longest() <= FITS;
@@ -60,9 +68,12 @@ impl Client {
         for number in 0..conns {
             let stream = Stream::connect(socket, Some(PATIENCE))
                 .with_context(|| format!("cannot connect to {}", socket.display()))?;
+            if door == Door::Objm {
+                greet(&stream)?;
+            }
             stream.set_nonblocking(true)?;
             poll.registry().add(&stream, Token(number), interest)?;
-            let replies = Replies::expecting(size);
+            let replies = Replies::expecting(door, size);
             let next = number * bursts.len() / conns;
             lanes.push(Lane { stream, replies, next, unsent: None, due: 0, sent: Instant::now() });
         }
@@ -180,6 +191,24 @@ impl Lane {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Says HELLO and waits for the answer.
+fn greet(stream: &Stream) -> Result<()> {
+    let mut bytes = Vec::new();
+    Hello::default().encode(1, &mut bytes);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.send(&bytes, &[], false)?;
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        if let Split::Whole(frame, _) = frame::split(&bytes, limits::REPLY_PAYLOAD)? {
+            ensure!(frame.header.op == Op::HelloAck as u8, "the daemon does not answer HELLO");
+            return Ok(());
+        }
+        let n = stream.recv_bytes(&mut piece)?;
+        ensure!(n > 0, "the daemon has closed the connection");
+        bytes.extend_from_slice(piece.get(..n).unwrap_or_default());
     }
 }
 

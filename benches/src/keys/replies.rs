@@ -1,6 +1,10 @@
-//! Counts replies in a stream of them: strings, numbers, errors, nulls. Nothing nests here.
+//! Counts replies in a stream of them: strings, numbers, errors, nulls. Nothing nests here. Or frames
+//! of our own protocol.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use objmapper_proto::{Header, Op, limits};
+
+use crate::cli::kv::Door;
 
 /// What has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,16 +33,56 @@ pub(crate) struct Replies {
     expected: u64,
     /// The first error, for people.
     pub(crate) said: Option<String>,
+    /// What has come of a frame's head, in our own protocol.
+    frames: Option<Vec<u8>>,
+    /// A frame whose head was seen.
+    begun: bool,
 }
 
 impl Replies {
     /// None yet; strings shall have this length.
-    pub(crate) fn expecting(length: u64) -> Self {
-        Self { expected: length, ..Self::default() }
+    pub(crate) fn expecting(door: Door, length: u64) -> Self {
+        let frames = (door == Door::Objm).then(Vec::new);
+        Self { frames, expected: length, ..Self::default() }
     }
 
     /// Goes through the bytes that came.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.frames.is_some() { self.feed_frames(bytes) } else { self.feed_lines(bytes) }
+    }
+
+    /// In our own protocol: a reply is a frame. No more than the head of one is kept.
+    fn feed_frames(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let Some(head) = &mut self.frames else { return Ok(()) };
+        loop {
+            let skip = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
+            bytes = bytes.get(skip..).unwrap_or_default();
+            self.body -= skip as u64;
+            if self.body > 0 {
+                return Ok(());
+            }
+            self.seen.replies += u64::from(std::mem::take(&mut self.begun));
+            let (part, rest) = bytes.split_at(bytes.len().min(limits::HEADER - head.len()));
+            head.extend_from_slice(part);
+            bytes = rest;
+            if head.len() < limits::HEADER {
+                return Ok(());
+            }
+            let header = Header::decode(head).context("a frame")?;
+            head.clear();
+            (self.begun, self.body) = (true, header.length.into());
+            match Op::from_u8(header.op) {
+                Some(Op::Object) => self.seen.odd += u64::from(self.body < self.expected),
+                Some(Op::KvDone) => {}
+                _ => {
+                    self.seen.errors += 1;
+                    self.said.get_or_insert_with(|| format!("a frame of op {}", header.op));
+                }
+            }
+        }
+    }
+
+    fn feed_lines(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
             if self.body > 0 {
                 let skip = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use crate::cli::kv::{KvArgs, Rival};
+use crate::cli::kv::{Door, KvArgs, Rival};
 use crate::placement::Placement;
 use crate::stop::PATIENCE;
 
@@ -65,6 +65,14 @@ impl Server {
                 "{name} is needed for this: install it, or name one that runs by --redis-socket"
             )
         })
+    }
+
+    /// Where this protocol is spoken, and that; RESP where the other is not.
+    pub(crate) fn door(&self, door: Door) -> (Door, &Path) {
+        match (door, &self.objects) {
+            (Door::Objm, Some(objects)) => (Door::Objm, objects),
+            _ => (Door::Resp, &self.socket),
+        }
     }
 
     fn start(
