@@ -110,7 +110,7 @@ fn pipeline(bench: &Bench<'_>, length: u32, cpu: f64, rate: Option<f64>) -> Resu
         bars.push(
             Bar::new(
                 &format!("{what}, {name}: server CPU / Redis"),
-                Goal::AtMost(cpu),
+                if resp { Goal::AtMost(cpu) } else { Goal::Nothing },
                 Some(ratio),
             )
             .note(note),
