@@ -15,6 +15,7 @@ pub mod held;
 pub mod neighbour;
 pub mod peer;
 pub mod resp;
+pub mod writers;
 
 use std::time::{Duration, Instant};
 
