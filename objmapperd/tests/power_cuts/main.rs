@@ -180,7 +180,7 @@ fn cuts(policy: &'static str, cuts: u32) -> Option<Log> {
             other => panic!("it does not come up again ({other:?}): {}", machine.console()),
         }
         // Some lose their power while they recover, the last one when all is checked.
-        let early = round % 5 == 4 && round < cuts;
+        let early = round % 6 == 5 && round < cuts;
         let ready = |log: &Log, line: &str| if early { line == "starting" } else { log.checked };
         loop {
             let line = machine.line(PATIENCE);
