@@ -11,6 +11,7 @@
 
 pub mod content;
 pub mod daemon;
+pub mod failing;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
