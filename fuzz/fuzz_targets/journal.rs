@@ -96,8 +96,6 @@ impl Op {
                     entry.1 = end(*seconds);
                 }
             }
-            // A write of nothing changes nothing.
-            Self::Write(_, _, _, bytes) if bytes.is_empty() => {}
             Self::Write(db, key, offset, bytes) => {
                 let (value, _) = map.entry((db % 16, key.clone())).or_default();
                 let end = usize::from(*offset) + bytes.len();

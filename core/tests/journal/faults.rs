@@ -170,6 +170,47 @@ fn a_changed_bit_of_a_snapshot_is_told() {
     assert!(open(&short, always()).unwrap_err().to_string().contains("end is missing"));
 }
 
+/// A record with its checksums, as FORMAT.md has it.
+fn record(salt: u64, number: u64, payload: &[u8]) -> Vec<u8> {
+    let half = |bytes: &[u8], salt: u64| {
+        let salt = u32::try_from(salt & u64::from(u32::MAX)).unwrap();
+        crc32c::crc32c_append(salt, bytes).to_le_bytes()
+    };
+    let mut out = (payload.len() as u64).to_le_bytes().to_vec();
+    out.extend(number.to_le_bytes());
+    out.extend(1_u32.to_le_bytes());
+    out.extend(half(payload, salt >> 32));
+    out.extend(half(&out, salt));
+    out.extend(payload);
+    out
+}
+
+#[test]
+fn a_record_that_makes_no_sense_is_skipped_whole() {
+    let set = |key: u8| [1, 0, 1, 0, 0, 0, key, 0, 1, 0, 0, 0, b'x'];
+    let far = (1_u64 << 40).to_le_bytes();
+    let write = [&[4, 0, 1, 0, 0, 0, b'a'][..], &far, &[1, 0, 0, 0, b'x']].concat();
+    let unknown = [60, 0, 0, 0, 0, 0];
+    for rest in [&unknown[..], &unknown[..3], &write] {
+        let disk = Arc::new(Fake::default());
+        drop(open(&disk, always()).unwrap());
+        let name = disk.files().into_keys().next().unwrap();
+        let salt = u64::from_le_bytes(disk.files()[&name][8..16].try_into().unwrap());
+        disk.change(&name, |bytes| {
+            bytes.truncate(32);
+            bytes.extend(record(salt, 1, &[&set(b'a'), rest].concat()));
+        });
+        let refused = open(&disk, always()).unwrap_err();
+        assert!(refused.to_string().contains("makes no sense"), "{refused}");
+        let options = JournalOptions { damage: Damage::Skip, ..always() };
+        for n in 0..3 {
+            let (keys, report) = open(&disk, options).unwrap();
+            assert_eq!((all(&keys).len(), report.skipped_records), (n, 1));
+            put(&keys, &n.to_string(), "x").unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_is_refused_is_left_as_it_is() {
     let disk = Arc::new(Fake::default());

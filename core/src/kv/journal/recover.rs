@@ -268,6 +268,8 @@ impl Recovery<'_> {
                 }
                 Next::Break => ("a record does not hold", false),
             };
+            // What holds and makes no sense has a number of its own, and the next one another.
+            let after = reader.next_number();
             // Whatever is found behind it decides what this is.
             let (mut behind, mut resume) = (0, None);
             while let Some(head) = reader.search().map_err(&failed)? {
@@ -285,7 +287,7 @@ impl Recovery<'_> {
             if self.damage == Damage::Refuse {
                 return Err(damaged(name, offset, what));
             }
-            let (at, found) = resume.unwrap_or((reader.length(), number));
+            let (at, found) = resume.unwrap_or((reader.length(), after));
             self.report.skipped_bytes += at - offset;
             self.report.skipped_records += found - number;
             reader.go_to(at, found);
