@@ -191,9 +191,13 @@ fn cuts(policy: &'static str, cuts: u32) -> Option<Log> {
                 break;
             }
         }
-        let more = if early { chance(300) } else { 20 + chance(1500) };
+        let more = match round {
+            _ if early => chance(300),
+            last if last == cuts => 0,
+            _ => 20 + chance(1500),
+        };
         let end = Instant::now() + Duration::from_millis(more);
-        while round < cuts {
+        loop {
             match machine.line(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => log.take(&line),
                 Err(RecvTimeoutError::Timeout) => break,

@@ -134,8 +134,8 @@ impl Recovery<'_> {
         let (stale, segments): (Vec<u64>, Vec<u64>) =
             files.segments.iter().partition(|&&first| base.is_some_and(|next| first < next));
         let numbers = base.map(|next| (next, snapshot_name(next)));
-        let numbers = numbers.into_iter().chain(segments.iter().map(|&n| (n, segment_name(n))));
-        for (_, name) in numbers.filter(|(number, _)| !(1..=LAST).contains(number)) {
+        let mut numbers = numbers.into_iter().chain(segments.iter().map(|&n| (n, segment_name(n))));
+        if let Some((_, name)) = numbers.find(|(number, _)| !(1..=LAST).contains(number)) {
             return Err(damaged(&name, 0, "there is no such number"));
         }
         self.total = self.weigh(base, &segments)?;
