@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use objmapper_client::{Batch, Mode, Status};
 use objmapper_proto::kv::{Kv, Set, Verb};
@@ -52,19 +51,10 @@ fn who_has_no_directory_is_told_that_keys_are_lost() {
     assert!(daemon.log().contains("keys are kept in memory only"));
 }
 
-/// A program that makes this call fail for the daemon from its `from`th on, if it is about the
-/// journal's first segment.
-fn failing(setup: Setup, place: &Place, call: &str, error: &str, from: u32) -> Option<Setup> {
-    if !Path::new("/usr/bin/strace").exists() {
-        skip("strace is not installed");
-        return None;
-    }
+/// Makes this call fail for the daemon from its sixth on, if it is about the journal's first segment.
+fn failing(setup: Setup, place: &Place, call: &str, error: &str) -> Option<Setup> {
     let segment = place.outside("kv/journal-00000000000000000001.log");
-    let inject = format!("inject={call}:error={error}:when={from}+");
-    let words = ["/usr/bin/strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P"];
-    let trace = format!("trace={call}");
-    let words = [&words[..], &[segment.to_str().unwrap(), "-e", &trace, "-e", &inject]].concat();
-    Some(setup.wrapper(&words))
+    support::failing::failing(setup, Some(&segment), (call, error, "6+"))
 }
 
 /// Writes until it is refused, in pipelines; gives the names that were acknowledged.
@@ -102,7 +92,7 @@ fn write_until_refused(client: &mut Resp) -> Vec<String> {
 
 fn never_acknowledges_what_is_lost(sync: &str, call: &str, error: &str) {
     let place = Place::new();
-    let Some(setup) = failing(setup(&place, sync), &place, call, error, 6) else { return };
+    let Some(setup) = failing(setup(&place, sync), &place, call, error) else { return };
     let daemon = setup.start_in(place);
     let mut client = redis(&daemon);
     assert_eq!(client.ask(&["SET", "before", "kept"]), ok());
@@ -142,7 +132,7 @@ fn a_full_disk_is_answered_with_an_error_under_always() {
 /// The same in our own protocol, where replies have descriptors among them.
 fn verbs_never_acknowledge_what_is_lost(sync: &str, call: &str, error: &str) {
     let place = Place::new();
-    let Some(setup) = failing(setup(&place, sync), &place, call, error, 6) else { return };
+    let Some(setup) = failing(setup(&place, sync), &place, call, error) else { return };
     let daemon = setup.start_in(place);
     let mut client = daemon.client();
     client.keys(0).set("before", "kept").unwrap();

@@ -21,7 +21,7 @@ use super::journal::recover::{Failure, Recovery, Report};
 use super::journal::segment::{Files, UNFINISHED, snapshot_name};
 use super::journal::snapshot::{self, Snapshot, install, unfinished};
 use super::journal::{Damage, Journal, JournalOptions};
-use super::keyspace::{Keyspace, Options};
+use super::keyspace::{DATABASES, Keyspace, LONGEST, Options};
 use super::ops::{self, Op};
 use super::value::Value;
 use super::{Expiry, hold};
@@ -119,7 +119,11 @@ impl Keyspace {
             disk: &*disk,
             damage: journal.damage,
             repair: true,
-            each: &mut |payload| keys.replay(payload),
+            // What is skipped is skipped whole; where damage is refused, all of it is.
+            each: &mut |payload| match journal.damage {
+                Damage::Skip if !makes_sense(payload) => Ok(false),
+                _ => keys.replay(payload),
+            },
             progress: &mut progress,
             total: 0,
             told: 0,
@@ -135,7 +139,7 @@ impl Keyspace {
     /// Does a record again; false if it makes no sense.
     fn replay(&self, payload: &[u8]) -> Result<bool, Failure> {
         for op in ops::decode(payload) {
-            let Some((db, op)) = op else { return Ok(false) };
+            let Some((db, op)) = op.filter(is_possible) else { return Ok(false) };
             match self.redo(db, op) {
                 Ok(()) => {}
                 Err(Fault::Io(error)) => return Err(Failure::disk("cannot keep a value")(error)),
@@ -326,6 +330,21 @@ impl Keyspace {
     }
 }
 
+/// Whether a record can be done again.
+fn makes_sense(payload: &[u8]) -> bool {
+    ops::decode(payload).all(|op| op.as_ref().is_some_and(is_possible))
+}
+
+/// Whether an operation is within the limits of a keyspace.
+fn is_possible((db, op): &(u8, Op<'_>)) -> bool {
+    let end = match op {
+        Op::Set { value, .. } => Some(value.len() as u64),
+        Op::Write { offset, bytes, .. } => offset.checked_add(bytes.len() as u64),
+        Op::Remove { .. } | Op::Expire { .. } | Op::Clear => Some(0),
+    };
+    *db < DATABASES && end.is_some_and(|end| end <= LONGEST)
+}
+
 /// Reads a journal through without changing anything, for when no process has it open.
 /// `progress` as in [`Keyspace::open`].
 pub fn verify(
@@ -338,7 +357,7 @@ pub fn verify(
         disk: &dir,
         damage,
         repair: false,
-        each: &mut |payload| Ok(ops::decode(payload).all(|op| op.is_some())),
+        each: &mut |payload| Ok(makes_sense(payload)),
         progress: &mut progress,
         total: 0,
         told: 0,
@@ -352,7 +371,7 @@ pub fn verify_backup(path: &Path) -> Result<Backup, Failure> {
     let failed = Failure::disk("cannot read the backup");
     let (dir, name) = place(path).map_err(&failed)?;
     let file = Disk::open(&dir, &name).map_err(&failed)?;
-    let each = &mut |payload: &[u8]| ops::decode(payload).all(|op| op.is_some());
+    let each = &mut makes_sense;
     let bytes = file.length().map_err(&failed)?;
     let (end, _) = snapshot::read_through(&name, file, each)?;
     Ok(Backup { keys: end.keys, bytes, begun: end.begun })
@@ -370,7 +389,7 @@ pub fn restore(backup: &Path, path: &Path) -> Result<Backup, Failure> {
     }
     let (from, name) = place(backup).map_err(&failed)?;
     let file = Disk::open(&from, &name).map_err(&failed)?;
-    let each = &mut |payload: &[u8]| ops::decode(payload).all(|op| op.is_some());
+    let each = &mut makes_sense;
     let bytes = file.length().map_err(&failed)?;
     let (end, _) = snapshot::read_through(&name, file.clone(), each)?;
     let part = unfinished(end.next);

@@ -107,6 +107,50 @@ fn a_segment_that_is_missing_is_told() {
 }
 
 #[test]
+fn a_segment_that_was_being_made_does_not_hide_what_is_missing() {
+    let name = |first: u64| format!("journal-{first:020}.log");
+    let disk = Arc::new(Fake::with([(name(45), Vec::new())].into()));
+    for _ in 0..2 {
+        let refused = open(&disk, always()).unwrap_err();
+        assert!(refused.to_string().contains("missing before it"), "{refused}");
+    }
+    open(&Arc::new(Fake::with([(name(1), Vec::new())].into())), always()).unwrap();
+}
+
+#[test]
+fn a_segment_whose_head_does_not_hold_can_be_skipped() {
+    let disk = Arc::new(Fake::default());
+    let name = ten(&disk, true);
+    disk.change(&name, |bytes| bytes[20] ^= 1);
+    let refused = open(&disk, always()).unwrap_err();
+    assert!(refused.to_string().contains("its head does not hold"), "{refused}");
+    let options = JournalOptions { damage: Damage::Skip, ..always() };
+    for keys_before in 0..3 {
+        let (keys, report) = open(&disk, options).unwrap();
+        assert_eq!(all(&keys).len(), keys_before);
+        assert!(report.skipped_records > 0 && report.skipped_bytes > 500, "{report:?}");
+        put(&keys, &format!("{keys_before}"), "value").unwrap();
+    }
+}
+
+#[test]
+fn numbers_that_nobody_counts_to_are_refused() {
+    for name in [
+        "snapshot-00000000000000000000.kv",
+        "snapshot-18446744073709551615.kv",
+        "journal-00000000000000000000.log",
+        "journal-18446744073709551615.log",
+    ] {
+        let files = [(name.to_owned(), vec![0; 100])];
+        for damage in [Damage::Refuse, Damage::Skip] {
+            let options = JournalOptions { damage, ..always() };
+            let refused = open(&Arc::new(Fake::with(files.clone().into())), options).unwrap_err();
+            assert!(refused.to_string().contains(name), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn a_changed_bit_of_a_snapshot_is_told() {
     let disk = Arc::new(Fake::default());
     ten(&disk, true);
@@ -124,6 +168,69 @@ fn a_changed_bit_of_a_snapshot_is_told() {
     let short = Arc::new(disk.killed());
     short.change(name, |bytes| bytes.truncate(bytes.len() - 52));
     assert!(open(&short, always()).unwrap_err().to_string().contains("end is missing"));
+}
+
+/// A record with its checksums, as FORMAT.md has it.
+fn record(salt: u64, number: u64, payload: &[u8]) -> Vec<u8> {
+    let half = |bytes: &[u8], salt: u64| {
+        let salt = u32::try_from(salt & u64::from(u32::MAX)).unwrap();
+        crc32c::crc32c_append(salt, bytes).to_le_bytes()
+    };
+    let mut out = (payload.len() as u64).to_le_bytes().to_vec();
+    out.extend(number.to_le_bytes());
+    out.extend(1_u32.to_le_bytes());
+    out.extend(half(payload, salt >> 32));
+    out.extend(half(&out, salt));
+    out.extend(payload);
+    out
+}
+
+#[test]
+fn a_record_that_makes_no_sense_is_skipped_whole() {
+    let set = |key: u8| [1, 0, 1, 0, 0, 0, key, 0, 1, 0, 0, 0, b'x'];
+    let far = (1_u64 << 40).to_le_bytes();
+    let write = [&[4, 0, 1, 0, 0, 0, b'a'][..], &far, &[1, 0, 0, 0, b'x']].concat();
+    let unknown = [60, 0, 0, 0, 0, 0];
+    for rest in [&unknown[..], &unknown[..3], &write] {
+        let disk = Arc::new(Fake::default());
+        drop(open(&disk, always()).unwrap());
+        let name = disk.files().into_keys().next().unwrap();
+        let salt = u64::from_le_bytes(disk.files()[&name][8..16].try_into().unwrap());
+        disk.change(&name, |bytes| {
+            bytes.truncate(32);
+            bytes.extend(record(salt, 1, &[&set(b'a'), rest].concat()));
+        });
+        let refused = open(&disk, always()).unwrap_err();
+        assert!(refused.to_string().contains("makes no sense"), "{refused}");
+        let options = JournalOptions { damage: Damage::Skip, ..always() };
+        for n in 0..3 {
+            let (keys, report) = open(&disk, options).unwrap();
+            assert_eq!((all(&keys).len(), report.skipped_records), (n, 1));
+            put(&keys, &n.to_string(), "x").unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_left_as_it_is() {
+    let disk = Arc::new(Fake::default());
+    let replaced = ten(&disk, true);
+    let old = disk.files()[&replaced].clone();
+    let keys = open(&disk, always()).unwrap().0;
+    keys.compact().unwrap();
+    drop(keys);
+    // A compaction that was cut short leaves what it replaced.
+    let mut files = disk.files();
+    files.insert(replaced.clone(), old);
+    let left = Arc::new(Fake::with(files.clone()));
+    assert_eq!(all(&open(&left, always()).unwrap().0).len(), 10);
+    assert!(!left.files().contains_key(&replaced), "it is not needed any more");
+
+    let name = files.keys().find(|name| name.starts_with("snapshot")).unwrap().clone();
+    files.get_mut(&name).unwrap()[60] ^= 1;
+    let broken = Arc::new(Fake::with(files.clone()));
+    open(&broken, always()).unwrap_err();
+    assert_eq!(broken.files(), files, "what the snapshot replaced may be all that there is");
 }
 
 fn refuses(keys: &Keyspace) {

@@ -11,10 +11,12 @@
 
 pub mod content;
 pub mod daemon;
+pub mod failing;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
 pub mod resp;
+pub mod writers;
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use objmapper_os as os;
 use thiserror::Error;
 
 use super::disk::Disk;
-use super::format::{End, FILE_HEAD, FileKind, Head, Kind};
+use super::format::{End, FILE_HEAD, FileKind, Head, Kind, LAST};
 use super::segment::{Files, Next, Reader, segment_name, snapshot_name};
 use crate::kv::fault::Fault;
 
@@ -133,11 +133,10 @@ impl Recovery<'_> {
         let base = files.snapshots.last().copied();
         let (stale, segments): (Vec<u64>, Vec<u64>) =
             files.segments.iter().partition(|&&first| base.is_some_and(|next| first < next));
-        if self.repair {
-            let old = files.snapshots.iter().filter(|&&next| Some(next) != base);
-            let names = stale.iter().map(|&first| segment_name(first));
-            let names = names.chain(old.map(|&next| snapshot_name(next)));
-            self.remove(names.chain(files.unfinished.iter().cloned()))?;
+        let numbers = base.map(|next| (next, snapshot_name(next)));
+        let mut numbers = numbers.into_iter().chain(segments.iter().map(|&n| (n, segment_name(n))));
+        if let Some((_, name)) = numbers.find(|(number, _)| !(1..=LAST).contains(number)) {
+            return Err(damaged(&name, 0, "there is no such number"));
         }
         self.total = self.weigh(base, &segments)?;
         (self.progress)(0, self.total);
@@ -147,6 +146,13 @@ impl Recovery<'_> {
         self.report.last = base.unwrap_or(1) - 1;
         for (at, &first) in segments.iter().enumerate() {
             self.segment(first, at + 1 == segments.len())?;
+        }
+        // Only now: what was refused is left as it is.
+        if self.repair {
+            let old = files.snapshots.iter().filter(|&&next| Some(next) != base);
+            let names = stale.iter().map(|&first| segment_name(first));
+            let names = names.chain(old.map(|&next| snapshot_name(next)));
+            self.remove(names.chain(files.unfinished.iter().cloned()))?;
         }
         (self.progress)(self.total, self.total);
         Ok(self.report)
@@ -192,25 +198,29 @@ impl Recovery<'_> {
 
     fn segment(&mut self, first: u64, last: bool) -> Result<(), Failure> {
         let name = segment_name(first);
-        let opened = Reader::open(self.disk, &name, FileKind::Segment);
-        let mut reader = match opened.map_err(Failure::disk("cannot read the journal"))? {
-            Ok(reader) if reader.next_number() == first => reader,
-            // It was being made: nothing is appended before its head is durable.
-            Err(length) if last && length <= FILE_HEAD as u64 => return self.empty(&name),
-            _ if self.damage == Damage::Skip => {
-                self.report.skipped_bytes +=
-                    self.disk.open(&name).and_then(|f| f.length()).unwrap_or(0);
-                return Ok(());
-            }
-            _ => return Err(damaged(&name, 0, "its head does not hold")),
-        };
         let expected = self.report.last + 1;
         if first != expected {
             if self.damage == Damage::Refuse || first < expected {
                 return Err(damaged(&name, 0, "records are missing before it"));
             }
             self.report.skipped_records += first - expected;
+            self.report.last = first - 1;
         }
+        let opened = Reader::open(self.disk, &name, FileKind::Segment);
+        let mut reader = match opened.map_err(Failure::disk("cannot read the journal"))? {
+            Ok(reader) if reader.next_number() == first => reader,
+            // It was being made: nothing is appended before its head is durable.
+            Err(length) if last && length <= FILE_HEAD as u64 => return self.empty(&name),
+            Ok(_) | Err(_) if self.damage == Damage::Skip => {
+                let length = self.disk.open(&name).and_then(|file| file.length());
+                self.report.skipped_bytes += length.unwrap_or(0);
+                // How many it held is not known, but its name is taken.
+                self.report.skipped_records += 1;
+                self.report.last = first;
+                return Ok(());
+            }
+            _ => return Err(damaged(&name, 0, "its head does not hold")),
+        };
         self.records(&name, &mut reader, last)?;
         self.report.last = reader.next_number() - 1;
         self.counted(reader.length());
@@ -258,6 +268,8 @@ impl Recovery<'_> {
                 }
                 Next::Break => ("a record does not hold", false),
             };
+            // What holds and makes no sense has a number of its own, and the next one another.
+            let after = reader.next_number();
             // Whatever is found behind it decides what this is.
             let (mut behind, mut resume) = (0, None);
             while let Some(head) = reader.search().map_err(&failed)? {
@@ -275,7 +287,7 @@ impl Recovery<'_> {
             if self.damage == Damage::Refuse {
                 return Err(damaged(name, offset, what));
             }
-            let (at, found) = resume.unwrap_or((reader.length(), number));
+            let (at, found) = resume.unwrap_or((reader.length(), after));
             self.report.skipped_bytes += at - offset;
             self.report.skipped_records += found - number;
             reader.go_to(at, found);
