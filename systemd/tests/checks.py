@@ -286,7 +286,7 @@ def reload():
     run("systemctl", "reload", UNIT)
     until("it is reloaded", lambda: shown("StatusText") == "Serving 1 mount")
     got = as_user("alice", lambda: read("/name"))
-    check("new rules", "no rule of this mount allows it" in got, got)
+    check("new rules", "no rule of this mount allows uid" in got, got)
     write_config(mount("/", "/srv/objmapper"))
     run("systemctl", "reload", UNIT)
     until("it is reloaded", lambda: as_user("alice", lambda: read("/name")) == "/srv/objmapper")
