@@ -142,7 +142,7 @@ pub fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
     let least = OWN_DESCRIPTORS + mounts + MAX_PER_MESSAGE;
     anyhow::ensure!(
         nofile > least as u64,
-        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
+        "RLIMIT_NOFILE is {nofile} and must be more than {least}: raise it (LimitNOFILE=, ulimit -n)"
     );
     Ok(())
 }
