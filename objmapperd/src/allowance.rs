@@ -87,7 +87,7 @@ impl Allowance {
         let wanted = settings.limits.shared_descriptors;
         if settings.mounts.iter().any(|mount| mount.shared) && self.shared < wanted {
             tracing::info!(
-                "{} files are kept to be shared, a quarter of RLIMIT_NOFILE {nofile}, and not the \
+                "{} files are kept open to be shared, a quarter of RLIMIT_NOFILE {nofile}, instead of the \
                  {wanted} of limits.shared_descriptors",
                 self.shared
             );
