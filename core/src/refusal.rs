@@ -25,7 +25,7 @@ pub enum Refusal {
     #[error("nothing is mounted at or above this name")]
     NotMounted,
     /// A rule says no.
-    #[error("no rule of this mount allows uid {uid}: add one under 'allow'")]
+    #[error("no rule of this mount allows uid {uid}: add one under 'allow' (for keys: kv.allow)")]
     Denied {
         /// Who asked.
         uid: u32,

@@ -87,7 +87,7 @@ impl Allowance {
         let wanted = settings.limits.shared_descriptors;
         if settings.mounts.iter().any(|mount| mount.shared) && self.shared < wanted {
             tracing::info!(
-                "{} files are kept to be shared, a quarter of RLIMIT_NOFILE {nofile}, and not the \
+                "{} files are kept open to be shared, a quarter of RLIMIT_NOFILE {nofile}, instead of the \
                  {wanted} of limits.shared_descriptors",
                 self.shared
             );
@@ -142,7 +142,7 @@ pub fn room_for_mounts(mounts: usize, nofile: u64) -> anyhow::Result<()> {
     let least = OWN_DESCRIPTORS + mounts + MAX_PER_MESSAGE;
     anyhow::ensure!(
         nofile > least as u64,
-        "RLIMIT_NOFILE is {nofile}, more than {least} are needed: raise it (LimitNOFILE=, ulimit -n)"
+        "RLIMIT_NOFILE is {nofile} and must be more than {least}: raise it (LimitNOFILE=, ulimit -n)"
     );
     Ok(())
 }

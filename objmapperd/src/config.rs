@@ -271,6 +271,17 @@ pub enum KvSync {
     Never,
 }
 
+impl KvSync {
+    /// As it is written in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Interval => "interval",
+            Self::Never => "never",
+        }
+    }
+}
+
 impl Kv {
     /// Whether there is a keyspace: a door of its own was named, or where it is kept.
     pub const fn has_a_door(&self) -> bool {

@@ -127,13 +127,13 @@ impl fmt::Display for Late {
         let Self { expected, allowed, setting } = self;
         let what = match expected {
             Expected::Hello => "no HELLO came",
-            Expected::Request => "a request that had begun did not come to its end",
-            Expected::Sign => "nothing was asked for",
-            Expected::Reading | Expected::Nothing => "nothing was read of what was sent",
+            Expected::Request => "a request was begun and not completed",
+            Expected::Sign => "no request came",
+            Expected::Reading | Expected::Nothing => "the client read nothing of what was sent",
         };
         write!(
             f,
-            "{what} within {}, {setting}: connect again",
+            "{what} within {} ({setting}): connect again",
             humantime::format_duration(*allowed)
         )
     }
@@ -371,7 +371,7 @@ mod tests {
         ours.send(b"late", &[], false).unwrap();
         assert_eq!(theirs.recv_bytes(&mut [0; 8]).unwrap(), 4);
         let text = deadline.is_late().unwrap().to_string();
-        assert_eq!(text, "no HELLO came within 10s, timeouts.hello: connect again");
+        assert_eq!(text, "no HELLO came within 10s (timeouts.hello): connect again");
         drop(deadline);
         assert_eq!((all.missed(), all.ahead()), (1, 0));
         assert!(all.entries.lock().is_empty());

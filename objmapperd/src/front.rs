@@ -86,7 +86,7 @@ impl<'a> Front<'a> {
             // All of them: readiness is told once.
             while let Some(signal) = self.signals.next()? {
                 if signal != Signal::Hangup {
-                    tracing::info!(?signal, "stopping");
+                    tracing::info!(%signal, "stopping");
                     return Ok(());
                 }
                 self.reload();

@@ -78,7 +78,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
     }
     tracing::info!(
         dir = %dir.display(),
-        sync = ?settings.sync,
+        sync = settings.sync.as_str(),
         keys = keys.totals().keys,
         mib = report.bytes >> 20,
         took = ?begun.elapsed(),

@@ -181,12 +181,12 @@ impl Metrics {
 
     /// Lines of `name value`.
     pub fn write(&self, out: &mut String) {
+        line(out, "connections.accepted", self.accepted.load(Ordering::Relaxed));
+        line(out, "connections.turned_away", self.turned_away.load(Ordering::Relaxed));
         let workers = self.workers.lock();
         line(out, "pool.workers", workers.len() as u64);
         sum(out, WorkerCounters::NAMES, workers.iter().map(|b| b.values()));
         sum(out, AnswerCounters::NAMES, self.answers.lock().iter().map(|b| b.values()));
-        line(out, "connections.accepted", self.accepted.load(Ordering::Relaxed));
-        line(out, "connections.turned_away", self.turned_away.load(Ordering::Relaxed));
     }
 }
 

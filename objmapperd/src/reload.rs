@@ -118,7 +118,7 @@ impl Work {
         let fixed = self.settings.changes_for_a_restart(&settings);
         if !fixed.is_empty() {
             let names = fixed.join(", ");
-            tracing::warn!(settings = %names, "changed, and takes effect at the next start only");
+            tracing::warn!(settings = %names, "changed settings take effect at the next start");
         }
         self.house.store.swap(mounts);
         new.log_changes_since(&served);

@@ -19,6 +19,7 @@ use anyhow::Context;
 use objmapper::kv::{Keyspace, SyncPolicy};
 use objmapper::{Mounts, Patience, Rules, Shared, Store, index, plan};
 use objmapper_os as os;
+use os::errno;
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
@@ -272,19 +273,20 @@ fn inherit((name, fd): (String, OwnedFd)) -> anyhow::Result<Listener> {
 /// A socket of our own.
 fn bind(path: &Path, listen: &Listen, mode: u32, flag: &str) -> anyhow::Result<Listener> {
     let Listen { owner, group, backlog, .. } = *listen;
-    let told = || {
+    let told = |error: os::Error| {
+        let missing = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        let remedy = match (missing, error.errno()) {
+            (Some(dir), _) => format!("create the directory {}, or ", dir.display()),
+            (None, errno::EADDRINUSE) => "stop the process that listens there, or ".to_owned(),
+            (None, errno::ENOTSOCK) => "move what is there away, or ".to_owned(),
+            (None, _) => String::new(),
+        };
         let shown = path.display();
-        match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
-            Some(dir) => format!(
-                "cannot listen at {shown}: create the directory {}, or choose another place with \
-                 {flag}",
-                dir.display()
-            ),
-            None => format!("cannot listen at {shown}"),
-        }
+        let what = format!("cannot listen at {shown}: {remedy}choose another place with {flag}");
+        anyhow::Error::new(error).context(what)
     };
     let options = BindOptions { mode, owner, group, backlog };
-    let listener = Listener::bind(path, options).with_context(told)?;
+    let listener = Listener::bind(path, options).map_err(told)?;
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
 }

@@ -87,11 +87,12 @@ impl House {
     /// The counters, as STATS tells them.
     pub fn stats(&self) -> String {
         let mut out = String::with_capacity(2048);
-        self.metrics.write(&mut out);
         let index = self.store.index_counters();
         let shared = self.store.shared_counters();
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
         let Budgets { connections, bodies, queued } = &self.budgets;
+        metrics::line(&mut out, "connections.open", connections.used() as u64);
+        self.metrics.write(&mut out);
         let helpers = self.helpers.figures();
         // What can be told without waiting for who writes.
         let journal = self.desk.keyspace.journal();
@@ -102,7 +103,6 @@ impl House {
             ("helpers.waiting", helpers.waiting as u64),
             ("helpers.longest_ms", helpers.longest_ms),
             ("helpers.closing", closers::waiting()),
-            ("connections.open", connections.used() as u64),
             ("connections.over_share", connections.refusals()),
             ("connections.timed_out", self.deadlines.missed()),
             ("bodies.under_way", bodies.used() as u64),

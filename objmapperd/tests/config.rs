@@ -196,7 +196,7 @@ fn all_mistakes_are_told_at_once() {
     for expected in [
         "objmapperd: there are 9 mistakes in the configuration:",
         "\n  --drain-deadline \"soon\": must be a duration",
-        &format!("{file}:9: listen.mode = 660: must be a text of octal digits"),
+        &format!("{file}:9: listen.mode = 660: must be octal digits in quotes"),
         "\n  OBJMAPPERD_POOL_SIZE \"many\": must be a whole number from 0 to 1024",
         &format!("{file}:6: limits.send_buffer = \"64QB\": must be a size from 0 to \"512MiB\""),
         &format!("{file}:7: limits.index_shards = 12: must be a power of two"),
@@ -251,6 +251,27 @@ fn every_line_that_is_no_toml_is_told() {
 }
 
 #[test]
+fn a_mode_without_quotes_is_told_how_to_write_it() {
+    let place = Place::new();
+    let said = refused(Some(&place.file("[listen]\nmode = 0660\n")), &[], &[]);
+    assert!(said.contains("write octal digits in quotes, such as \"0660\""), "{said}");
+}
+
+#[test]
+fn keys_in_memory_cannot_always_be_on_the_disk() {
+    let keys = ["--kv-socket", "@no-such", "--kv-sync"];
+    let said = refused(None, &[&keys[..], &["always"]].concat(), &[]);
+    assert!(said.contains("--kv-sync \"always\": must have a directory to sync"), "{said}");
+    // What `--check-config` prints of keys in memory can be used as a file.
+    let shown = checked(None, &[&keys[..], &["interval"]].concat(), &[]);
+    assert!(shown.contains("sync = \"interval\""), "{shown}");
+    let place = Place::new();
+    let kept = place.path("kv").display().to_string();
+    let shown = checked(None, &[&keys[..], &["always", "--kv-dir", &kept]].concat(), &[]);
+    assert!(shown.contains("sync = \"always\""), "{shown}");
+}
+
+#[test]
 fn two_mounts_at_one_uri_are_a_mistake() {
     let place = Place::new();
     let file =
@@ -258,12 +279,12 @@ fn two_mounts_at_one_uri_are_a_mistake() {
     let said = refused(Some(&file), &[], &[]);
     let file = file.display();
     let expected = format!(
-        "{file}:8: mount.uri = \"/a/\": must be mounted once only: {file}:5 mounts it as well"
+        "{file}:8: mount.uri = \"/a/\": must be mounted only once: {file}:5 already mounts it"
     );
     assert!(said.contains(&expected), "{said}");
     let said = refused(None, &["--root", "/usr", "--mount", "/=/etc"], &[]);
     assert!(
-        said.contains("--mount, uri \"/\": must be mounted once only: --root mounts it"),
+        said.contains("--mount, uri \"/\": must be mounted only once: --root already mounts it"),
         "{said}"
     );
 }

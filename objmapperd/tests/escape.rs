@@ -342,7 +342,9 @@ fn other_users_are_not_served_unless_a_rule_says_so() {
         .argument(mount("all", ",allow=any"));
     let daemon = setup.start_beside(&place);
     let mut peer = daemon.greeted();
-    let denied = format!("no rule of this mount allows uid {me}: add one under 'allow'");
+    let denied = format!(
+        "no rule of this mount allows uid {me}: add one under 'allow' (for keys: kv.allow)"
+    );
     for uri in ["/file", "/missing", "/dir", "/list/file", "/list/missing"] {
         let answer = peer.get(Mode::Fdpass, uri.as_bytes(), Range::ALL);
         assert_eq!((answer.status(), answer.text.as_str()), (Status::Denied, denied.as_str()));

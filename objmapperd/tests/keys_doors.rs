@@ -114,7 +114,7 @@ fn who_sends_http_is_cut_off() {
     assert_eq!(client.reply(), error("ERR wrong number of arguments for 'get' command"));
     client.expect_end();
     assert_eq!(own.say("EXISTS a"), Reply::Integer(0));
-    assert!(daemon.log().contains("somebody sends HTTP to the keyspace"), "{}", daemon.log());
+    assert!(daemon.log().contains("a client speaks HTTP to the keyspace"), "{}", daemon.log());
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn who_does_not_read_is_parked_and_then_cut_off() {
     let before = memory(&daemon);
     lazy.send(&b"GET a\r\n".repeat(1000));
     until("it is cut off", || {
-        daemon.log().contains("nothing was read of what was sent within 300ms")
+        daemon.log().contains("the client read nothing of what was sent within 300ms")
     });
     let grown = memory(&daemon).saturating_sub(before);
     assert!(grown < 16 << 20, "a thousand megabytes were asked for, {grown} bytes were kept");

@@ -479,7 +479,7 @@ fn for_whom() {
     client.keys(0).set("a", "1").unwrap();
     let Some(said) = as_another(&daemon) else { return skip("python3 is not installed") };
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("0x8f 0x103 keys are not for uid 12345"), "{said}");
+    assert!(lines[0].starts_with("0x8f 0x103 no rule of the keyspace allows uid 12345"), "{said}");
     assert!(lines[0].contains("kv.allow") && lines[1].starts_with("0x8f 0x103 "), "{said}");
     let config = "[listen]\nmode = \"0666\"\n[kv]\nallow = [\"uid:12345\"]\n";
     let (daemon, mut client, _resp) = scene_with(Setup::default().config(config));

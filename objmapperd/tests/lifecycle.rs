@@ -189,6 +189,8 @@ fn a_second_daemon_is_refused() {
     let (code, said) = failed(setup.spawn(&second), &second);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("another process is listening here"), "{said}");
+    let remedy = ": stop the process that listens there, or choose another place with --socket";
+    assert!(said.contains(remedy), "{said}");
     assert!(said.contains(daemon.socket().to_str().unwrap()), "{said}");
     assert_eq!(fs::metadata(daemon.socket()).unwrap().ino(), before);
     daemon.client().ping().unwrap();
@@ -201,6 +203,7 @@ fn what_is_no_socket_is_left_alone() {
     let (code, said) = failed(Setup::default().spawn(&place), &place);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("exists and is not a socket"), "{said}");
+    assert!(said.contains(": move what is there away, or choose another place"), "{said}");
     assert_eq!(fs::read(place.socket()).unwrap(), b"precious");
 }
 
@@ -210,7 +213,7 @@ fn a_start_that_cannot_succeed_says_why() {
     let (code, said) = failed(Setup::default().nofile(300).spawn(&place), &place);
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("RLIMIT_NOFILE is 300, more than") && said.contains("raise it"),
+        said.contains("RLIMIT_NOFILE is 300 and must be more than") && said.contains("raise it"),
         "{said}"
     );
     assert!(!place.socket().exists());

@@ -187,7 +187,7 @@ fn settings_that_are_wrong_leave_everything_as_it_is() {
         (good.clone() + "[pool]\nworkrs = 3\n", "unknown key `workrs`"),
         (good.clone() + "allow = [\"everybody\"]\n", "mount.allow = \"everybody\": must be"),
         (format!("{good}[[mount]]\nuri = \"/b\"\ndir = \"{gone}\"\n"), "a directory that exists"),
-        (good.clone() + &good, "must be mounted once only"),
+        (good.clone() + &good, "must be mounted only once"),
         (String::new(), "nothing to serve"),
     ];
     for (text, why) in &wrong {
@@ -239,7 +239,7 @@ fn what_needs_a_restart_is_named() {
     );
     reload(&daemon, &text, TAKEN);
     let log = daemon.log();
-    let named = "next start only settings=drain_deadline, limits.index_entries, log.filter\n";
+    let named = "next start settings=drain_deadline, limits.index_entries, log.filter\n";
     assert!(log.contains(named), "{log}");
     assert_eq!(read(&mut daemon.greeted(), "/x").as_deref(), Ok("other"), "mounts are taken over");
 }

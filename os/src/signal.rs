@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::raw;
 use nix::sys::signal::{SigSet, Signal as Number};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The signals that objmapper knows a use for. signal(7)
@@ -40,6 +41,14 @@ const NUMBERS: [(Signal, Number); 7] = [
     (Signal::User2, Number::SIGUSR2),
     (Signal::Child, Number::SIGCHLD),
 ];
+
+impl fmt::Display for Signal {
+    /// `SIGTERM`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = NUMBERS.iter().find(|(signal, _)| signal == self).map(|(_, number)| number);
+        f.write_str(number.map_or("signal", |number| number.as_str()))
+    }
+}
 
 /// A descriptor from which blocked signals are read. signalfd(2)
 #[derive(Debug)]

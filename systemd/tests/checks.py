@@ -286,7 +286,7 @@ def reload():
     run("systemctl", "reload", UNIT)
     until("it is reloaded", lambda: shown("StatusText") == "Serving 1 mount")
     got = as_user("alice", lambda: read("/name"))
-    check("new rules", "no rule of this mount allows it" in got, got)
+    check("new rules", "no rule of this mount allows uid" in got, got)
     write_config(mount("/", "/srv/objmapper"))
     run("systemctl", "reload", UNIT)
     until("it is reloaded", lambda: as_user("alice", lambda: read("/name")) == "/srv/objmapper")
@@ -355,6 +355,14 @@ def keys():
     write_config(mount("/", "/srv/objmapper") + '[kv]\nallow = ["group:objmapper-clients"]\n')
     must("systemctl", "restart", UNIT)
     check("who is named is in", as_user("alice", lambda: command("PING")) == "+PONG")
+    # As the README says.
+    drop_in("state", "[Service]\nStateDirectory=objmapper\n")
+    write_config(mount("/", "/srv/objmapper") + '[kv]\ndir = "/var/lib/objmapper/kv"\nsync = "always"\n')
+    must("systemctl", "restart", UNIT)
+    check("keys go to disk", as_user("objmapper", lambda: command("SET", "a", "2")) == "+OK")
+    must("systemctl", "restart", UNIT)
+    got = as_user("objmapper", lambda: command("GET", "a"))
+    check("and come back", got == "$1\r\n2", got)
     must("systemctl", "disable", "--now", "objmapperd-kv.socket")
     must("systemctl", "stop", UNIT)
 

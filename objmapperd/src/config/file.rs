@@ -382,7 +382,14 @@ fn no_toml(document: &Document, error: &toml::de::Error) -> Problem {
         // An error at the end of the file points behind its last line.
         Some(span) => {
             let end = document.text.trim_end().len();
-            document.problem(span.start.min(end), error.message())
+            let what = match error.message() {
+                // `mode = 0660`, as one is used to writing it.
+                said if said.contains("leading zero") => {
+                    format!("{said}: write octal digits in quotes, such as \"0660\"")
+                }
+                said => said.to_owned(),
+            };
+            document.problem(span.start.min(end), &what)
         }
         None => Problem::new(format!("{}: {}", document.path.display(), error.message())),
     }

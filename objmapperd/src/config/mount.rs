@@ -85,7 +85,12 @@ fn parse(word: &Given) -> Result<Mount, String> {
             Some((b"strict", value)) => mount.strict = Some(piece(value)),
             Some((b"shared", value)) => mount.shared = Some(piece(value)),
             Some((b"allow", value)) => mount.allow.push(piece(value)),
-            _ => return Err(format!("{FORM}; {:?} is none", String::from_utf8_lossy(part))),
+            _ => {
+                return Err(format!(
+                    "{FORM}; {:?} is not one of them",
+                    String::from_utf8_lossy(part)
+                ));
+            }
         }
         options += usize::from(part.contains(&b'='));
     }
@@ -111,7 +116,7 @@ fn without_repetition(sheet: &mut Sheet<'_>, given: Vec<Mount>) -> Vec<(UriBuf, 
             }
             Some((_, earlier)) => {
                 let there = sheet.place(&earlier.uri.origin);
-                let why = format!("must be mounted once only: {there} mounts it as well");
+                let why = format!("must be mounted only once: {there} already mounts it");
                 sheet.refuse("uri", &mount.uri, &why);
             }
         }
@@ -208,7 +213,7 @@ mod tests {
     #[test]
     fn a_word_is_a_uri_a_directory_and_options() {
         let mount = word("/a=/srv/x,y=z").unwrap_err();
-        assert!(mount.ends_with("\"y=z\" is none"), "{mount}");
+        assert!(mount.ends_with("\"y=z\" is not one of them"), "{mount}");
         let mount = word("/a=/srv/x,y,symlinks=beneath,allow=any read,allow=uid:1").unwrap();
         assert_eq!(mount.uri.as_str(), Some("/a"));
         assert_eq!(mount.dir.as_str(), Some("/srv/x,y"));

@@ -256,6 +256,11 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
                    kv.listen_without_password = true";
         sheet.refuse("listen", given, why);
     }
+    if let (Some(given), KvSync::Always, None) = (&raw.sync, kv.sync, &kv.dir) {
+        let why = "must have a directory to sync: name one with kv.dir (--kv-dir), or keys are \
+                   lost when the daemon stops";
+        sheet.refuse("sync", given, why);
+    }
     kv
 }
 

@@ -179,7 +179,7 @@ impl Kind for Permissions {
         let mode = given.as_str().map(|text| text.trim().trim_start_matches("0o"));
         let mode = mode.and_then(|digits| u32::from_str_radix(digits, 8).ok());
         mode.filter(|mode| *mode <= 0o777)
-            .ok_or_else(|| "must be a text of octal digits from \"0000\" to \"0777\"".to_owned())
+            .ok_or_else(|| "must be octal digits in quotes, from \"0000\" to \"0777\"".to_owned())
     }
 
     fn show(&self, value: &u32) -> String {
@@ -238,7 +238,7 @@ impl Kind for Absolute {
             return Err("must be a path".to_owned());
         }
         if given.origin.is_file() && path.is_relative() {
-            return Err("must be an absolute path: write it from / on".to_owned());
+            return Err("must be an absolute path, one that begins with /".to_owned());
         }
         std::path::absolute(path).map_err(|error| format!("must be a path: {error}"))
     }

@@ -161,7 +161,7 @@ fn unknown(talk: &mut Talk, args: Args<'_>) -> Oops {
         // A browser that was told by a web page to talk to this machine: what comes next would be
         // commands.
         let peer = &talk.member.origin.peer;
-        seldom!(WARN, %peer, "somebody sends HTTP to the keyspace; the connection is closed");
+        seldom!(WARN, %peer, "a client speaks HTTP to the keyspace; closing the connection");
         (talk.mute, talk.over) = (Mute::This, true);
     }
     table::unknown(args)

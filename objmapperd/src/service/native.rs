@@ -52,13 +52,13 @@ impl Service {
     ) -> Answer {
         let (desk, db) = (self.desk(), kv.db);
         if !desk.access.is_served() {
-            let why = "no keys are served here: name a socket (kv.socket) or a directory (kv.dir) \
-                       for them";
+            let why = "this daemon has no keyspace: give it a socket (kv.socket) or a directory \
+                       (kv.dir)";
             return self.refuse(c, id, Status::Unsupported, &why);
         }
         if !desk.access.knows(&c.caller) {
             let uid = c.caller.uid();
-            let why = format_args!("keys are not for uid {uid}: add a rule to kv.allow");
+            let why = format_args!("no rule of the keyspace allows uid {uid}: add one under kv.allow");
             return self.refuse(c, id, Status::Denied, &why);
         }
         let keyspace = &*desk.keyspace;

@@ -1,5 +1,6 @@
 //! The command line, and all that `--help` says.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use objmapper_client::{Mode, SOCKET_VARIABLE, Version};
@@ -14,7 +15,7 @@ pub(crate) const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes
-  objmapper get /conf -o conf --unless VERSION   only if it has changed since
+  objmapper get /conf -o conf -u VERSION     only if it has changed since
   objmapper cat /parts/1 /parts/2 | sort     several objects, one after the other
   objmapper ls -rl /models                   all names below, with size and time
   objmapper stat /models/a.gguf --json       metadata as one line of JSON
@@ -31,7 +32,7 @@ Exit codes:
   3  the daemon cannot be reached
   4  the daemon failed, was too busy, did not answer in time, or broke the protocol
   5  the output could not be written, or another failure on this side
-  6  not modified: the object still is the version of --unless, nothing was written";
+  6  not modified: the object still has the version given by --unless";
 
 /// Fetches objects from objmapperd.
 #[derive(Debug, Parser)]
@@ -40,12 +41,16 @@ pub(crate) struct CommandLine {
     /// The daemon's socket, or @name for an abstract one. By default your own daemon's
     /// ($XDG_RUNTIME_DIR/objmapper.sock) if it exists, else /run/objmapper/objmapper.sock
     #[arg(
-        short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE,
+        short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE, hide_env_values = true,
+        help_heading = "Connection",
         value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
     pub(crate) socket: Option<OsString>,
     /// Longest wait for the daemon, in seconds; 0: no limit
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(
+        long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds,
+        help_heading = "Connection"
+    )]
     pub(crate) timeout: Duration,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -70,7 +75,6 @@ pub(crate) enum Command {
     /// Print a shell completion script
     Completions(Completions),
     /// Print the manual page, or write one per command to a directory
-    #[command(hide = true)]
     Man(Man),
 }
 
@@ -81,14 +85,14 @@ pub(crate) struct Get {
     /// File to write, whole or not at all; `-` for standard output [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// How to fetch it: auto, fdpass, copy or splice
-    #[arg(short, long, default_value = "fdpass", value_parser = Mode::from_str)]
+    /// How to fetch it
+    #[arg(short, long, default_value = "fdpass", value_parser = mode())]
     pub(crate) mode: Mode,
     /// Only bytes A to B, inclusive, counted from 0; `A-` for all from A on
     #[arg(short, long, value_name = "A-B")]
     pub(crate) range: Option<ByteRange>,
-    /// Only if the object no longer is this version (as stat prints it); else write nothing, leave
-    /// the output as it is, and exit with 6
+    /// Only if the object no longer has this version (see stat); otherwise leave the output as it is
+    /// and exit with 6
     #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
     pub(crate) unless: Option<Version>,
 }
@@ -98,8 +102,8 @@ pub(crate) struct Cat {
     /// The objects
     #[arg(required = true, value_name = "URI")]
     pub(crate) uris: Vec<String>,
-    /// Only if the object (a single one) no longer is this version, as stat prints it; else write
-    /// nothing and exit with 6
+    /// Only if the object (just one) no longer has this version (see stat); otherwise write nothing
+    /// and exit with 6
     #[arg(short, long, value_name = "VERSION", value_parser = Version::from_str)]
     pub(crate) unless: Option<Version>,
 }
@@ -135,8 +139,8 @@ pub(crate) struct Ping {
     /// Number of round trips [default: 10; with --watch: until interrupted]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// One every SECONDS instead of back to back; rides out a restart of the daemon for as long
-    /// as --timeout
+    /// One every SECONDS instead of back to back. Survives a restart of the daemon of up to
+    /// --timeout
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
 }
@@ -146,9 +150,9 @@ pub(crate) struct Stats {
     /// Print a JSON object; with --watch one per line, with the time
     #[arg(long)]
     pub(crate) json: bool,
-    /// Repeat every SECONDS: on a terminal in place, counters that are not zero with their rates;
-    /// elsewhere a line for each counter that has changed. Rides out a restart of the daemon for
-    /// as long as --timeout
+    /// Repeat every SECONDS: on a terminal, redraw non-zero counters and their rates; elsewhere,
+    /// print a line per counter that has changed. Survives a restart of the daemon of up to
+    /// --timeout
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
     /// How many times [default: until interrupted]
@@ -201,6 +205,12 @@ pub(crate) struct Man {
     /// Where to write objmapper.1, objmapper-get.1 and so on
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) directory: Option<PathBuf>,
+}
+
+/// The modes by name, which completions offer.
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["auto", "fdpass", "copy", "splice"])
+        .try_map(|name| Mode::from_str(&name))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// From who is there, over what they ask and get, to how it is done.
-const AREAS: [&str; 12] = [
+const AREAS: [&str; 13] = [
     "connections",
     "requests",
     "replies",
@@ -28,6 +28,7 @@ const AREAS: [&str; 12] = [
     "shared",
     "pool",
     "helpers",
+    "journal",
     "sched",
 ];
 

@@ -97,7 +97,7 @@ impl Service {
         match self.judge(miss) {
             Some((status, retry)) => c.link.outbox.refuse(id, status, retry, miss),
             // Memory that was swapped out, or is being: whoever asks again waits for it.
-            None => c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &"the value is swapped out"),
+            None => c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &"the value is swapped out: try again"),
         }
         Answer::Done
     }
