@@ -1,4 +1,4 @@
-//! Keys in our own protocol: the verbs `KV_GET` to `KV_SCAN`.
+//! Keys in our own protocol: the verbs `KV_GET` to `KV_BACKUP`.
 //!
 //! ```text
 //!  verb ─▶ may they? ─▶ values made ready ─▶ locks of its keys ─▶ done ─▶ locks free ─▶ reply
@@ -12,6 +12,7 @@
 //! - nothing long is done under a lock, and nothing is done with a descriptor that a client passed but
 //!   by a helper.
 
+mod backup;
 mod changes;
 mod lists;
 mod passed;
@@ -76,6 +77,10 @@ impl Service {
                 // A page costs a pass over its database: a turn's worth.
                 quantum.end();
                 self.scan(c, &asked, &scan, agreed)
+            }
+            Verb::Backup => {
+                quantum.end();
+                self.backup(c, &asked, (agreed, order))
             }
         }
     }
