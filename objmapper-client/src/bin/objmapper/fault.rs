@@ -109,11 +109,18 @@ fn report(error: &Error) {
     let mut text = format!("{red}error:{plain} {error:#}\n");
     let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
     if let Some(hint) = hint {
-        text.push_str("hint: ");
-        text.push_str(&hint);
-        text.push('\n');
+        text.push_str(&hint_line(&hint));
     }
     tell(&text);
+}
+
+/// Says what may help, behind an error that was told.
+pub(crate) fn advise(what: &str) {
+    tell(&hint_line(what));
+}
+
+fn hint_line(hint: &str) -> String {
+    format!("hint: {hint}\n")
 }
 
 fn tell(text: &str) {

@@ -99,7 +99,8 @@ fn verify_directory(verify: &Verify) -> Result<()> {
         return Ok(());
     }
     let size = format::size(*bytes);
-    writeln!(out, "{} is whole: {records} records, {size} in {files} files", path.display())?;
+    let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    writeln!(out, "{} is whole: {records} records, {size} in {files}", path.display())?;
     if let Some(Torn { file, offset, bytes, .. }) = torn {
         writeln!(
             out,

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result};
 use objmapper_client::{Applied, Batch, Error, Put};
+use objmapper_proto::limits::KEY;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -12,7 +13,7 @@ use std::path::Path;
 use super::args::Import;
 use super::line::Line;
 use super::{Scene, durable};
-use crate::fault::Outcome;
+use crate::fault::{self, Outcome};
 use crate::progress::Progress;
 
 /// Keys that are set by one request, and bytes of them: both fit, the frame of each counted.
@@ -74,6 +75,8 @@ struct Importer<'a, 'c> {
     /// Lines that were not.
     missed: u64,
     outcome: Outcome,
+    /// A mistake was one too many.
+    stopped: bool,
 }
 
 impl<'a, 'c> Importer<'a, 'c> {
@@ -88,12 +91,13 @@ impl<'a, 'c> Importer<'a, 'c> {
             set: 0,
             missed: 0,
             outcome: Outcome::default(),
+            stopped: false,
         }
     }
 
     fn run(&mut self, mut input: Box<dyn BufRead>, mut tell: impl FnMut(u64, u64)) -> Result<()> {
         let (mut text, mut number, mut bytes) = (Vec::new(), 0, 0);
-        loop {
+        while !self.stopped {
             text.clear();
             let count = input.read_until(b'\n', &mut text);
             let count = count.with_context(|| format!("cannot read {}", self.name))?;
@@ -108,6 +112,9 @@ impl<'a, 'c> Importer<'a, 'c> {
                     Err(mistake) => {
                         // What stands before it is done first: then it is known which lines are in.
                         self.flush(number)?;
+                        if self.stopped {
+                            break;
+                        }
                         self.miss(anyhow::anyhow!(mistake), (number, number))?;
                     }
                 }
@@ -121,8 +128,17 @@ impl<'a, 'c> Importer<'a, 'c> {
     fn add(&mut self, number: u64, line: &Line) -> Result<()> {
         let put = line.expiry.map_or(Put::new(), |moment| Put::new().expires_at(moment));
         let length = line.key.len() + line.value.len() + FIXED;
+        // Told of this line, not of all that would go with it.
+        if line.key.len() > KEY {
+            self.flush(number)?;
+            let long = anyhow::anyhow!("the key has {} bytes, the limit is {KEY}", line.key.len());
+            return if self.stopped { Ok(()) } else { self.miss(long, (number, number)) };
+        }
         if self.waiting.0 == TOGETHER.0 || self.waiting.1 + length > TOGETHER.1 {
             self.flush(number)?;
+        }
+        if self.stopped {
+            return Ok(());
         }
         if length <= TOGETHER.1 {
             if self.waiting.0 == 0 {
@@ -176,10 +192,15 @@ impl<'a, 'c> Importer<'a, 'c> {
             }
         };
         let error = error.context(at);
-        if !self.import.keep_going || lost {
+        if lost {
             return Err(error);
         }
         self.outcome.note_mistake(&error);
+        if !self.import.keep_going {
+            let before = if self.import.dry_run { "" } else { "the lines before are in; " };
+            fault::advise(&format!("{before}--keep-going goes on with the others"));
+            self.stopped = true;
+        }
         Ok(())
     }
 }
