@@ -58,7 +58,7 @@ impl Service {
         };
         match self.write_backup(asked) {
             Ok(found) => self.hand_over(c, asked, Ok(found), (Mode::Fdpass, true), (agreed, order)),
-            Err(failure) if self.house.is_draining() => {
+            Err(failure) if self.house.helpers.is_stopping() => {
                 tracing::info!(%failure, "a backup is given up");
                 self.refuse(c, asked.id, Status::Busy, &"the daemon is stopping")
             }
@@ -73,7 +73,7 @@ impl Service {
     fn write_backup(&self, asked: &Asked<'_>) -> Result<Found, Failure> {
         let failed = |what| move |error| Failure::Disk { what, error };
         let dir = self.desk().facts.settings.kv.dir.as_deref();
-        let go_on = || !self.house.is_draining();
+        let go_on = || !self.house.helpers.is_stopping();
         let (read, told) = if let Some(dir) = dir {
             let file = Directory::open(dir).and_then(|dir| dir.create_unnamed(NAME));
             let file = file.map_err(failed("cannot make a file for the backup"))?;
