@@ -33,7 +33,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// Values of all lengths in all databases, some with an end.
 fn fill(client: &mut Client) {
-    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(33_177_117_420);
+    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_millis(33_177_117_420_123);
     for db in 0..16 {
         let mut keys = client.keys(db);
         for length in [0, 5, 32 * 1024, 32 * 1024 + 1, 200_000] {

@@ -164,9 +164,10 @@ impl<'a, 'c> Importer<'a, 'c> {
         if count == 0 {
             return Ok(());
         }
-        let applied = match self.import.dry_run {
-            true => Ok(Applied::Made(0)),
-            false => self.scene.keys().apply(&batch),
+        let applied = if self.import.dry_run {
+            Ok(Applied::Made(0))
+        } else {
+            self.scene.keys().apply(&batch)
         };
         match applied {
             Ok(_) => {
@@ -183,8 +184,8 @@ impl<'a, 'c> Importer<'a, 'c> {
     /// These lines are not imported, or (if the connection is lost) nobody knows.
     fn miss(&mut self, error: anyhow::Error, (first, last): (u64, u64)) -> Result<()> {
         self.missed += 1;
-        let lost = error.downcast_ref().is_some_and(Error::ends_connection);
-        let at = match (first == last, lost) {
+        let gone = error.downcast_ref().is_some_and(Error::ends_connection);
+        let at = match (first == last, gone) {
             (true, _) => format!("{}, line {first}", self.name),
             (false, false) => format!("{}, lines {first} to {last}", self.name),
             (false, true) => {
@@ -192,7 +193,7 @@ impl<'a, 'c> Importer<'a, 'c> {
             }
         };
         let error = error.context(at);
-        if lost {
+        if gone {
             return Err(error);
         }
         self.outcome.note_mistake(&error);

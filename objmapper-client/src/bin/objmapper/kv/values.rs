@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use objmapper_client::{Error, Object, Put, Status};
 use serde_json::json;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::SystemTime;
@@ -38,7 +38,13 @@ pub(super) fn get(scene: &mut Scene<'_>, get: &Get) -> Result<Outcome> {
     let mut output = Output::open(get.output.as_deref())?;
     match object {
         Object::Descriptor(opened) => copy(opened, &shown(&key), ByteRange::ALL, output.file())?,
-        Object::Bytes(bytes, _) => output.file().write_all(&bytes).map_err(Error::Output)?,
+        Object::Bytes(bytes, _) => {
+            output.file().write_all(&bytes).map_err(Error::Output)?;
+            if output.file().is_terminal() && !bytes.ends_with(b"\n") {
+                // For the eye; nothing is added to what somebody reads by program.
+                output.file().write_all(b"\n").map_err(Error::Output)?;
+            }
+        }
     }
     output.finish()?;
     Ok(Outcome::default())
@@ -111,34 +117,30 @@ pub(super) fn del(scene: &mut Scene<'_>, del: &Del) -> Result<Outcome> {
 pub(super) fn incr(scene: &mut Scene<'_>, incr: &Incr) -> Result<Outcome> {
     let key = scene.key(&incr.key)?;
     let sum = scene.keys().add(&key, incr.by)?;
-    let mut out = io::stdout().lock();
-    if incr.json {
-        writeln!(out, "{}", json!({ "sum": sum }))?
-    } else {
-        writeln!(out, "{sum}")?
-    }
+    let said = if incr.json { json!({ "sum": sum }).to_string() } else { sum.to_string() };
+    writeln!(io::stdout(), "{said}")?;
     Ok(Outcome::default())
 }
 
-pub(super) fn expire(scene: &mut Scene<'_>, expire: &Expire) -> Result<Outcome> {
-    let key = scene.key(&expire.key)?;
-    let moment = match expire.ttl {
+pub(super) fn expire(scene: &mut Scene<'_>, asked: &Expire) -> Result<Outcome> {
+    let key = scene.key(&asked.key)?;
+    let change = match asked.ttl {
         Some(ttl) => Some(Some(SystemTime::now().checked_add(ttl).context("that is too long")?)),
-        None if expire.never => Some(None),
+        None if asked.never => Some(None),
         None => None,
     };
-    if let Some(moment) = moment
+    if let Some(moment) = change
         && !scene.keys().set_expiry(&key, moment)?
     {
         return Err(no_such(&key).into());
     }
     let expiry = scene.keys().expiry(&key)?.ok_or_else(|| no_such(&key))?;
-    let mut out = io::stdout().lock();
-    if expire.json {
-        writeln!(out, "{}", json!({ "expires_ms": expiry.map(milliseconds) }))?;
+    let said = if asked.json {
+        json!({ "expires_ms": expiry.map(milliseconds) }).to_string()
     } else {
-        writeln!(out, "{}", end(expiry))?;
-    }
+        end(expiry)
+    };
+    writeln!(io::stdout(), "{said}")?;
     Ok(Outcome::default())
 }
 
