@@ -143,6 +143,11 @@ impl Helpers {
         }
     }
 
+    /// Whether the threads are to end: what takes long is given up.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.state.lock().stop
+    }
+
     /// Lets the threads end.
     pub fn stop(&self) {
         let mut state = self.shared.state.lock();

@@ -23,6 +23,7 @@ use os::errno;
 use os::service_manager;
 use os::signal::{self, Signal, Signals};
 use os::socket::{self, BindOptions, Listener};
+use parking_lot::Mutex;
 
 use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Ways};
@@ -188,6 +189,7 @@ fn desk(
         clients: Arc::default(),
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),
+        backups: Mutex::default(),
         keyspace,
     })
 }

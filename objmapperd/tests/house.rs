@@ -42,7 +42,8 @@ fn a_crate_depends_only_on_crates_below_it() {
         ("proto", &[]),
         ("os", &[]),
         ("core", &["objmapper-proto", "objmapper-os"]),
-        ("objmapper-client", &["objmapper-proto", "objmapper-os"]),
+        // The core for its command alone, see below.
+        ("objmapper-client", &["objmapper", "objmapper-proto", "objmapper-os"]),
         ("objmapperd", &["objmapper", "objmapper-proto", "objmapper-os"]),
         ("benches", &["objmapper", "objmapper-proto", "objmapper-os", "objmapper-client"]),
     ];
@@ -50,6 +51,19 @@ fn a_crate_depends_only_on_crates_below_it() {
         for dep in ours(dependencies(krate)) {
             assert!(below.contains(&dep.as_str()), "{krate} must not depend on {dep}");
         }
+    }
+}
+
+#[test]
+fn the_client_library_does_not_know_the_core() {
+    let manifest = fs::read_to_string(root().join("objmapper-client/Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nobjmapper = { workspace = true, optional = true }\n"));
+    for file in sources(&root().join("objmapper-client/src")) {
+        let is_command = file.components().any(|part| part.as_os_str() == "bin");
+        let text = fs::read_to_string(&file).unwrap();
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let knows = code.any(|line| line.contains("objmapper::"));
+        assert!(is_command || !knows, "{} uses the core", file.display());
     }
 }
 

@@ -446,7 +446,7 @@ fn without_a_keyspace_there_are_no_verbs() {
     assert!(error.to_string().contains("kv.socket"), "{error}");
 }
 
-/// What another user is told who asks for a key by a verb, and by its name.
+/// What another user is told who asks for a key by a verb, and by its name, and for a backup.
 fn as_another(daemon: &Daemon) -> Option<String> {
     let script = "import os, socket, struct, sys\n\
         os.setgroups([]); os.setgid(12345); os.setuid(12345)\n\
@@ -462,7 +462,8 @@ fn as_another(daemon: &Daemon) -> Option<String> {
         frame(1, 1, b'OBJM' + struct.pack('<HHQIIH6x', 1, 1, 0, 524288, 1024, 253)); reply()\n\
         frame(0x20, 2, bytes([0, 2, 0, 0, 0, 0, 0, 0]) + b'a'); print(reply())\n\
         uri = b'kv:a'\n\
-        frame(2, 3, struct.pack('<BxHxxxxQQ', 2, len(uri), 0, 2**64 - 1) + uri); print(reply())\n";
+        frame(2, 3, struct.pack('<BxHxxxxQQ', 2, len(uri), 0, 2**64 - 1) + uri); print(reply())\n\
+        frame(0x28, 4, b''); print(reply())\n";
     let said = Command::new("python3").args(["-c", script]).arg(daemon.socket()).output();
     let said = said.ok()?;
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
@@ -481,12 +482,15 @@ fn for_whom() {
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("0x8f 0x103 no rule of the keyspace allows uid 12345"), "{said}");
     assert!(lines[0].contains("kv.allow") && lines[1].starts_with("0x8f 0x103 "), "{said}");
+    assert_eq!(lines[2], lines[0]);
     let config = "[listen]\nmode = \"0666\"\n[kv]\nallow = [\"uid:12345\"]\n";
     let (daemon, mut client, _resp) = scene_with(Setup::default().config(config));
     // Whom it names, and nobody else.
     assert_eq!(status(client.keys(0).set("a", "1")), Status::Denied);
     let said = as_another(&daemon).unwrap();
-    assert!(said.lines().all(|line| line.starts_with("0x8f 0x102 ")), "NOT_FOUND: {said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[..2].iter().all(|line| line.starts_with("0x8f 0x102 ")), "NOT_FOUND: {said}");
+    assert!(lines[2].starts_with("0x8f 0x103 backups are for root and the user"), "{said}");
 }
 
 #[test]

@@ -66,6 +66,23 @@ impl Directory {
         self.open_as(name, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL)
     }
 
+    /// Makes a file that has no name and never gets one: its room is free when nobody has it open. To
+    /// be appended to and read. A file system without such files (`O_TMPFILE`) gets one with the name
+    /// `otherwise`, which is removed at once. ENOSPC, EDQUOT, EACCES, EROFS. open(2)
+    pub fn create_unnamed(&self, otherwise: &str) -> Result<OwnedFd> {
+        let flags =
+            OFlags::RDWR | OFlags::APPEND | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        match retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, mode)) {
+            // EISDIR and ENOENT: from kernels that do not know of it.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                let fd = self.create_file(otherwise)?;
+                self.remove(otherwise).map(|()| fd)
+            }
+            opened => opened.map_err(|errno| told("openat", errno, &self.path.to_string_lossy())),
+        }
+    }
+
     /// Opens a file for reading.
     pub fn open_file(&self, name: &str) -> Result<OwnedFd> {
         self.open_as(name, OFlags::RDONLY)
@@ -109,12 +126,25 @@ impl Directory {
                     .map_err(|errno| told("pwrite", errno, name))?;
                 Ok(Ok(fd))
             }
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = [0; 16];
-                let length = file::read_at(fd.as_fd(), &mut holder, 0)?;
-                let holder = holder.get(..length).unwrap_or_default();
-                Ok(Err(String::from_utf8_lossy(holder).into_owned()))
-            }
+            Err(Errno::WOULDBLOCK) => holder(&fd).map(Err),
+            Err(errno) => Err(told("flock", errno, name)),
+        }
+    }
+
+    /// Keeps whoever would take the lock of this name from it, for as long as what is given lives;
+    /// others may do the same. Nothing is written: where there is no such file, there is nothing to
+    /// keep. Or tells who has taken it, as [`Self::lock`] does. flock(2)
+    pub fn keep_unlocked(
+        &self,
+        name: &str,
+    ) -> Result<std::result::Result<Option<OwnedFd>, String>> {
+        let fd = match self.open_file(name) {
+            Err(error) if error.is_not_found() => return Ok(Ok(None)),
+            opened => opened?,
+        };
+        match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(Ok(Some(fd))),
+            Err(Errno::WOULDBLOCK) => holder(&fd).map(Err),
             Err(errno) => Err(told("flock", errno, name)),
         }
     }
@@ -139,6 +169,14 @@ pub fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
 /// written since the last time that it did not. fdatasync(2)
 pub fn sync_data(fd: BorrowedFd<'_>) -> Result<()> {
     retry_on_intr(|| rustix::fs::fdatasync(fd)).map_err(Error::on("fdatasync"))
+}
+
+/// What the holder of a lock wrote into its file.
+fn holder(fd: &OwnedFd) -> Result<String> {
+    let mut holder = [0; 16];
+    let length = file::read_at(fd.as_fd(), &mut holder, 0)?;
+    let holder = holder.get(..length).unwrap_or_default();
+    Ok(String::from_utf8_lossy(holder).into_owned())
 }
 
 fn told(call: &'static str, errno: Errno, name: &str) -> Error {
@@ -174,7 +212,28 @@ mod tests {
         let held = dir.lock("LOCK").unwrap().unwrap();
         let holder = dir.lock("LOCK").unwrap().unwrap_err();
         assert_eq!(holder, std::process::id().to_string());
+        assert_eq!(dir.keep_unlocked("LOCK").unwrap().unwrap_err(), holder);
+        assert!(dir.keep_unlocked("NONE").unwrap().unwrap().is_none());
         drop(held);
+        let kept = dir.keep_unlocked("LOCK").unwrap().unwrap().unwrap();
+        assert!(dir.keep_unlocked("LOCK").unwrap().is_ok(), "many may");
+        assert!(dir.lock("LOCK").unwrap().is_err());
+        drop(kept);
         assert!(dir.lock("LOCK").unwrap().is_ok());
+        assert_eq!(dir.names().unwrap(), ["LOCK"]);
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_appended_to_and_reopened_for_reading() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Directory::open(place.path()).unwrap();
+        let fd = dir.create_unnamed("x").unwrap();
+        append(fd.as_fd(), b"he").unwrap();
+        append(fd.as_fd(), b"llo").unwrap();
+        let again = file::reopen(fd.as_fd()).unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(file::read_at(again.as_fd(), &mut bytes, 0), Ok(5));
+        assert!(append(again.as_fd(), b"!").is_err());
+        assert_eq!(dir.names().unwrap().len(), 0);
     }
 }

@@ -68,6 +68,12 @@ impl Draft {
         self.size
     }
 
+    /// Another descriptor of it, for somebody who writes by write(2), and lets go of it; nothing is
+    /// appended here then. EMFILE.
+    pub fn writer(&self) -> Result<OwnedFd> {
+        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(Error::on("fcntl(F_DUPFD_CLOEXEC)"))
+    }
+
     /// Seals it for good; at position 0.
     pub fn seal(self) -> Result<OwnedFd> {
         let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;

@@ -54,9 +54,11 @@ pub enum Op {
     KvExpire = 0x26,
     /// Keys in order, page by page.
     KvScan = 0x27,
+    /// All keys of all databases, in a file.
+    KvBackup = 0x28,
     /// Answers [`Op::Hello`].
     HelloAck = 0x81,
-    /// Answers [`Op::Get`] and [`Op::Stat`].
+    /// Answers [`Op::Get`], [`Op::Stat`], [`Op::KvGet`] and [`Op::KvBackup`].
     Object = 0x82,
     /// Answers part of a [`Op::GetMany`].
     Objects = 0x83,
@@ -84,8 +86,8 @@ pub enum Op {
 
 /// Ops with a number and no meaning yet; a request with one of them is answered
 /// `UNSUPPORTED`. PUT, CREATE, COMMIT, ABORT, DELETE, WATCH, UNWATCH are
-/// 0x10..=0x16, further KV verbs 0x28..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
-pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x28..=0x2f];
+/// 0x10..=0x16, further KV verbs 0x29..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
+pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x29..=0x2f];
 
 impl Op {
     /// The op with this number, if version 1 defines it.
@@ -108,6 +110,7 @@ impl Op {
             0x25 => Self::KvIncr,
             0x26 => Self::KvExpire,
             0x27 => Self::KvScan,
+            0x28 => Self::KvBackup,
             0x81 => Self::HelloAck,
             0x82 => Self::Object,
             0x83 => Self::Objects,

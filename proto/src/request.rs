@@ -141,7 +141,8 @@ impl<'a> Request<'a> {
                 | Op::KvBatch
                 | Op::KvIncr
                 | Op::KvExpire
-                | Op::KvScan),
+                | Op::KvScan
+                | Op::KvBackup),
             ) => kv::Kv::decode(op, flags, p).map(Self::Kv),
             Some(Op::Stats | Op::Close) => {
                 Err(BadRequest::Form("STATS or CLOSE", "it has no payload"))

@@ -285,6 +285,7 @@ fn requests_about_many_keys() {
     agree("kv_scan_first", &[(27, verb(0, Verb::Scan(first)))]);
     let next = Scan { limit: 4096, values: true, from: KEY, after: true, to: None };
     agree("kv_scan_next", &[(27, verb(0, Verb::Scan(next)))]);
+    agree("kv_backup", &[(28, Ask(Request::Kv(Kv::BACKUP)))]);
 }
 
 #[test]

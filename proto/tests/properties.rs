@@ -62,6 +62,7 @@ enum OwnedVerb {
     Add(i64, Vec<u8>),
     Expire(Change, Vec<u8>),
     Scan(u16, (bool, bool), Vec<u8>, Option<Vec<u8>>),
+    Backup,
 }
 
 impl OwnedVerb {
@@ -95,6 +96,7 @@ impl OwnedVerb {
                 let (limit, values, after) = (*limit, *values, *after);
                 Verb::Scan(Scan { limit, values, after, from, to: to.as_deref() })
             }
+            Self::Backup => Verb::Backup,
         }
     }
 }
@@ -330,6 +332,7 @@ fn request() -> impl Strategy<Value = Owned> {
         Just(Owned::Close),
         bytes(300).prop_map(Owned::Flush),
         (0_u8..16, owned_verb()).prop_map(|(db, verb)| Owned::Kv(db, verb)),
+        Just(Owned::Kv(0, OwnedVerb::Backup)),
     ]
 }
 

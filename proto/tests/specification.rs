@@ -69,6 +69,7 @@ fn name(op: Op) -> &'static str {
         Op::KvIncr => "KV_INCR",
         Op::KvExpire => "KV_EXPIRE",
         Op::KvScan => "KV_SCAN",
+        Op::KvBackup => "KV_BACKUP",
         Op::HelloAck => "HELLO_ACK",
         Op::Object => "OBJECT",
         Op::Objects => "OBJECTS",

@@ -15,7 +15,7 @@ use objmapper_os as os;
 use os::disk::Directory;
 
 use super::fault::Fault;
-use super::journal::disk::Disk;
+use super::journal::disk::{Disk, File, Opened};
 use super::journal::kept::Kept;
 use super::journal::recover::{Failure, Recovery, Report};
 use super::journal::segment::{Files, UNFINISHED, snapshot_name};
@@ -242,7 +242,7 @@ impl Keyspace {
         forget(disk, &name).map_err(&failed)?;
         let write = || -> Result<u64, Failure> {
             let mut out = Snapshot::create(disk, &name).map_err(&failed)?;
-            self.copy(&mut out).map_err(&failed)?;
+            self.copy(&mut out, &|| true).map_err(&failed)?;
             journal.sync(journal.appended())?;
             let bytes = out.finish(next, begun).map_err(&failed)?;
             install(disk, next).map_err(&failed)?;
@@ -260,38 +260,62 @@ impl Keyspace {
         let (dir, name) = place(to).map_err(&failed)?;
         let part = format!("{name}{UNFINISHED}");
         forget(&dir, &part).map_err(&failed)?;
-        let begun = Self::now();
         let write = || -> Result<Backup, Failure> {
-            let mut out = Snapshot::create(&dir, &part).map_err(&failed)?;
-            let next = match &self.journal {
-                None => {
-                    self.copy(&mut out).map_err(&failed)?;
-                    1
-                }
-                Some(journal) => {
-                    let _segments_stay = journal.snapshots.lock();
-                    let first = journal.turn_over()?;
-                    self.copy(&mut out).map_err(&failed)?;
-                    let last = journal.appended();
-                    journal.write_out(last)?;
-                    snapshot::repeat(journal.disk(), &mut out, first, last)?;
-                    last + 1
-                }
-            };
-            let keys = out.keys();
-            let bytes = out.finish(next, begun).map_err(&failed)?;
+            let done = self.write_backup(Disk::create(&dir, &part).map_err(&failed)?, &|| true)?;
             dir.rename(&part, &name).and_then(|()| dir.sync()).map_err(&failed)?;
-            Ok(Backup { keys, bytes, begun })
+            Ok(done)
         };
         write().inspect_err(|_| drop(forget(&dir, &part)))
     }
 
+    /// The same into an empty file that is open for writing, for as long as `go_on` says so: else
+    /// ECANCELED. What it holds is as durable as the policy promises, as with [`Self::settle`].
+    pub fn backup_into(
+        &self,
+        file: std::os::fd::OwnedFd,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Backup, Failure> {
+        self.write_backup(Arc::new(Opened(file)), go_on)
+    }
+
+    fn write_backup(
+        &self,
+        file: Arc<dyn File>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Backup, Failure> {
+        let failed = Failure::disk("cannot write the backup");
+        let begun = Self::now();
+        let mut out = Snapshot::begin(file).map_err(&failed)?;
+        let next = match &self.journal {
+            None => {
+                self.copy(&mut out, go_on).map_err(&failed)?;
+                1
+            }
+            Some(journal) => {
+                let _segments_stay = journal.snapshots.lock();
+                let first = journal.turn_over()?;
+                self.copy(&mut out, go_on).map_err(&failed)?;
+                let last = journal.appended();
+                journal.write_out(last)?;
+                snapshot::repeat(journal.disk(), &mut out, first, last)?;
+                journal.settle(last)?;
+                last + 1
+            }
+        };
+        let keys = out.keys();
+        let bytes = out.finish(next, begun).map_err(&failed)?;
+        Ok(Backup { keys, bytes, begun })
+    }
+
     /// Copies everything, a few slots of a shard at a time.
-    fn copy(&self, out: &mut Snapshot) -> os::Result<()> {
+    fn copy(&self, out: &mut Snapshot, go_on: &dyn Fn() -> bool) -> os::Result<()> {
         for db in self.databases() {
             for shard in 0..self.shards() {
                 let mut from = Some(0);
                 while let Some(at) = from {
+                    if !go_on() {
+                        return Err(os::Error::new("backup", os::errno::ECANCELED));
+                    }
                     from = self.copy_slots(out, (db, shard), at)?;
                 }
             }
@@ -345,14 +369,16 @@ fn is_possible((db, op): &(u8, Op<'_>)) -> bool {
     *db < DATABASES && end.is_some_and(|end| end <= LONGEST)
 }
 
-/// Reads a journal through without changing anything, for when no process has it open.
-/// `progress` as in [`Keyspace::open`].
+/// Reads a journal through without changing anything. No process has it open meanwhile: else
+/// [`Failure::Locked`]. `progress` as in [`Keyspace::open`].
 pub fn verify(
     path: &Path,
     damage: Damage,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Report, Failure> {
     let dir = Directory::open(path).map_err(Failure::disk("cannot open the directory"))?;
+    let kept = dir.keep_unlocked(LOCK).map_err(Failure::disk("cannot look at the lock"))?;
+    let _kept = kept.map_err(|pid| Failure::Locked { dir: path.display().to_string(), pid })?;
     Recovery {
         disk: &dir,
         damage,

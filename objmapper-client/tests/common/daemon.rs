@@ -10,19 +10,29 @@ use std::time::{Duration, Instant};
 pub struct Daemon {
     child: Child,
     dir: tempfile::TempDir,
+    keeps: bool,
 }
 
 impl Daemon {
     /// Serves an empty directory, whose files may be shared, or nothing if there is no daemon to be
     /// found.
     pub fn start() -> Option<Self> {
+        Self::start_as(false)
+    }
+
+    /// The same, and keeps its keys in the directory `kv`, durable before it answers.
+    pub fn start_keeping() -> Option<Self> {
+        Self::start_as(true)
+    }
+
+    fn start_as(keeps: bool) -> Option<Self> {
         let Some(program) = program() else {
             eprintln!("skipped: `cargo build -p objmapperd` makes the daemon that this asks");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
-        let daemon = Self { child: spawn(&program, dir.path()), dir };
+        let daemon = Self { child: spawn(&program, dir.path(), keeps), dir, keeps };
         daemon.wait();
         Some(daemon)
     }
@@ -42,7 +52,7 @@ impl Daemon {
 
     /// Starts it again, for the same tree at the same socket; does not wait for it.
     pub fn start_again(&mut self) {
-        self.child = spawn(&program().unwrap(), self.dir.path());
+        self.child = spawn(&program().unwrap(), self.dir.path(), self.keeps);
     }
 
     /// Another daemon in its place, which is ready.
@@ -90,11 +100,15 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(program: &Path, dir: &Path) -> Child {
+fn spawn(program: &Path, dir: &Path, keeps: bool) -> Child {
     let mut mount = std::ffi::OsString::from("/=");
     mount.push(dir.join("root"));
     mount.push(",shared=true");
-    Command::new(program)
+    let mut command = Command::new(program);
+    if keeps {
+        command.arg("--kv-dir").arg(dir.join("kv")).args(["--kv-sync", "always"]);
+    }
+    command
         .arg("--mount")
         .arg(mount)
         .arg("--socket")

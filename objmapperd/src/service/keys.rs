@@ -43,6 +43,7 @@ use std::sync::Arc;
 use objmapper::Caller;
 use objmapper::kv::{Key, Keyspace};
 use objmapper_proto::resp::{Args, Encoder};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::clients::Clients;
@@ -67,6 +68,8 @@ pub struct Desk {
     pub ticker: Arc<Ticker>,
     /// What there is to tell about the daemon.
     pub facts: Facts,
+    /// Held by who makes a backup: one at a time.
+    pub backups: Mutex<()>,
 }
 
 /// Keys of one command: mostly one.

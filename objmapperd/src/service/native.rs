@@ -1,4 +1,4 @@
-//! Keys in our own protocol: the verbs `KV_GET` to `KV_SCAN`.
+//! Keys in our own protocol: the verbs `KV_GET` to `KV_BACKUP`.
 //!
 //! ```text
 //!  verb ─▶ may they? ─▶ values made ready ─▶ locks of its keys ─▶ done ─▶ locks free ─▶ reply
@@ -12,6 +12,7 @@
 //! - nothing long is done under a lock, and nothing is done with a descriptor that a client passed but
 //!   by a helper.
 
+mod backup;
 mod changes;
 mod lists;
 mod passed;
@@ -58,7 +59,8 @@ impl Service {
         }
         if !desk.access.knows(&c.caller) {
             let uid = c.caller.uid();
-            let why = format_args!("no rule of the keyspace allows uid {uid}: add one under kv.allow");
+            let why =
+                format_args!("no rule of the keyspace allows uid {uid}: add one under kv.allow");
             return self.refuse(c, id, Status::Denied, &why);
         }
         let keyspace = &*desk.keyspace;
@@ -76,6 +78,10 @@ impl Service {
                 // A page costs a pass over its database: a turn's worth.
                 quantum.end();
                 self.scan(c, &asked, &scan, agreed)
+            }
+            Verb::Backup => {
+                quantum.end();
+                self.backup(c, &asked, (agreed, order))
             }
         }
     }

@@ -44,7 +44,8 @@ impl Service {
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
             Request::Stats if !self.house.may_have_stats(connection.caller.uid()) => {
                 self.counters.refusal(Status::Denied);
-                let why = "only root and the daemon's own user may read the counters (listen.stats)";
+                let why =
+                    "only root and the daemon's own user may read the counters (listen.stats)";
                 connection.link.outbox.refuse(id, Status::Denied, 0, &why);
                 Answer::Done
             }

@@ -1,6 +1,6 @@
 //! The verbs of the keyspace: what a client asks of keys, one op each.
 //!
-//! All of them begin with the number of the database. Keys are any bytes, up to [`limits::KEY`];
+//! All but the last, which is about all of them, begin with the number of the database. Keys are any bytes, up to [`limits::KEY`];
 //! lists of them are in wire form, walked without a copy.
 
 #![allow(clippy::cast_possible_truncation)] // only of constants, see limits.rs
@@ -20,7 +20,7 @@ pub use lists::{Batch, Keys, Scan, Write};
 /// Something that is asked of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kv<'a> {
-    /// Which, below [`limits::DATABASES`].
+    /// Which, below [`limits::DATABASES`]; of no meaning for a backup, which has all.
     pub db: u8,
     /// What.
     pub verb: Verb<'a>,
@@ -60,6 +60,8 @@ pub enum Verb<'a> {
     },
     /// `KV_SCAN`
     Scan(Scan<'a>),
+    /// `KV_BACKUP`: all keys of all databases.
+    Backup,
 }
 
 /// Whether something is done.
@@ -180,8 +182,17 @@ fn terms(bits: u8, when: i64) -> Option<(Condition, Expiry)> {
 }
 
 impl<'a> Kv<'a> {
+    /// All keys of all databases.
+    pub const BACKUP: Self = Self { db: 0, verb: Verb::Backup };
+
     /// Reads the request of this op.
     pub(super) fn decode(op: Op, flags: u8, payload: &'a [u8]) -> Result<Self, BadRequest> {
+        if op == Op::KvBackup {
+            return match payload {
+                [] => Ok(Self::BACKUP),
+                _ => Err(BadRequest::Form("KV_BACKUP", "it has no payload")),
+            };
+        }
         let mut r = Reader::new(payload);
         let db = r.u8().unwrap_or(0);
         if db >= limits::DATABASES {
@@ -267,6 +278,7 @@ impl<'a> Kv<'a> {
                 frame(Op::KvExpire, id, &[&fixed, key], out);
             }
             Verb::Scan(scan) => scan.encode(db, id, out),
+            Verb::Backup => frame(Op::KvBackup, id, &[], out),
         }
     }
 

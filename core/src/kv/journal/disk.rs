@@ -78,8 +78,9 @@ impl Disk for Directory {
     }
 }
 
+/// A file that is open for appending, or for reading.
 #[derive(Debug)]
-struct Opened(OwnedFd);
+pub(crate) struct Opened(pub(crate) OwnedFd);
 
 impl File for Opened {
     fn append(&self, bytes: &[u8]) -> Result<usize> {

@@ -30,7 +30,12 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// An empty one in a file of this name.
     pub(crate) fn create(disk: &dyn Disk, name: &str) -> os::Result<Self> {
-        let (file, salt) = (disk.create(name)?, Salt::by_chance());
+        Self::begin(disk.create(name)?)
+    }
+
+    /// The same in this file, which is empty.
+    pub(crate) fn begin(file: Arc<dyn File>) -> os::Result<Self> {
+        let salt = Salt::by_chance();
         append_all(&*file, &file_head(FileKind::Snapshot, salt, 1))?;
         let bytes = FILE_HEAD as u64;
         Ok(Self { file, salt, ops: Vec::new(), number: 1, bytes, synced: 0, keys: 0 })

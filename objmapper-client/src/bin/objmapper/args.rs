@@ -3,12 +3,14 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use objmapper_client::{Mode, SOCKET_VARIABLE, Version};
+use objmapper_client::{DEFAULT_TIMEOUT, Mode, SOCKET_VARIABLE, Version};
 use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use crate::kv::args::{Kv, KvCommand};
 
 /// Paragraphs; one whose first line ends with a colon has a heading.
 pub(crate) const MORE: &str = "\
@@ -21,18 +23,20 @@ Examples:
   objmapper stat /models/a.gguf --json       metadata as one line of JSON
   objmapper ping -c 1000                     round-trip times
   objmapper stats --watch 2                  the daemon's counters, every 2 seconds
+  objmapper kv set users/42 ada              keys and values; see 'objmapper kv --help'
   objmapper flush /mnt/disk1                 close shared files there, so it can be unmounted
 
 A URI is an absolute path (/a/b) or has a scheme (kv:a); a space in it is written %20.
 
 Exit codes:
   0  success (also if the reader of a pipe left early)
-  1  refused: no such object, no permission, a bad range
+  1  refused: no such object or key, no permission, a bad range, a damaged backup
   2  invalid command line or URI
   3  the daemon cannot be reached
   4  the daemon failed, was too busy, did not answer in time, or broke the protocol
   5  the output could not be written, or another failure on this side
-  6  not modified: the object still has the version given by --unless";
+  6  nothing was done: the object still has the version given by --unless, or the
+     condition of 'kv set' was not met";
 
 /// Fetches objects from objmapperd.
 #[derive(Debug, Parser)]
@@ -46,12 +50,12 @@ pub(crate) struct CommandLine {
         value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
     pub(crate) socket: Option<OsString>,
-    /// Longest wait for the daemon, in seconds; 0: no limit
+    /// Longest wait for the daemon, in seconds; 0: no limit [default: 30; kv backup: no limit]
     #[arg(
-        long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds,
+        long, global = true, value_name = "SECONDS", value_parser = seconds,
         help_heading = "Connection"
     )]
-    pub(crate) timeout: Duration,
+    timeout: Option<Duration>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -72,6 +76,7 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Make the daemon close shared files below a prefix
     Flush(Flush),
+    Kv(Kv),
     /// Print a shell completion script
     Completions(Completions),
     /// Print the manual page, or write one per command to a directory
@@ -163,6 +168,15 @@ pub(crate) struct Stats {
     pub(crate) count: Option<u32>,
 }
 
+impl CommandLine {
+    /// How long the daemon is waited for; zero: as long as it takes.
+    pub(crate) fn timeout(&self) -> Duration {
+        let backup = matches!(&self.command, Command::Kv(Kv { command: KvCommand::Backup(_), .. }));
+        let usual = if backup { Duration::ZERO } else { DEFAULT_TIMEOUT };
+        self.timeout.unwrap_or(usual)
+    }
+}
+
 impl Command {
     /// What cannot be said of each argument alone.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -172,6 +186,11 @@ impl Command {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether descriptors may have to be passed to the daemon.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Kv(kv) if kv.command.passes())
     }
 
     /// Whether it goes on for so long that the daemon may be restarted meanwhile.

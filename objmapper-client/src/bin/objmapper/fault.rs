@@ -4,6 +4,7 @@
 //! fault: there is nobody left to tell.
 
 use anyhow::Error;
+use objmapper::kv::journal::Failure;
 use objmapper_client::{Error as Refusal, OsError, Status, UriBuf, UriError};
 use std::io::{self, IsTerminal, Write};
 
@@ -15,7 +16,10 @@ const UNREACHABLE: u8 = 3;
 const DAEMON: u8 = 4;
 const HERE: u8 = 5;
 /// Nothing was wrong and nothing was written.
-const NOT_MODIFIED: u8 = 6;
+const NOTHING_DONE: u8 = 6;
+
+/// How the library says that a value is too long for a request.
+const PASS: &str = "pass it as memory";
 
 /// What a kernel calls the users that a user namespace does not map. user_namespaces(7)
 const OVERFLOW_UID: &str = "uid 65534";
@@ -39,8 +43,19 @@ impl Outcome {
 
     /// Says that the caller has what there is.
     pub(crate) fn note_not_modified(&mut self, uri: &str) {
-        tell(&format!("not modified: {uri}\n"));
-        self.code = NOT_MODIFIED;
+        self.note_nothing_done(&format!("not modified: {uri}"));
+    }
+
+    /// Says why nothing was to be done.
+    pub(crate) fn note_nothing_done(&mut self, why: &str) {
+        tell(&format!("{why}\n"));
+        self.code = NOTHING_DONE;
+    }
+
+    /// Reports what is wrong with a part of the input, when the rest is wanted all the same.
+    pub(crate) fn note_mistake(&mut self, error: &Error) {
+        report(error);
+        self.code = self.code.max(exit_code(error));
     }
 
     pub(crate) fn code(&self) -> u8 {
@@ -75,6 +90,10 @@ fn is_closed_pipe(error: &Error) -> bool {
 }
 
 fn exit_code(error: &Error) -> u8 {
+    // Files are as they are; a disk that fails is another matter.
+    if error.downcast_ref().is_some_and(|failure| !matches!(failure, Failure::Disk { .. })) {
+        return REFUSED;
+    }
     match refusal(error) {
         None | Some(Refusal::Output(_) | Refusal::Os(_) | Refusal::DescriptorsLost) => HERE,
         Some(Refusal::Unreachable(_)) => UNREACHABLE,
@@ -88,12 +107,20 @@ fn report(error: &Error) {
     let stderr = io::stderr();
     let (red, plain) = if colours(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let mut text = format!("{red}error:{plain} {error:#}\n");
-    if let Some(hint) = refusal(error).and_then(hint) {
-        text.push_str("hint: ");
-        text.push_str(&hint);
-        text.push('\n');
+    let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
+    if let Some(hint) = hint {
+        text.push_str(&hint_line(&hint));
     }
     tell(&text);
+}
+
+/// Says what may help, behind an error that was told.
+pub(crate) fn advise(what: &str) {
+    tell(&hint_line(what));
+}
+
+fn hint_line(hint: &str) -> String {
+    format!("hint: {hint}\n")
 }
 
 fn tell(text: &str) {
@@ -113,6 +140,11 @@ fn hint(error: &Refusal) -> Option<String> {
         Refusal::Uri { uri, error } => {
             suggestion(uri, error).map(|better| format!("did you mean '{better}'?"))
         }
+        Refusal::Refused { status: Status::TooLarge, text, .. } if text.contains(PASS) => Some(
+            "the daemon's operator allows it by destinations.allow = [\"uid:YOURS\"] in its \
+             configuration"
+                .to_owned(),
+        ),
         Refusal::Timeout => Some("--timeout SECONDS waits longer".to_owned()),
         Refusal::Refused { status: Status::Denied, text, .. } if text.contains(OVERFLOW_UID) => Some(
             "65534 is how the daemon sees users of another user namespace (a container's, mostly) \
@@ -122,6 +154,16 @@ fn hint(error: &Refusal) -> Option<String> {
         Refusal::Refused { .. } | Refusal::Closed { .. } if error.may_retry() => {
             Some("trying again may help".to_owned())
         }
+        _ => None,
+    }
+}
+
+fn file_hint(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::Locked { .. } => Some(
+            "stop that daemon first; or copy its keys while it runs, with 'objmapper kv backup FILE'"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn cat(client: &mut Client, cat: &Cat) -> Result<Outcome> {
 }
 
 /// Copies a part of an open object.
-fn copy(opened: Opened, uri: &str, range: ByteRange, out: &mut File) -> Result<()> {
+pub(crate) fn copy(opened: Opened, uri: &str, range: ByteRange, out: &mut File) -> Result<()> {
     let size = opened.size();
     let length = range.length_in(size).ok_or_else(|| Error::Refused {
         status: Status::BadRange,

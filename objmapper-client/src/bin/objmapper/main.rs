@@ -16,6 +16,7 @@ mod watch;
 
 mod flush;
 mod get;
+mod kv;
 mod list;
 mod manual;
 mod ping;
@@ -47,6 +48,11 @@ fn run(line: &CommandLine) -> Result<u8> {
     match &line.command {
         Command::Completions(completions) => return manual::completions(completions).map(|()| 0),
         Command::Man(man) => return manual::man(man).map(|()| 0),
+        Command::Kv(kv) => {
+            if let Some(done) = kv::offline(kv) {
+                return done;
+            }
+        }
         _ => (),
     }
     let mut client = connect(line)?;
@@ -59,6 +65,7 @@ fn run(line: &CommandLine) -> Result<u8> {
         Command::Ping(ping) => ping::ping(client, ping).map(|()| 0),
         Command::Stats(stats) => stats::stats(client, stats).map(|()| 0),
         Command::Flush(flush) => flush::flush(client, flush).map(|()| 0),
+        Command::Kv(kv) => kv::run(client, kv),
         Command::Completions(_) | Command::Man(_) => Ok(0),
     }
 }
@@ -69,11 +76,13 @@ fn connect(line: &CommandLine) -> Result<Client> {
         Some(path) if !path.is_empty() => Client::builder().path(path),
         _ => Client::builder(),
     };
-    let builder = match line.timeout {
+    let builder = builder.pass_descriptors(line.command.passes());
+    let timeout = line.timeout();
+    let builder = match timeout {
         time if time.is_zero() => builder.no_timeout(),
         time => builder.timeout(time),
     };
-    let builder = match line.timeout {
+    let builder = match timeout {
         _ if !line.command.watches() => builder,
         time if time.is_zero() => builder.reconnect(Reconnect::Within(Duration::MAX)),
         time => builder.reconnect(Reconnect::Within(time)),

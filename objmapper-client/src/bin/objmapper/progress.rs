@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Before this nobody gets impatient.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Between two turns of what shows that something goes on.
+const TICK: Duration = Duration::from_millis(125);
+
 pub(crate) struct Progress {
     wanted: bool,
     begun: Instant,
@@ -29,6 +32,30 @@ impl Progress {
         }
         self.bar.get_or_insert_with(|| draw(total)).set_position(done);
     }
+
+    /// So many keys are done, in so many bytes, of nobody knows how many.
+    pub(crate) fn counted(&mut self, keys: u64, bytes: u64) {
+        if !self.wanted || (self.bar.is_none() && self.begun.elapsed() < PATIENCE) {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            spin("{spinner} {msg} keys, {binary_bytes}, {binary_bytes_per_sec}")
+        });
+        bar.set_message(keys.to_string());
+        bar.set_position(bytes);
+    }
+
+    /// Somebody else is at work, and does not say how far: until this is dropped.
+    pub(crate) fn waiting(what: &'static str) -> Self {
+        let wanted = io::stderr().is_terminal();
+        let bar = wanted.then(|| {
+            let bar = spin("{spinner} {msg} ({elapsed})");
+            bar.set_message(what);
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self { wanted, begun: Instant::now(), bar }
+    }
 }
 
 impl Drop for Progress {
@@ -45,6 +72,14 @@ fn draw(total: u64) -> ProgressBar {
         "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(form) {
         bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+fn spin(form: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(form) {
+        bar.set_style(style.tick_chars("|/-\\ "));
     }
     bar
 }

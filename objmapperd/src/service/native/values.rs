@@ -1,6 +1,6 @@
 //! `KV_GET`: a value as an object, in whatever form that may come.
 
-use objmapper::backing::keys;
+use objmapper::backing::{Found, keys};
 use objmapper::kv::{Keyspace, Value};
 use objmapper::{Miss, Mode, Range, Want};
 use objmapper_proto::{Delivery as Form, Kind, ObjectHead, Op, Reason, Status, limits};
@@ -59,18 +59,29 @@ impl Service {
             },
             claim => claim,
         };
-        let want = Want {
-            mode,
-            room: (agreed.max_payload - ITEM) as u64,
-            descriptors: claim == Claim::Descriptor,
-            ..Want::default()
-        };
         let at = c.link.outbox.bytes().len();
         let (found, position) = keys::open(asked.keyspace, asked.db, name);
         if asked.failed.waits(asked.keyspace, position) {
             c.unsettled.add(position, at..at);
             return Answer::Unsettled;
         }
+        let descriptors = claim == Claim::Descriptor;
+        self.hand_over(c, asked, found, (mode, descriptors), (agreed, order))
+    }
+
+    /// Answers with what was found, or with why nothing was. Whether a descriptor may be among it was
+    /// found out before.
+    pub(super) fn hand_over(
+        &self,
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        found: Result<Found, Miss>,
+        (mode, descriptors): (Mode, bool),
+        (agreed, order): (Agreed, Order),
+    ) -> Answer {
+        let room = (agreed.max_payload - ITEM) as u64;
+        let want = Want { mode, room, descriptors, ..Want::default() };
+        let at = c.link.outbox.bytes().len();
         let delivery = found.and_then(|found| self.house.store.deliver_found(&want, found));
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
         let placed = delivery
@@ -97,7 +108,12 @@ impl Service {
         match self.judge(miss) {
             Some((status, retry)) => c.link.outbox.refuse(id, status, retry, miss),
             // Memory that was swapped out, or is being: whoever asks again waits for it.
-            None => c.link.outbox.refuse(id, Status::Busy, RETRY_MS, &"the value is swapped out: try again"),
+            None => c.link.outbox.refuse(
+                id,
+                Status::Busy,
+                RETRY_MS,
+                &"the value is swapped out: try again",
+            ),
         }
         Answer::Done
     }

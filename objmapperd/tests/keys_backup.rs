@@ -1,0 +1,187 @@
+//! `KV_BACKUP`: what comes is a backup of everything, and a file that nobody else can get at.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+
+use objmapper::kv::{restore, verify_backup};
+use objmapper_client::{Client, Put, Status};
+use objmapper_os::memory;
+use objmapper_proto::kv::Kv;
+use objmapper_proto::{Delivery, Kind, Request};
+use support::content::content;
+use support::daemon::{Place, Setup};
+use support::resp::keyspace;
+
+fn keeping(place: &Place) -> Setup {
+    let dir = place.outside("kv");
+    keyspace(Setup::default(), place).argument("--kv-dir").argument(dir.to_str().unwrap())
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    fs::read_dir(dir).unwrap().map(|entry| name(entry).into_string().unwrap()).collect()
+}
+
+/// Values of all lengths in all databases, some with an end.
+fn fill(client: &mut Client) {
+    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_millis(33_177_117_420_123);
+    for db in 0..16 {
+        let mut keys = client.keys(db);
+        for length in [0, 5, 32 * 1024, 32 * 1024 + 1, 200_000] {
+            let put = if length == 5 { Put::new().expires_at(moment) } else { Put::new() };
+            let value = content(length, u64::from(db));
+            assert!(keys.set_with(format!("{length} \u{0}"), value, &put).unwrap());
+        }
+    }
+}
+
+/// Long values are descriptors of the daemon's, which are counted when all is over.
+fn empty(client: &mut Client) {
+    for db in 0..16 {
+        let keys: Vec<_> = client.keys(db).scan().map(|found| found.unwrap().key).collect();
+        client.keys(db).delete(keys).unwrap();
+    }
+}
+
+type Everything = BTreeMap<(u8, Vec<u8>), (Vec<u8>, Option<std::time::SystemTime>)>;
+
+fn everything(client: &mut Client) -> Everything {
+    let mut all = Everything::new();
+    for db in 0..16 {
+        for found in client.keys(db).scan().with_values() {
+            let found = found.unwrap();
+            all.insert((db, found.key), (found.value.unwrap(), found.expiry));
+        }
+    }
+    all
+}
+
+/// Copies what came to a file.
+fn copied(mut from: File, to: &Path) {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    fs::write(to, bytes).unwrap();
+}
+
+#[test]
+fn it_holds_everything_and_has_no_name() {
+    let place = Place::new();
+    let (dir, copy) = (place.outside("kv"), place.outside("copy"));
+    let mut daemon = keeping(&place).start_in(place);
+    let mut client = daemon.client();
+    fill(&mut client);
+    let before = everything(&mut client);
+    assert_eq!(before.len(), 80);
+
+    let opened = client.backup().unwrap();
+    let (size, metadata) = (opened.size(), *opened.metadata());
+    let mut file = opened.into_file();
+    let told = file.metadata().unwrap();
+    assert_eq!((told.nlink(), told.dev()), (0, fs::metadata(&dir).unwrap().dev()));
+    assert_eq!((told.len(), told.mode() & 0o7777), (size, 0o600));
+    assert!(!metadata.is_shared());
+    assert!(file.write(b"x").is_err(), "it is for reading");
+    assert!(names(&dir).iter().all(|name| !name.contains("backup") && !name.contains("tmp")));
+    copied(file, &copy);
+    let said = verify_backup(&copy).unwrap();
+    assert_eq!((said.keys, said.bytes), (80, size));
+
+    // What is done later is not in it.
+    client.keys(0).set("later", "x").unwrap();
+    drop(client);
+    assert!(daemon.stop().success());
+    let place = daemon.kill();
+    fs::remove_dir_all(&dir).unwrap();
+    restore(&copy, &dir).unwrap();
+    let daemon = keeping(&place).start_in(place);
+    assert!(everything(&mut daemon.client()) == before);
+}
+
+#[test]
+fn keys_in_memory_come_in_memory_that_nobody_can_change() {
+    let place = Place::new();
+    let daemon = keyspace(Setup::default(), &place).start_in(place);
+    let mut client = daemon.client();
+    fill(&mut client);
+    let file = client.backup().unwrap().into_file();
+    let seals = memory::seals(file.as_fd()).unwrap().unwrap();
+    assert!(seals.are_immutable());
+    assert!((&file).write(b"x").is_err(), "it is for reading");
+    let copy = daemon.outside("copy");
+    copied(file, &copy);
+    assert_eq!(verify_backup(&copy).unwrap().keys, 80);
+    empty(&mut client);
+}
+
+#[test]
+fn one_is_made_at_a_time_and_others_go_on() {
+    let place = Place::new();
+    let daemon = keeping(&place).start_in(place);
+    fill(&mut daemon.client());
+    let ask = |n: usize| {
+        let mut client = daemon.client();
+        let mut made = 0;
+        for round in 0..5 {
+            match client.backup() {
+                Ok(opened) => {
+                    let copy = daemon.outside(&format!("copy {n} {round}"));
+                    copied(opened.into_file(), &copy);
+                    assert!(verify_backup(&copy).unwrap().keys >= 80);
+                    made += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.status(), Some(Status::Busy), "{error}");
+                    assert!(error.to_string().contains("one is made at a time"), "{error}");
+                }
+            }
+            // The connection is as good as before.
+            client.keys(0).set(format!("key {n}"), "x").unwrap();
+        }
+        made
+    };
+    let made: usize = thread::scope(|scope| {
+        let asking: Vec<_> = (0..4).map(|n| scope.spawn(move || ask(n))).collect();
+        asking.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert!(made > 0);
+    daemon.client().backup().unwrap();
+    empty(&mut daemon.client());
+}
+
+#[test]
+fn replies_keep_their_order_and_who_leaves_leaves_nothing_behind() {
+    let place = Place::new();
+    let daemon = keeping(&place).start_in(place);
+    fill(&mut daemon.client());
+    for round in 0..6 {
+        let mut peer = daemon.greeted();
+        let mut bytes = Vec::new();
+        let asked: Vec<u64> = [Request::Ping(b"a"), Request::Kv(Kv::BACKUP), Request::Ping(b"b")]
+            .map(|request| peer.encode(request, &mut bytes))
+            .to_vec();
+        peer.send(&bytes);
+        // Some do not wait for it: what was opened for them is closed, as the daemon's end sees.
+        for &id in &asked[..round % 3] {
+            let frame = peer.frame();
+            assert_eq!(frame.header.id, id);
+        }
+    }
+    let mut peer = daemon.greeted();
+    let (backup, ping) = (peer.request(Request::Kv(Kv::BACKUP)), peer.request(Request::Ping(b"")));
+    let answer = peer.object(backup);
+    assert_eq!((answer.status(), answer.head.kind), (Status::Ok, Kind::File));
+    assert_eq!(answer.head.delivery, Delivery::Descriptor);
+    let file = answer.file.unwrap();
+    assert_eq!(answer.head.size, file.metadata().unwrap().len());
+    assert_eq!(peer.frame().header.id, ping);
+    empty(&mut daemon.client());
+}
