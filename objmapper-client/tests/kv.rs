@@ -291,6 +291,8 @@ fn a_backup_under_load_is_restored_and_of_one_moment() {
     }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also if something fails below: the writer is waited for.
+        let stop = Stop(&done);
         let writer = scope.spawn(|| {
             let mut client = daemon.client();
             let mut n = 0_u64;
@@ -305,7 +307,7 @@ fn a_backup_under_load_is_restored_and_of_one_moment() {
             let said = kv(&daemon, ["backup", text(&file)]).fine();
             assert!(said.starts_with("backed up ") && said.contains(" UTC to "), "{said}");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         writer.join().unwrap();
     });
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600, "it holds all keys");
@@ -336,6 +338,15 @@ fn a_backup_under_load_is_restored_and_of_one_moment() {
     assert_eq!(keys.get("one").unwrap().unwrap(), keys.get("two").unwrap().unwrap());
     assert_eq!(client.keys(5).scan().count(), 500);
     assert_eq!(client.keys(5).get("old/499").unwrap().unwrap(), vec![7; 4990]);
+}
+
+/// Sets it when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Waits until it answers.
