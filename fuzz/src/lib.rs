@@ -47,17 +47,21 @@ fn all(keys: &Keyspace) -> Map {
 /// was refused is refused again.
 pub fn open_twice(disk: &Arc<Memory>) -> Option<(Map, Report)> {
     let damaged = Arc::new(disk.copy());
-    if let Ok((map, _)) = open(&damaged, Damage::Skip) {
+    if let Ok((map, report)) = open(&damaged, Damage::Skip)
+        // Who is so close to the last number has none next time.
+        && report.last < 1 << 60
+    {
         // What was skipped is still there.
         let again = open(&damaged, Damage::Skip).expect("it was opened before");
         assert_eq!(again.0, map, "skipped otherwise the second time");
     }
     match open(disk, Damage::Refuse) {
-        Ok((map, report)) => {
+        Ok((map, report)) if report.last < 1 << 60 => {
             let again = open(disk, Damage::Refuse).expect("it was opened before");
             assert_eq!((&again.0, &again.1.torn), (&map, &None), "not the same again");
             Some((map, report))
         }
+        Ok(_) => None,
         Err(refused) => {
             let again = open(disk, Damage::Refuse).expect_err("it was refused before");
             assert_eq!(again, refused);

@@ -140,6 +140,8 @@ fn numbers_that_nobody_counts_to_are_refused() {
         "snapshot-18446744073709551615.kv",
         "journal-00000000000000000000.log",
         "journal-18446744073709551615.log",
+        // The next one would be none.
+        "journal-04611686018427387904.log",
     ] {
         let files = [(name.to_owned(), vec![0; 100])];
         for damage in [Damage::Refuse, Damage::Skip] {

@@ -147,6 +147,10 @@ impl Recovery<'_> {
         for (at, &first) in segments.iter().enumerate() {
             self.segment(first, at + 1 == segments.len())?;
         }
+        if self.report.last >= LAST {
+            let name = segment_name(self.report.last);
+            return Err(damaged(&name, 0, "there is no number behind it"));
+        }
         // Only now: what was refused is left as it is.
         if self.repair {
             let old = files.snapshots.iter().filter(|&&next| Some(next) != base);
