@@ -320,7 +320,7 @@ fn stats_are_lines_of_name_and_value_and_count() {
     // Operators find each of them explained, and nothing else.
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
     let manual = fs::read_to_string(manual).unwrap();
-    let figures = manual.split("\n## ").find(|part| part.starts_with("Figures\n")).unwrap();
+    let figures = manual.split("\n## ").find(|part| part.starts_with("Counters\n")).unwrap();
     let rows = figures.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
     let mut explained: Vec<&str> =
