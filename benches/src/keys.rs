@@ -1,4 +1,4 @@
-//! `--mode kv`: the keyspace by its second door, beside Redis if asked for.
+//! `--mode kv`: the keyspace, over RESP or OBJM, beside Redis if asked for.
 //!
 //! The same client asks both, in turn; what is compared is the servers' CPU for each request, and
 //! how many they answer where the client is not the limit. All requests are encoded before the

@@ -161,7 +161,7 @@ impl<'p> Client<'p> {
         let buffer = vec![0; BUFFER];
         let mut tally = Tally::new()?;
         if matches!(plan.form.mix, Mix::Fdpass(_)) {
-            tally = tally.with_ways()?;
+            tally = tally.with_modes()?;
         }
         if load.rate.is_some() {
             tally = tally.with_pacing()?;
@@ -366,10 +366,13 @@ impl<'p> Lane<'p> {
             let now = Instant::now();
             let latency = now.saturating_duration_since(self.sent);
             tally.answered(latency, answered);
-            if let Some(ways) = &mut tally.ways {
+            if let Some(by_mode) = &mut tally.by_mode {
                 for unit in self.connection.last_answered(answered) {
-                    let way =
-                        if unit.job == Job::Fdpass { &mut ways.fdpass } else { &mut ways.copy };
+                    let way = if unit.job == Job::Fdpass {
+                        &mut by_mode.fdpass
+                    } else {
+                        &mut by_mode.copy
+                    };
                     way.record(latency, 1);
                 }
             }

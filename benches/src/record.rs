@@ -21,7 +21,7 @@ pub(crate) struct Served {
 
 /// Latencies of a mixed load, by what was asked for.
 #[derive(Debug)]
-pub(crate) struct Ways {
+pub(crate) struct ByMode {
     pub(crate) fdpass: Latency,
     pub(crate) copy: Latency,
 }
@@ -78,7 +78,7 @@ pub(crate) struct Tally {
     pub(crate) counts: Counts,
     pub(crate) served: Vec<Served>,
     /// Only of a mixed load.
-    pub(crate) ways: Option<Ways>,
+    pub(crate) by_mode: Option<ByMode>,
     /// Only of an open loop.
     pub(crate) pacing: Option<Pacing>,
 }
@@ -86,12 +86,12 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Result<Self> {
         let (latency, counts) = (Latency::new()?, Counts::default());
-        Ok(Self { latency, counts, served: Vec::new(), ways: None, pacing: None })
+        Ok(Self { latency, counts, served: Vec::new(), by_mode: None, pacing: None })
     }
 
     /// Tells the two of a mixed load apart from now on.
-    pub(crate) fn with_ways(mut self) -> Result<Self> {
-        self.ways = Some(Ways { fdpass: Latency::new()?, copy: Latency::new()? });
+    pub(crate) fn with_modes(mut self) -> Result<Self> {
+        self.by_mode = Some(ByMode { fdpass: Latency::new()?, copy: Latency::new()? });
         Ok(self)
     }
 
@@ -112,9 +112,9 @@ impl Tally {
         self.latency.reset();
         (self.counts.objects, self.counts.bytes) = (0, 0);
         self.served.clear();
-        if let Some(ways) = &mut self.ways {
-            ways.fdpass.reset();
-            ways.copy.reset();
+        if let Some(by_mode) = &mut self.by_mode {
+            by_mode.fdpass.reset();
+            by_mode.copy.reset();
         }
         if let Some(pacing) = &mut self.pacing {
             pacing.late.reset();
@@ -126,12 +126,12 @@ impl Tally {
         self.latency.add(&other.latency)?;
         self.counts.add(other.counts);
         self.served.extend(other.served);
-        match (&mut self.ways, other.ways) {
-            (Some(ways), Some(more)) => {
-                ways.fdpass.add(&more.fdpass)?;
-                ways.copy.add(&more.copy)?;
+        match (&mut self.by_mode, other.by_mode) {
+            (Some(by_mode), Some(more)) => {
+                by_mode.fdpass.add(&more.fdpass)?;
+                by_mode.copy.add(&more.copy)?;
             }
-            (ways, more) => *ways = ways.take().or(more),
+            (by_mode, more) => *by_mode = by_mode.take().or(more),
         }
         match (&mut self.pacing, other.pacing) {
             (Some(pacing), Some(more)) => {

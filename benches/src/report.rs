@@ -282,11 +282,11 @@ fn rows(s: &Summary) -> Vec<(&'static str, String)> {
     if s.bytes_per_s > 0.0 {
         rows.insert(5, ("MiB/s", format!("{:.0}", s.bytes_per_s / 1_048_576.0)));
     }
-    if let Some(ways) = &s.ways {
-        rows.push(("fdpass p50 us", format!("{:.2}", ways.fdpass.p50_us)));
-        rows.push(("fdpass p99 us", format!("{:.2}", ways.fdpass.p99_us)));
-        rows.push(("copy p50 us", format!("{:.2}", ways.copy.p50_us)));
-        rows.push(("copy p99 us", format!("{:.2}", ways.copy.p99_us)));
+    if let Some(by_mode) = &s.by_mode {
+        rows.push(("fdpass p50 us", format!("{:.2}", by_mode.fdpass.p50_us)));
+        rows.push(("fdpass p99 us", format!("{:.2}", by_mode.fdpass.p99_us)));
+        rows.push(("copy p50 us", format!("{:.2}", by_mode.copy.p50_us)));
+        rows.push(("copy p99 us", format!("{:.2}", by_mode.copy.p99_us)));
     }
     if let Some(open) = &s.open_loop {
         rows.push(("asked requests/s", format!("{:.0}", open.due_per_s)));

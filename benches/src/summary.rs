@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::record::{Latency, Round, Ways, median};
+use crate::record::{ByMode, Latency, Round, median};
 
 /// What a run found about one server.
 ///
@@ -32,7 +32,7 @@ pub(crate) struct Summary {
     pub(crate) least_served_share: f64,
     /// Of a mixed load.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ways: Option<WaysSummary>,
+    pub(crate) by_mode: Option<WaysSummary>,
     /// Of an open loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) open_loop: Option<OpenLoop>,
@@ -87,17 +87,17 @@ impl Summary {
             least_served_share: round3(
                 rounds.iter().map(Round::least_served_share).fold(1.0, f64::min),
             ),
-            ways: ways(rounds),
+            by_mode: by_mode(rounds),
             open_loop: open_loop(rounds),
             first_error: counts.clone().find_map(|counts| counts.first_error.clone()),
         }
     }
 }
 
-fn ways(rounds: &[Round]) -> Option<WaysSummary> {
-    let all: Vec<_> = rounds.iter().filter_map(|round| round.tally.ways.as_ref()).collect();
-    let way = |of: fn(&Ways) -> &Latency| {
-        let us = |q| round3(median(all.iter().map(|ways| of(ways).percentile_us(q))));
+fn by_mode(rounds: &[Round]) -> Option<WaysSummary> {
+    let all: Vec<_> = rounds.iter().filter_map(|round| round.tally.by_mode.as_ref()).collect();
+    let way = |of: fn(&ByMode) -> &Latency| {
+        let us = |q| round3(median(all.iter().map(|by_mode| of(by_mode).percentile_us(q))));
         WaySummary { p50_us: us(0.5), p99_us: us(0.99) }
     };
     let summary = || WaysSummary { fdpass: way(|w| &w.fdpass), copy: way(|w| &w.copy) };

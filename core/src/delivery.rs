@@ -21,12 +21,12 @@ pub struct Delivery {
     /// Why it comes in this form.
     pub reason: Reason,
     /// The form.
-    pub how: How,
+    pub content: Content,
 }
 
 /// The form of an answer.
 #[derive(Debug)]
-pub enum How {
+pub enum Content {
     /// A descriptor for reading, with an open file description of its own.
     Descriptor(Opened),
     /// A descriptor for reading whose open file description is given to others as well.

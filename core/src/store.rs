@@ -23,7 +23,7 @@ use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limit
 use crate::backing::tree::Tree;
 use crate::backing::{Found, MountId, Name, Names, Patience};
 use crate::caller::Caller;
-use crate::delivery::{Body, Delivery, How};
+use crate::delivery::{Body, Content, Delivery};
 use crate::index::{Bounds, Counters, Index};
 use crate::mount::{Mount, Mounts};
 use crate::object::Object;
@@ -311,23 +311,23 @@ impl Outline {
     #[inline]
     fn fill_in(self, Found { file, identity, .. }: Found, whose: (MountId, bool)) -> Delivery {
         let Self { object, range, form, reason } = self;
-        let how = match form {
+        let content = match form {
             // Where to is the business of whoever sends it.
             Form::Stream | Form::Destination => {
-                How::Stream(Body::new(file, identity, range, whose))
+                Content::Stream(Body::new(file, identity, range, whose))
             }
-            Form::Inline => How::Inline(Body::new(file, identity, range, whose)),
-            Form::Descriptor => How::Descriptor(file),
-            Form::None => How::NotModified,
+            Form::Inline => Content::Inline(Body::new(file, identity, range, whose)),
+            Form::Descriptor => Content::Descriptor(file),
+            Form::None => Content::NotModified,
         };
-        Delivery { object, range, reason, how }
+        Delivery { object, range, reason, content }
     }
 
     /// The delivery of a description that others have, too.
     fn share(self, file: Arc<Opened>) -> Delivery {
         let Self { object, range, form, reason } = self;
-        let how = if form == Form::None { How::NotModified } else { How::Shared(file) };
-        Delivery { object, range, reason, how }
+        let content = if form == Form::None { Content::NotModified } else { Content::Shared(file) };
+        Delivery { object, range, reason, content }
     }
 }
 

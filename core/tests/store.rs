@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use objmapper::index::{Bounds, Counters};
 use objmapper::{
-    Caller, How, Kind, Limits, Links, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal, Rule,
-    Rules, Status, Store, Subject, Tree, Verbs, Want,
+    Caller, Content, Kind, Limits, Links, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal,
+    Rule, Rules, Status, Store, Subject, Tree, Verbs, Want,
 };
 use tempfile::TempDir;
 
@@ -66,7 +66,9 @@ fn read(store: &Store, caller: &mut Caller, uri: &str) -> Result<String, Refusal
     let want = Want { uri: uri.as_bytes(), mode: Mode::Fdpass, ..Want::default() };
     match store.deliver(caller, &want, Patience::Block) {
         Ok(delivery) => {
-            let How::Descriptor(fd) = delivery.how else { panic!("{:?}", delivery.how) };
+            let Content::Descriptor(fd) = delivery.content else {
+                panic!("{:?}", delivery.content)
+            };
             let mut text = String::new();
             fs::File::from(OwnedFd::from(fd)).read_to_string(&mut text).unwrap();
             assert_eq!(delivery.object.size, text.len() as u64);
@@ -364,12 +366,12 @@ fn forms_and_what_is_said_about_them() {
         let want = Want { uri, mode, ..Want::default() };
         let delivery = store.deliver(&mut user(1), &want, Patience::Block).unwrap();
         assert_eq!(delivery.object.kind, Kind::File);
-        match delivery.how {
-            How::Descriptor(_) => "descriptor",
-            How::Inline(_) => "inline",
-            How::Stream(_) => "stream",
-            How::Shared(_) => "shared",
-            How::NotModified => "not modified",
+        match delivery.content {
+            Content::Descriptor(_) => "descriptor",
+            Content::Inline(_) => "inline",
+            Content::Stream(_) => "stream",
+            Content::Shared(_) => "shared",
+            Content::NotModified => "not modified",
         }
     };
     assert_eq!(form(b"/small", Mode::Copy), "inline");

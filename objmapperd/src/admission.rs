@@ -17,7 +17,7 @@ const DESTINATIONS: usize = 128;
 
 /// What an errand may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Resource {
     /// A disk, or whoever answers for a file system.
     Mount(MountId),
     /// Descriptors that the user passed: nobody else has to do with what they do.
@@ -26,7 +26,7 @@ pub enum Place {
     Journal,
 }
 
-impl Default for Place {
+impl Default for Resource {
     /// No mount at all.
     fn default() -> Self {
         Self::Mount(MountId::default())
@@ -37,7 +37,7 @@ impl Default for Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account {
     /// Where it waits.
-    pub place: Place,
+    pub resource: Resource,
     /// For whom.
     pub uid: u32,
 }
@@ -126,15 +126,15 @@ impl<T> Admission<T> {
     }
 
     fn may_run(&self, account: Account) -> bool {
-        let there = self.running.iter().filter(|t| t.account.place == account.place);
+        let there = self.running.iter().filter(|t| t.account.resource == account.resource);
         let (mut all, mut own) = (0, 0);
         for ticket in there {
             all += 1;
             own += usize::from(ticket.account.uid == account.uid);
         }
-        let most = match account.place {
-            Place::Mount(_) | Place::Journal => self.per_mount,
-            Place::Destination => DESTINATIONS,
+        let most = match account.resource {
+            Resource::Mount(_) | Resource::Journal => self.per_mount,
+            Resource::Destination => DESTINATIONS,
         };
         all < most && own < self.per_mount.saturating_sub(1).max(1)
     }
@@ -150,7 +150,7 @@ mod tests {
     fn account(prefix: &str, uid: u32) -> Account {
         let tree = Arc::new(Tree::open(Path::new("/"), Links::Refuse).unwrap());
         let mount = Mount::new(prefix.parse().unwrap(), tree, Rules::owner_only()).id();
-        Account { place: Place::Mount(mount), uid }
+        Account { resource: Resource::Mount(mount), uid }
     }
 
     fn all<T>(admission: &mut Admission<T>) -> Vec<T> {
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_users_destinations_are_nobody_elses_business() {
         let mut admission = Admission::new(4);
-        let to = |uid| Account { place: Place::Destination, uid };
+        let to = |uid| Account { resource: Resource::Destination, uid };
         for _ in 0..10 {
             (1..=5).for_each(|uid| admission.push(to(uid), uid));
         }

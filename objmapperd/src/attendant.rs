@@ -28,7 +28,7 @@ use objmapper::{MountId, Patience};
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Frame, Op, Status, Violation};
 
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::bodies;
 use crate::committer::Committer;
 use crate::connection::{Connection, WaitsFor};
@@ -42,7 +42,7 @@ use crate::service::keys::batch::Batch;
 use crate::service::{Answer, Service};
 use crate::session::{Agreed, Asked, Order, SHORT_DATA};
 use crate::transfer::Step;
-use crate::transfer_path::Path;
+use crate::transfer_path::TransferPath;
 use crate::unsettled::Unsettled;
 
 use endings::{beside_bodies, crowded, flush, parting, stuck};
@@ -56,9 +56,9 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// Where connections go that leave.
 #[derive(Clone)]
-pub struct Ways {
+pub struct Handoffs {
     /// For bodies.
-    pub transfer: Path,
+    pub transfer: TransferPath,
     /// For what has to wait for a disk.
     pub helpers: Helpers,
     /// For what has to wait for the journal.
@@ -68,7 +68,7 @@ pub struct Ways {
 /// Serves turns, with buffers of its own.
 pub struct Attendant {
     service: Service,
-    ways: Ways,
+    handoffs: Handoffs,
     /// Bytes of a body that is sent here and not by the transfer path.
     in_place: u64,
     input: Input,
@@ -97,11 +97,11 @@ enum Served {
 
 impl Attendant {
     /// Buffers included.
-    pub fn new(service: Service, ways: Ways) -> Self {
-        let in_place = service.house.in_place;
+    pub fn new(service: Service, handoffs: Handoffs) -> Self {
+        let in_place = service.daemon.in_place;
         Self {
             service,
-            ways,
+            handoffs,
             in_place,
             input: Input::default(),
             outbox: Outbox::default(),
@@ -186,7 +186,7 @@ impl Attendant {
             c.link.flush();
         }
         c.deadline.clear();
-        if self.service.house.is_draining() || !c.link.owes() {
+        if self.service.daemon.is_draining() || !c.link.owes() {
             return Turn::Close;
         }
         c.session.closing = true;
@@ -205,7 +205,7 @@ impl Attendant {
         if !c.bodies.is_empty() {
             return Turn::Leave;
         }
-        if !self.service.house.is_draining() {
+        if !self.service.daemon.is_draining() {
             c.expect_more(!(self.input.bytes().is_empty() && c.leftover.is_empty()));
             return Turn::Wait;
         }
@@ -377,8 +377,8 @@ impl Serve for Attendant {
         c.wake_up();
         if self.service.patience != Patience::Never {
             self.service.patience = Patience::For(match c.errand {
-                Place::Mount(mount) => mount,
-                Place::Destination | Place::Journal => MountId::default(),
+                Resource::Mount(mount) => mount,
+                Resource::Destination | Resource::Journal => MountId::default(),
             });
             if c.fetch() {
                 return Turn::Leave;
@@ -400,7 +400,7 @@ impl Serve for Attendant {
         };
         c.used_up = turn == Turn::Again;
         // The drain rouses it once: who leaves has to come back for a turn to part.
-        c.drained &= turn != Turn::Leave || !self.service.house.is_draining();
+        c.drained &= turn != Turn::Leave || !self.service.daemon.is_draining();
         self.input.leave(&mut c.leftover);
         self.take_back_unsettled(c);
         if c.link.outbox.is_empty() {
@@ -419,16 +419,16 @@ impl Serve for Attendant {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
-            self.ways.helpers.send(loan);
+            self.handoffs.helpers.send(loan);
         } else if connection.waits_for == WaitsFor::Commit {
-            self.ways.committer.send(loan);
+            self.handoffs.committer.send(loan);
         } else if self.service.patience == Patience::Never && connection.bodies.has_ready_forward()
         {
             // From a worker at once; between two turns of it come those of all others.
-            connection.errand = Place::Destination;
-            self.ways.helpers.send(loan);
+            connection.errand = Resource::Destination;
+            self.handoffs.helpers.send(loan);
         } else if !connection.bodies.is_empty() {
-            self.ways.transfer.send(loan);
+            self.handoffs.transfer.send(loan);
         } else {
             loan.give_back(Turn::Again);
         }

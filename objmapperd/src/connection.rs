@@ -12,7 +12,7 @@ use objmapper_os as os;
 use objmapper_proto::Status;
 use objmapper_proto::resp::Encoder;
 
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::bodies::Bodies;
 use crate::budget::Permit;
 use crate::closers::{CloseQueue, ClosedElsewhere};
@@ -71,7 +71,7 @@ pub struct Connection {
     /// What the request at the front of the input has to wait for.
     pub waits_for: WaitsFor,
     /// What it has to wait for, when it goes to a helper.
-    pub errand: Place,
+    pub errand: Resource,
     /// What its peer has to do, and until when.
     pub deadline: Deadline,
     /// What it keeps in memory while nobody serves it.
@@ -111,7 +111,7 @@ impl Connection {
             arrivals: Arrivals::default(),
             unsettled: Unsettled::default(),
             waits_for: WaitsFor::Nothing,
-            errand: Place::default(),
+            errand: Resource::default(),
             deadline,
             queued,
             _open: open,
@@ -210,7 +210,7 @@ impl Connection {
             self.waits_for = WaitsFor::Nothing;
         }
         let one_frame = self.session.is_out_of_order();
-        if self.errand == Place::Destination {
+        if self.errand == Resource::Destination {
             return self.bodies.run_forwards(one_frame);
         }
         match self.bodies.front() {

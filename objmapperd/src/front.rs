@@ -10,13 +10,13 @@ use os::signal::{Signal, Signals};
 
 use crate::config::Settings;
 use crate::connection::Connection;
-use crate::listener::Door;
+use crate::listener::Acceptor;
 use crate::mounts::Served;
 use crate::pool::Pool;
 use crate::reload::{Reloader, Reread};
-use crate::service::House;
+use crate::service::Daemon;
 use crate::supervisor::Supervisor;
-use crate::transfer_path::Path;
+use crate::transfer_path::TransferPath;
 use crate::watchdog::Watchdog;
 
 const LISTENER: Token = Token(0);
@@ -27,23 +27,23 @@ const RELOAD: Token = Token(2);
 /// Something has changed that is shared: seen by whoever asks, and let go of here if nobody does.
 const CHANGES: Token = Token(3);
 
-/// The main thread's desk.
+/// The main thread's part.
 pub struct Front<'a> {
     supervisor: &'a Supervisor,
     signals: &'a Signals,
     watchdog: Option<Watchdog>,
     readiness: Poll,
     reloader: Reloader,
-    house: Arc<House>,
+    daemon: Arc<Daemon>,
     mounts: usize,
 }
 
 impl<'a> Front<'a> {
-    /// For what is `served` in `house`; `reread` gives the settings as they are then.
+    /// For what is `served` in `daemon`; `reread` gives the settings as they are then.
     pub fn new(
         supervisor: &'a Supervisor,
         signals: &'a Signals,
-        house: &Arc<House>,
+        daemon: &Arc<Daemon>,
         settings: &Settings,
         served: Served,
         reread: Box<Reread>,
@@ -51,37 +51,38 @@ impl<'a> Front<'a> {
         let readiness = Poll::new()?;
         readiness.registry().add(signals, SIGNALS, Interest::READABLE)?;
         let waker = Waker::new(readiness.registry(), RELOAD)?;
-        if let Some(shared) = house.store.shared() {
+        if let Some(shared) = daemon.store.shared() {
             readiness.registry().add(shared.changes(), CHANGES, Interest::READABLE)?;
         }
         let mounts = served.len();
-        let reloader = Reloader::new(house.clone(), settings.clone(), served, reread, waker);
+        let reloader = Reloader::new(daemon.clone(), settings.clone(), served, reread, waker);
         let watchdog = supervisor.watchdog_usec().map(|usec| Watchdog::new(usec, Instant::now()));
-        let house = house.clone();
-        Ok(Self { supervisor, signals, watchdog, readiness, reloader, house, mounts })
+        let daemon = daemon.clone();
+        Ok(Self { supervisor, signals, watchdog, readiness, reloader, daemon, mounts })
     }
 
     /// Lets clients in until a signal says that it is enough.
     pub fn accept_until_told(
         &mut self,
-        doors: &mut [Door],
+        doors: &mut [Acceptor],
         pool: &mut Pool<Connection>,
-        transfer: &Path,
+        transfer: &TransferPath,
     ) -> os::Result<()> {
-        for door in &*doors {
-            self.readiness.registry().add(door.listener(), LISTENER, Interest::READABLE)?;
+        for acceptor in &*doors {
+            self.readiness.registry().add(acceptor.listener(), LISTENER, Interest::READABLE)?;
         }
         self.supervisor.ready(self.mounts, None);
         let mut events = Events::with_capacity(8);
         loop {
-            for door in &mut *doors {
-                door.accept(|connection| pool.admit_to(connection.lane(), connection));
+            for acceptor in &mut *doors {
+                acceptor.accept(|connection| pool.admit_to(connection.lane(), connection));
             }
             let watch = self.show_life(pool, transfer);
-            let timeout = watch.into_iter().chain(doors.iter().filter_map(Door::next_try)).min();
+            let timeout =
+                watch.into_iter().chain(doors.iter().filter_map(Acceptor::next_try)).min();
             self.readiness.wait(&mut events, timeout)?;
             if events.iter().any(|event| event.token == CHANGES) {
-                self.house.store.observe();
+                self.daemon.store.observe();
             }
             // All of them: readiness is told once.
             while let Some(signal) = self.signals.next()? {
@@ -105,7 +106,11 @@ impl<'a> Front<'a> {
 
     /// Tells the service manager that all is well, if it is time to and all is. How long
     /// until the next time, if it wants to know at all.
-    pub fn show_life(&mut self, pool: &Pool<Connection>, transfer: &Path) -> Option<Duration> {
+    pub fn show_life(
+        &mut self,
+        pool: &Pool<Connection>,
+        transfer: &TransferPath,
+    ) -> Option<Duration> {
         let (watchdog, now) = (self.watchdog.as_mut()?, Instant::now());
         let threads = pool.progress().chain([transfer.progress()]);
         match watchdog.look(threads, now) {

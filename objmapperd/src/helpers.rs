@@ -108,7 +108,7 @@ impl Helpers {
     /// are connections at most.
     pub fn send(&self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
-        let account = Account { place: connection.errand, uid: connection.caller.uid() };
+        let account = Account { resource: connection.errand, uid: connection.caller.uid() };
         let mut state = self.shared.state.lock();
         if state.stop {
             return;

@@ -26,7 +26,7 @@ use crate::connection::Connection;
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::seldom;
-use crate::service::House;
+use crate::service::Daemon;
 use crate::session::keys::{Keys, Talk};
 
 /// How long accepting pauses when descriptors or memory have run out. Not tuned.
@@ -38,68 +38,68 @@ const RETRY_MS: u32 = 100;
 /// Connections accepted in a row, before signals get a look. Not tuned.
 const BATCH: usize = 64;
 
-/// The door.
+/// A listening socket, and the admission behind it.
 #[derive(Debug)]
-pub struct Door {
+pub struct Acceptor {
     listener: Listener,
     reserve: ReserveFd,
-    house: Arc<House>,
+    daemon: Arc<Daemon>,
     send_buffer: usize,
-    speech: Speech,
+    protocol: Protocol,
     /// Its name for who asks where a connection came to.
     name: Arc<str>,
     paused_until: Option<Instant>,
     more: bool,
     /// Whether clients may have descriptors in their connections' queues: all of them where the
     /// kernel cannot refuse them, else those that had connected before it was told to.
-    wary: Wary,
+    may_bring: MayBring,
 }
 
-/// What is spoken behind a door.
+/// What is spoken on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speech {
+pub enum Protocol {
     /// OBJM: objects.
-    Objects,
+    Objm,
     /// RESP: keys.
-    Keys,
+    Resp,
 }
 
 /// Which connections may bring descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wary {
+enum MayBring {
     All,
     /// Until the backlog was seen empty once.
     First,
     None,
 }
 
-impl Door {
-    /// A door on `listener`, which refuses descriptors if the kernel can. `send_buffer` is
+impl Acceptor {
+    /// Accepts at `listener`, which refuses descriptors if the kernel can. `send_buffer` is
     /// what the kernel keeps for a client that does not read, in bytes; 0 leaves its default.
     pub fn new(
         listener: Listener,
-        house: &Arc<House>,
+        daemon: &Arc<Daemon>,
         send_buffer: usize,
-        speech: Speech,
+        protocol: Protocol,
     ) -> os::Result<Self> {
         // Over TCP none can come.
         let refuses = listener.address().is_some() || socket::refuse_descriptors(listener.as_fd())?;
         let name = name_of(&listener).into();
-        let wary = match (listener.address(), refuses) {
-            (Some(_), _) => Wary::None,
-            (None, true) => Wary::First,
-            (None, false) => Wary::All,
+        let may_bring = match (listener.address(), refuses) {
+            (Some(_), _) => MayBring::None,
+            (None, true) => MayBring::First,
+            (None, false) => MayBring::All,
         };
         Ok(Self {
             listener,
             reserve: ReserveFd::new()?,
-            house: house.clone(),
+            daemon: daemon.clone(),
             send_buffer,
-            speech,
+            protocol,
             name,
             paused_until: None,
             more: false,
-            wary,
+            may_bring,
         })
     }
 
@@ -135,8 +135,8 @@ impl Door {
                 }
                 Err(error) if error.is_would_block() => {
                     self.more = false;
-                    if self.wary == Wary::First {
-                        self.wary = Wary::None;
+                    if self.may_bring == MayBring::First {
+                        self.may_bring = MayBring::None;
                     }
                     return;
                 }
@@ -152,15 +152,15 @@ impl Door {
 
     fn pause(&mut self, error: &os::Error) {
         seldom!(WARN, %error, pause = ?PAUSE, "cannot accept; turning one client away and pausing");
-        let (listener, speech) = (&self.listener, self.speech);
+        let (listener, protocol) = (&self.listener, self.protocol);
         let turned_away = self.reserve.release_and(|| match listener.accept() {
             Ok(stream) => {
-                turn_away(&stream, speech, &"the daemon is out of descriptors: try again");
+                turn_away(&stream, protocol, &"the daemon is out of descriptors: try again");
                 1
             }
             Err(_) => 0,
         });
-        self.house.metrics.turned_away.fetch_add(turned_away, Ordering::Relaxed);
+        self.daemon.metrics.turned_away.fetch_add(turned_away, Ordering::Relaxed);
         self.paused_until = Some(Instant::now() + PAUSE);
         self.more = false;
     }
@@ -175,12 +175,12 @@ impl Door {
                 return None;
             }
         };
-        let house = &*self.house;
-        let open = match house.budgets.connections.take(peer.uid) {
+        let daemon = &*self.daemon;
+        let open = match daemon.budgets.connections.take(peer.uid) {
             Ok(open) => open,
             Err(over) => {
-                turn_away(&stream, self.speech, &over);
-                house.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
+                turn_away(&stream, self.protocol, &over);
+                daemon.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
         };
@@ -189,15 +189,15 @@ impl Door {
         {
             tracing::debug!(%error, "the send buffer stays as it is");
         }
-        house.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        daemon.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::new(stream);
         let guard = self.guard(&socket, peer.uid);
-        let queued = house.budgets.queued.account(peer.uid);
-        let deadline = house.deadlines.of(peer.uid, socket.clone());
-        let link = Link::new(socket.clone(), house.ledger.open(peer.uid, socket));
+        let queued = daemon.budgets.queued.account(peer.uid);
+        let deadline = daemon.deadlines.of(peer.uid, socket.clone());
+        let link = Link::new(socket.clone(), daemon.ledger.open(peer.uid, socket));
         let caller = Caller::new(peer.uid, peer.gid, &peer.groups);
-        let may_pass = house.may_pass(&caller);
-        let keys = (self.speech == Speech::Keys)
+        let may_pass = daemon.may_pass(&caller);
+        let keys = (self.protocol == Protocol::Resp)
             .then(|| self.conversation(&link.socket, &peer, &caller, is_local));
         let connection = Connection::new(link, caller, deadline, [open, queued], guard);
         let mut connection = connection.speaking(keys);
@@ -213,30 +213,30 @@ impl Door {
         caller: &Caller,
         is_local: bool,
     ) -> Box<Keys> {
-        let desk = &self.house.desk;
+        let key_service = &self.daemon.key_service;
         let local = self.name.clone();
         let (origin, trust) = if is_local {
             let at = local.to_string();
             let origin = Origin { uid: Some(peer.uid), pid: peer.pid, peer: at, local };
-            (origin, desk.access.of_peer(caller))
+            (origin, key_service.access.of_peer(caller))
         } else {
-            (Origin::tcp(socket.peer_address(), local), desk.access.of_stranger())
+            (Origin::tcp(socket.peer_address(), local), key_service.access.of_stranger())
         };
         let fd = socket.as_fd().as_raw_fd();
-        let member = desk.clients.join(origin, (socket, fd), Keyspace::now());
+        let member = key_service.clients.join(origin, (socket, fd), Keyspace::now());
         let decoder = Decoder::default();
         Box::new(Keys { decoder, talk: Talk::new(member, trust) })
     }
 
     /// For a connection that may bring descriptors.
     fn guard(&self, socket: &Arc<Stream>, uid: u32) -> Option<ClosedElsewhere> {
-        if self.wary == Wary::None {
+        if self.may_bring == MayBring::None {
             return None;
         }
         if let Err(error) = socket::refuse_descriptors(socket.as_fd()) {
             tracing::debug!(%error, "a connection goes on taking descriptors");
         }
-        Some(ClosedElsewhere::new(self.house.closers.of(uid), socket.clone()))
+        Some(ClosedElsewhere::new(self.daemon.closers.of(uid), socket.clone()))
     }
 }
 
@@ -254,11 +254,11 @@ fn name_of(listener: &Listener) -> String {
 }
 
 /// Tells a client why it is not admitted. A fresh socket has room for that.
-fn turn_away(stream: &Stream, speech: Speech, text: &dyn std::fmt::Display) {
+fn turn_away(stream: &Stream, protocol: Protocol, text: &dyn std::fmt::Display) {
     let mut outbox = Outbox::default();
-    match speech {
-        Speech::Objects => outbox.refuse(0, Status::Busy, RETRY_MS, text),
-        Speech::Keys => Encoder::new(outbox.bytes(), false).error(format_args!("ERR {text}")),
+    match protocol {
+        Protocol::Objm => outbox.refuse(0, Status::Busy, RETRY_MS, text),
+        Protocol::Resp => Encoder::new(outbox.bytes(), false).error(format_args!("ERR {text}")),
     }
     let _ = stream.send(outbox.bytes(), &[], false);
 }

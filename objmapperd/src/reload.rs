@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Loaded, Settings};
 use crate::mounts::Served;
-use crate::service::House;
+use crate::service::Daemon;
 
 /// Reads and checks the settings again. The error is for people, a line for each thing.
 pub type Reread = dyn Fn() -> anyhow::Result<Loaded> + Send + Sync;
@@ -44,7 +44,7 @@ pub struct Reloader {
 
 /// What a reload has to do with.
 struct Work {
-    house: Arc<House>,
+    daemon: Arc<Daemon>,
     /// Of the start: what they say beside mounts holds until the next one.
     settings: Settings,
     reread: Box<Reread>,
@@ -53,16 +53,16 @@ struct Work {
 }
 
 impl Reloader {
-    /// For what is `served` in `house`; `waker` wakes whoever is to ask for outcomes.
+    /// For what is `served` in `daemon`; `waker` wakes whoever is to ask for outcomes.
     pub fn new(
-        house: Arc<House>,
+        daemon: Arc<Daemon>,
         settings: Settings,
         served: Served,
         reread: Box<Reread>,
         waker: Waker,
     ) -> Self {
         let (sender, outcomes) = channel();
-        let work = Work { house, settings, reread, served: Mutex::new(served), waker };
+        let work = Work { daemon, settings, reread, served: Mutex::new(served), waker };
         Self { work: Arc::new(work), sender, outcomes, running: None, again: false }
     }
 
@@ -120,7 +120,7 @@ impl Work {
             let names = fixed.join(", ");
             tracing::warn!(settings = %names, "changed settings take effect at the next start");
         }
-        self.house.store.swap(mounts);
+        self.daemon.store.swap(mounts);
         new.log_changes_since(&served);
         let count = new.len();
         // Closes what is served no more, unless a request is still at it.

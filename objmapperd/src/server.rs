@@ -26,7 +26,7 @@ use os::socket::{self, BindOptions, Listener};
 use parking_lot::Mutex;
 
 use crate::allowance::{self, Allowance};
-use crate::attendant::{Attendant, Ways};
+use crate::attendant::{Attendant, Handoffs};
 use crate::closers::Closers;
 use crate::committer::Committer;
 use crate::config::{Listen, Loaded, Settings};
@@ -36,15 +36,15 @@ use crate::front::Front;
 use crate::helpers::Helpers;
 use crate::keeper;
 use crate::ledger::Ledger;
-use crate::listener::{Door, Speech};
+use crate::listener::{Acceptor, Protocol};
 use crate::metrics::Metrics;
 use crate::mounts::Served;
 use crate::pool::Pool;
 use crate::reload::Reread;
-use crate::service::keys::Desk;
+use crate::service::keys::KeyService;
 use crate::service::keys::access::{self, Access};
 use crate::service::keys::facts::Facts;
-use crate::service::{House, Service};
+use crate::service::{Daemon, Service};
 use crate::supervisor::Supervisor;
 use crate::ticker::Ticker;
 use crate::transfer_path;
@@ -58,9 +58,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// Everything that runs.
 struct Running {
-    house: Arc<House>,
+    daemon: Arc<Daemon>,
     pool: Pool<Connection>,
-    transfer: transfer_path::Path,
+    transfer: transfer_path::TransferPath,
     committer: Committer,
     threads: Vec<JoinHandle<()>>,
 }
@@ -87,23 +87,23 @@ pub fn run(
     let keys = settings.kv.has_a_door() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
     let keyspace = Arc::new(keeper::open(&settings.kv, keys)?);
     let (served, mounts) = mounts(settings, keys.then(|| keyspace.clone()))?;
-    let house = house(settings, nofile, mounts, (keyspace, keys))?;
+    let daemon = daemon(settings, nofile, mounts, (keyspace, keys))?;
     let listeners = listeners(settings, inherited)?;
-    let mut running = start(settings, &house)?;
+    let mut running = start(settings, &daemon)?;
     let mut doors = Vec::new();
-    for (listener, speech) in listeners {
+    for (listener, protocol) in listeners {
         let at = described(&listener);
-        match speech {
-            Speech::Objects => {
+        match protocol {
+            Protocol::Objm => {
                 tracing::info!(socket = %at, mounts = served.len(), "listening for objects");
             }
-            Speech::Keys => tracing::info!(socket = %at, "listening for keys"),
+            Protocol::Resp => tracing::info!(socket = %at, "listening for keys"),
         }
-        doors.push(Door::new(listener, &house, settings.limits.send_buffer, speech)?);
+        doors.push(Acceptor::new(listener, &daemon, settings.limits.send_buffer, protocol)?);
     }
     tracing::info!("ready");
     let reread = checked(reread, nofile);
-    let mut front = Front::new(&supervisor, &signals, &house, settings, served, reread)?;
+    let mut front = Front::new(&supervisor, &signals, &daemon, settings, served, reread)?;
     front.accept_until_told(&mut doors, &mut running.pool, &running.transfer)?;
 
     supervisor.stopping();
@@ -111,7 +111,7 @@ pub fn run(
     if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }
-    if let Err(fault) = house.desk.keyspace.close() {
+    if let Err(fault) = daemon.key_service.keyspace.close() {
         tracing::error!(%fault, "the keyspace was not closed cleanly");
     }
     // Else threads may be waiting for a disk or a peer: they end with the process.
@@ -145,12 +145,12 @@ fn checked(
 }
 
 /// Builds what all threads share.
-fn house(
+fn daemon(
     settings: &Settings,
     nofile: u64,
     mounts: Mounts,
     (keyspace, keys): (Arc<Keyspace>, bool),
-) -> anyhow::Result<Arc<House>> {
+) -> anyhow::Result<Arc<Daemon>> {
     let limits =
         plan::Limits { inline: settings.delivery.inline_limit, auto: settings.delivery.auto_limit };
     let bounds = index::Bounds {
@@ -162,9 +162,9 @@ fn house(
     let allowance = Allowance::new(settings, nofile, keys)?;
     allowance.tell(settings, nofile);
     let metrics = Arc::default();
-    Ok(Arc::new(House {
+    Ok(Arc::new(Daemon {
         store: Store::with_limits(mounts, limits, bounds).sharing(shared(settings, &allowance)),
-        desk: desk(settings, (keyspace, keys), &metrics)?,
+        key_service: key_service(settings, (keyspace, keys), &metrics)?,
         in_place: settings.delivery.in_place_limit,
         ledger: Ledger::new(allowance.in_flight),
         budgets: allowance.budgets(&settings.limits),
@@ -179,12 +179,12 @@ fn house(
 }
 
 /// Whoever answers those that speak RESP.
-fn desk(
+fn key_service(
     settings: &Settings,
     (keyspace, served): (Arc<Keyspace>, bool),
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Desk> {
-    Ok(Desk {
+) -> anyhow::Result<KeyService> {
+    Ok(KeyService {
         access: Access::new(&settings.kv, served)?,
         clients: Arc::default(),
         ticker: Ticker::new(keyspace.clone()),
@@ -236,7 +236,7 @@ fn workers(settings: &Settings) -> usize {
 fn listeners(
     settings: &Settings,
     mut inherited: Vec<(String, OwnedFd)>,
-) -> anyhow::Result<Vec<(Listener, Speech)>> {
+) -> anyhow::Result<Vec<(Listener, Protocol)>> {
     let keys = inherited.iter().position(|(name, _)| name == KV_SOCKET_NAME);
     let keys = keys.map(|at| inherited.remove(at));
     let only = inherited.len() == 1;
@@ -248,17 +248,17 @@ fn listeners(
         None if listen.is_wanted => Some(bind(&listen.path, listen, listen.mode, "--socket")?),
         None => None,
     };
-    all.extend(objects.map(|listener| (listener, Speech::Objects)));
+    all.extend(objects.map(|listener| (listener, Protocol::Objm)));
     let keys = match (keys, &kv.socket) {
         (Some(passed), _) => Some(inherit(passed)?),
         (None, Some(path)) => Some(bind(path, listen, kv.mode, "--kv-socket")?),
         (None, None) => None,
     };
-    all.extend(keys.map(|listener| (listener, Speech::Keys)));
+    all.extend(keys.map(|listener| (listener, Protocol::Resp)));
     if let Some(address) = kv.listen {
         let listener =
             Listener::bind_tcp(address, listen.backlog).context("cannot listen (kv.listen)")?;
-        all.push((listener, Speech::Keys));
+        all.push((listener, Protocol::Resp));
     }
     Ok(all)
 }
@@ -267,7 +267,7 @@ fn listeners(
 fn inherit((name, fd): (String, OwnedFd)) -> anyhow::Result<Listener> {
     let listener = Listener::from_fd(fd)
         .with_context(|| format!("the inherited socket '{name}' cannot be used"))?;
-    // As early as can be; the door asks again whether the kernel can.
+    // As early as can be; the `Acceptor` asks again whether the kernel can.
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
 }
@@ -301,23 +301,27 @@ fn described(listener: &Listener) -> String {
     }
 }
 
-fn start(settings: &Settings, house: &Arc<House>) -> anyhow::Result<Running> {
-    let metrics: &Arc<Metrics> = &house.metrics;
-    let helpers = &house.helpers;
-    let (transfer, thread) = transfer_path::Path::start(helpers.clone(), metrics.answers())?;
-    let mut threads = vec![thread, house.deadlines.start()?, house.desk.ticker.start()?];
+fn start(settings: &Settings, daemon: &Arc<Daemon>) -> anyhow::Result<Running> {
+    let metrics: &Arc<Metrics> = &daemon.metrics;
+    let helpers = &daemon.helpers;
+    let (transfer, thread) =
+        transfer_path::TransferPath::start(helpers.clone(), metrics.answers())?;
+    let mut threads = vec![thread, daemon.deadlines.start()?, daemon.key_service.ticker.start()?];
     let committer = Committer::default();
-    threads.extend(keepers(&house.desk.keyspace, &committer)?);
-    let ways =
-        Ways { transfer: transfer.clone(), helpers: helpers.clone(), committer: committer.clone() };
-    let kept = house.clone();
+    threads.extend(keepers(&daemon.key_service.keyspace, &committer)?);
+    let handoffs = Handoffs {
+        transfer: transfer.clone(),
+        helpers: helpers.clone(),
+        committer: committer.clone(),
+    };
+    let kept = daemon.clone();
     let attendant =
-        move |patience| Attendant::new(Service::new(kept.clone(), patience), ways.clone());
+        move |patience| Attendant::new(Service::new(kept.clone(), patience), handoffs.clone());
     let pool = Pool::start(workers(settings), spin(settings), |_| {
-        (attendant(Patience::Never), house.metrics.worker())
+        (attendant(Patience::Never), daemon.metrics.worker())
     })?;
     threads.extend(helpers.start(settings.pool.helpers, move || attendant(Patience::Block))?);
-    Ok(Running { house: house.clone(), pool, transfer, committer, threads })
+    Ok(Running { daemon: daemon.clone(), pool, transfer, committer, threads })
 }
 
 /// The threads that the journal needs, if there is one.
@@ -336,11 +340,11 @@ fn keepers(keyspace: &Arc<Keyspace>, committer: &Committer) -> anyhow::Result<Ve
 /// Lets every connection finish what it was asked, until the deadline or another
 /// signal; returns whether all did.
 fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: Duration) -> bool {
-    let house = &running.house;
-    house.draining.store(true, Ordering::SeqCst);
+    let daemon = &running.daemon;
+    daemon.draining.store(true, Ordering::SeqCst);
     running.pool.rouse();
     let end = Instant::now() + deadline;
-    let open = || house.budgets.connections.used();
+    let open = || daemon.budgets.connections.used();
     while open() > 0 {
         if Instant::now() >= end {
             tracing::warn!(connections = open(), ?deadline, "drain deadline passed; cutting off");
@@ -359,13 +363,13 @@ fn drain(running: &Running, front: &mut Front<'_>, signals: &Signals, deadline: 
 fn stop(running: Running) {
     running.transfer.stop();
     running.committer.stop();
-    if let Some(journal) = running.house.desk.keyspace.journal() {
+    if let Some(journal) = running.daemon.key_service.keyspace.journal() {
         journal.stop();
     }
-    running.house.helpers.stop();
+    running.daemon.helpers.stop();
     running.pool.stop();
-    running.house.deadlines.stop();
-    running.house.desk.ticker.stop();
+    running.daemon.deadlines.stop();
+    running.daemon.key_service.ticker.stop();
     for thread in running.threads {
         if thread.join().is_err() {
             tracing::error!("a thread ended in a panic");

@@ -26,15 +26,15 @@ use crate::helpers::Helpers;
 use crate::ledger::Ledger;
 use crate::link::Flushed;
 use crate::metrics::{self, AnswerCounters, Metrics};
-use keys::Desk;
+use keys::KeyService;
 
 /// What all services share.
 #[derive(Debug)]
-pub struct House {
+pub struct Daemon {
     /// Names to objects.
     pub store: Store,
     /// Who answers those that speak RESP.
-    pub desk: Desk,
+    pub key_service: KeyService,
     /// Bytes of a stream that a worker sends itself.
     pub in_place: u64,
     /// Descriptors in flight.
@@ -68,7 +68,7 @@ pub struct Budgets {
     pub queued: Arc<Budget>,
 }
 
-impl House {
+impl Daemon {
     /// Whether it is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -95,7 +95,7 @@ impl House {
         self.metrics.write(&mut out);
         let helpers = self.helpers.figures();
         // What can be told without waiting for who writes.
-        let journal = self.desk.keyspace.journal();
+        let journal = self.key_service.keyspace.journal();
         let of = |figure: fn(&Journal) -> u64| journal.map_or(0, |journal| figure(journal));
         let lines = [
             ("helpers.threads", helpers.threads as u64),
@@ -143,7 +143,7 @@ impl House {
 #[derive(Debug)]
 pub struct Service {
     /// What is served.
-    pub house: Arc<House>,
+    pub daemon: Arc<Daemon>,
     /// Whether this thread may wait for a disk.
     pub patience: Patience,
     /// Where this thread counts.
@@ -153,16 +153,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Answers for this house.
-    pub fn new(house: Arc<House>, patience: Patience) -> Self {
-        let counters = house.metrics.answers();
-        Self { house, patience, counters, observed: Cell::new(false) }
+    /// Answers for this daemon.
+    pub fn new(daemon: Arc<Daemon>, patience: Patience) -> Self {
+        let counters = daemon.metrics.answers();
+        Self { daemon, patience, counters, observed: Cell::new(false) }
     }
 
     /// Who answers those that speak RESP.
     #[inline]
-    pub fn desk(&self) -> &Desk {
-        &self.house.desk
+    pub fn key_service(&self) -> &KeyService {
+        &self.daemon.key_service
     }
 
     /// Other requests have arrived: what changed before may be what they ask about.
@@ -175,7 +175,7 @@ impl Service {
     #[inline]
     fn observe(&self) {
         if !self.observed.replace(true) {
-            self.house.store.observe();
+            self.daemon.store.observe();
         }
     }
 }

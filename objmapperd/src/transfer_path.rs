@@ -47,7 +47,7 @@ const FULL: Duration = Duration::from_millis(2);
 
 /// The way in.
 #[derive(Clone)]
-pub struct Path {
+pub struct TransferPath {
     shared: Arc<Shared>,
 }
 
@@ -57,7 +57,7 @@ struct Shared {
     marks: AtomicU64,
 }
 
-impl Path {
+impl TransferPath {
     /// Starts the thread. Bodies that are not in memory go to `helpers`.
     pub fn start(
         helpers: Helpers,
@@ -104,7 +104,7 @@ impl Shared {
 }
 
 /// A connection here, and what epoll watches it for.
-struct Place {
+struct Entry {
     loan: Loan<Connection>,
     watched: Option<Interest>,
     /// Whether it watches the destinations that must have room first, too.
@@ -138,7 +138,7 @@ enum Before {
 struct Streamer {
     shared: Arc<Shared>,
     poll: Poll,
-    slots: Slots<Place>,
+    slots: Slots<Entry>,
     running: VecDeque<usize>,
     full: Vec<usize>,
     alarms: Alarms,
@@ -183,28 +183,28 @@ impl Streamer {
         for loan in loans {
             let (watched, destinations, alarm) = (None, false, None);
             let (queued, since) = (true, Since::Nothing);
-            let place = Place { loan, watched, destinations, alarm, queued, since };
-            let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(place));
+            let entry = Entry { loan, watched, destinations, alarm, queued, since };
+            let Ok(token) = self.slots.add(|_| Ok::<_, std::convert::Infallible>(entry));
             self.running.push_back(token);
         }
         !stop
     }
 
     fn queue(&mut self, token: usize) {
-        if let Some(place) = self.slots.at_mut(token)
-            && !place.queued
+        if let Some(entry) = self.slots.at_mut(token)
+            && !entry.queued
         {
-            place.queued = true;
+            entry.queued = true;
             self.running.push_back(token);
         }
     }
 
     fn step(&mut self, token: usize) {
-        let Some(place) = self.slots.at_mut(token) else { return };
-        place.queued = false;
-        let Some(connection) = place.loan.connection() else { return self.gone(token) };
+        let Some(entry) = self.slots.at_mut(token) else { return };
+        entry.queued = false;
+        let Some(connection) = entry.loan.connection() else { return self.gone(token) };
         destinations::tell_ends(connection, &self.counters);
-        let mut before = match place.since {
+        let mut before = match entry.since {
             Since::Asked => Before::Nothing,
             // Whose step is a look at destinations always has it: it finds out who has gone.
             _ if connection.bodies.front().is_none() => Before::Nothing,
@@ -219,9 +219,9 @@ impl Streamer {
             if matches!(did, Step::Again | Step::Parked) {
                 before = self::before(connection, true);
                 let again = did == Step::Again && before == Before::Nothing;
-                place.since = if again { Since::Asked } else { Since::Step };
-            } else if place.since == Since::Asked {
-                place.since = Since::Step;
+                entry.since = if again { Since::Asked } else { Since::Step };
+            } else if entry.since == Since::Asked {
+                entry.since = Since::Step;
             }
         }
         match did {
@@ -241,8 +241,8 @@ impl Streamer {
     /// Waits for room to write. Edge-triggered: registered once, and room that there
     /// is by then is reported at once.
     fn wait(&mut self, token: usize) {
-        let Some(place) = self.slots.at_mut(token) else { return };
-        let Some(connection) = place.loan.connection() else { return };
+        let Some(entry) = self.slots.at_mut(token) else { return };
+        let Some(connection) = entry.loan.connection() else { return };
         connection.expect_reading();
         self.watch(token, Interest::WRITABLE);
     }
@@ -252,7 +252,7 @@ impl Streamer {
         let Some(mut loan) = self.take_out(token) else { return };
         let Some(connection) = loan.connection() else { return };
         if let Some(body) = connection.bodies.front() {
-            connection.errand = admission::Place::Mount(body.mount());
+            connection.errand = admission::Resource::Mount(body.mount());
         }
         self.counters.cold.add(1);
         self.helpers.send(loan);
@@ -296,15 +296,15 @@ impl Streamer {
     }
 
     fn take_out(&mut self, token: usize) -> Option<Loan<Connection>> {
-        let mut place = self.slots.remove(token)?;
-        self.unpark(&mut place, token);
-        if place.watched.is_some()
-            && let Some(connection) = place.loan.connection()
+        let mut entry = self.slots.remove(token)?;
+        self.unpark(&mut entry, token);
+        if entry.watched.is_some()
+            && let Some(connection) = entry.loan.connection()
             && let Err(error) = self.poll.registry().remove(&*connection)
         {
             tracing::error!(%error, "cannot stop watching a connection");
         }
-        Some(place.loan)
+        Some(entry.loan)
     }
 }
 

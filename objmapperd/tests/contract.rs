@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use objmapper::{
-    Caller, How, Kind, Links, Miss, Mode, Mount, Mounts, Patience, Range, Reason, Rules, Status,
-    Store, Tree, Version, Want,
+    Caller, Content, Kind, Links, Miss, Mode, Mount, Mounts, Patience, Range, Reason, Rules,
+    Status, Store, Tree, Version, Want,
 };
 use objmapper_client::{Client, Object};
 use objmapper_os::file;
@@ -80,14 +80,14 @@ impl Door for Embedded {
             Err(other) => panic!("{other}"),
         };
         let mut bytes = Vec::new();
-        let by_descriptor = matches!(delivery.how, How::Descriptor(_));
-        match delivery.how {
-            How::Descriptor(fd) => bytes = part(&File::from(OwnedFd::from(fd)), delivery.range),
-            How::Inline(body) => {
+        let by_descriptor = matches!(delivery.content, Content::Descriptor(_));
+        match delivery.content {
+            Content::Descriptor(fd) => bytes = part(&File::from(OwnedFd::from(fd)), delivery.range),
+            Content::Inline(body) => {
                 body.fill(&mut bytes, Patience::Block).unwrap();
             }
             // As whoever streams does it: from the file, at the range's offset.
-            How::Stream(body) => {
+            Content::Stream(body) => {
                 bytes.resize(usize::try_from(body.range().length).unwrap(), 0);
                 let mut at = 0;
                 while at < bytes.len() {
@@ -98,7 +98,7 @@ impl Door for Embedded {
                 }
                 assert!(body.is_unchanged().unwrap());
             }
-            How::NotModified | How::Shared(_) => panic!("nobody asked"),
+            Content::NotModified | Content::Shared(_) => panic!("nobody asked"),
         }
         let object = delivery.object;
         Ok(Fetched {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::{Bar, Bench, Goal, Measurement};
-use crate::cli::kv::{Door, KvArgs, Rival, Verb};
+use crate::cli::kv::{KvArgs, Protocol, Rival, Verb};
 use crate::keys::bursts::Bursts;
 use crate::keys::compare::{self, Asked};
 use crate::keys::load::{Round, fill};
@@ -91,16 +91,16 @@ fn pipeline(bench: &Bench<'_>, length: u32, cpu: f64, rate: Option<f64>) -> Resu
     let servers = servers(bench, (&[], &[]), place)?;
     let mut bars = Vec::new();
     let asked = [
-        (Verb::Get, Door::Resp, "GET"),
-        (Verb::Set, Door::Resp, "SET"),
-        (Verb::Get, Door::Objm, "KV_GET"),
-        (Verb::Set, Door::Objm, "KV_SET"),
+        (Verb::Get, Protocol::Resp, "GET"),
+        (Verb::Set, Protocol::Resp, "SET"),
+        (Verb::Get, Protocol::Objm, "KV_GET"),
+        (Verb::Set, Protocol::Objm, "KV_SET"),
     ];
-    for (verb, door, what) in asked {
-        let kv = KvArgs { door, ..KvArgs::usual(verb) };
+    for (verb, protocol, what) in asked {
+        let kv = KvArgs { protocol, ..KvArgs::usual(verb) };
         let [ours, theirs] = take(bench, &servers, &kv, length)?;
         // Goals are for Redis' own protocol.
-        let resp = door == Door::Resp;
+        let resp = protocol == Protocol::Resp;
         let ratio = compare::ratio(&ours, &theirs, Round::cpu_us);
         let note = format!(
             "{:.2} us against {:.2}",

@@ -14,7 +14,7 @@ use super::{Bar, Bench, Goal, Measurement, room_for, summaries};
 use crate::placement::Placement;
 use crate::plan::{Dialect, Form, Mix};
 use crate::procfs;
-use crate::record::{Round, Ways};
+use crate::record::{ByMode, Round};
 use crate::tree::Tree;
 use crate::turns::Outcome;
 use crate::wire::Job;
@@ -103,16 +103,16 @@ fn told(name: &str, outcome: &Outcome, side: usize, figure: impl Fn(&Round) -> f
     Bar::new(name, Goal::Nothing, Some(of_side(outcome, side, figure)))
 }
 
-fn way_us(round: &Round, way: impl Fn(&Ways) -> f64) -> f64 {
-    round.tally.ways.as_ref().map_or(f64::NAN, way)
+fn way_us(round: &Round, way: impl Fn(&ByMode) -> f64) -> f64 {
+    round.tally.by_mode.as_ref().map_or(f64::NAN, way)
 }
 
 fn fdpass_us(round: &Round, quantile: f64) -> f64 {
-    way_us(round, |ways| ways.fdpass.percentile_us(quantile))
+    way_us(round, |by_mode| by_mode.fdpass.percentile_us(quantile))
 }
 
 fn copy_us(round: &Round, quantile: f64) -> f64 {
-    way_us(round, |ways| ways.copy.percentile_us(quantile))
+    way_us(round, |by_mode| by_mode.copy.percentile_us(quantile))
 }
 
 /// Looks at the daemon's threads.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::keys::{CONNS, place, servers};
 use super::shared::{EACH, KIB, MIB, of_side, p50, p99, plans, shape, single};
 use super::{Bar, Bench, Goal, summaries};
-use crate::cli::kv::{Door, KvArgs, Verb};
+use crate::cli::kv::{KvArgs, Protocol, Verb};
 use crate::keys::bursts::{Bursts, name};
 use crate::keys::load::{self, Client, Round, fill};
 use crate::keys::mapper::Mapper;
@@ -183,10 +183,14 @@ pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let form = single(Job::Fdpass);
     let [plan, floor_plan] = plans([(Dialect::Objm, form), (EACH, form)], &tree)?;
     let load = |daemon: &Daemon, keys: &std::path::Path, pid: i32, ours: bool| -> Result<_> {
-        let bursts = Bursts::new(&kv, 1, Door::Resp);
+        let bursts = Bursts::new(&kv, 1, Protocol::Resp);
         fill(keys, Bursts::fill(&kv))?;
-        let mut client =
-            Client::connect((Door::Resp, keys), CONNS as usize, &bursts, kv.value_size.as_u64())?;
+        let mut client = Client::connect(
+            (Protocol::Resp, keys),
+            CONNS as usize,
+            &bursts,
+            kv.value_size.as_u64(),
+        )?;
         let side = || bench.side("fdpass", daemon, if ours { &plan } else { &floor_plan });
         let alone = bench.take(&[side()], place)?;
         let keys_alone = client.round(&bursts, pid, bench.args.round, &bench.stop)?;

@@ -30,7 +30,7 @@ pub(crate) enum Spread {
 /// Which of the daemon's two sockets is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Door {
+pub(crate) enum Protocol {
     /// RESP, as Redis clients do
     Resp,
     /// Our own protocol: `KV_GET` and `KV_SET`
@@ -65,7 +65,7 @@ pub(crate) struct KvArgs {
     pub(crate) verb: Verb,
     /// In which protocol the daemon is asked (a rival is asked in RESP)
     #[arg(long, value_enum, value_name = "PROTOCOL", default_value = "resp")]
-    pub(crate) door: Door,
+    pub(crate) protocol: Protocol,
     /// Share of GET with --verb mixed, 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.9", value_parser = super::ratio)]
     pub(crate) get_ratio: f64,
@@ -97,7 +97,7 @@ impl KvArgs {
     pub(crate) fn usual(verb: Verb) -> Self {
         Self {
             verb,
-            door: Door::Resp,
+            protocol: Protocol::Resp,
             get_ratio: 0.9,
             keys: 100_000,
             key_size: 16,

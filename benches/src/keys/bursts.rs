@@ -5,7 +5,7 @@ use std::ops::Range;
 use objmapper_proto::kv::{Condition, Expiry, Given, Kv, Set, Verb as Native};
 use objmapper_proto::{Mode, Request};
 
-use crate::cli::kv::{Door, KvArgs, Spread, Verb};
+use crate::cli::kv::{KvArgs, Protocol, Spread, Verb};
 
 /// Requests that are encoded; connections go round them, each from a place of its own.
 const REQUESTS: u32 = 1 << 17;
@@ -22,8 +22,8 @@ pub(crate) struct Bursts {
 }
 
 impl Bursts {
-    /// What is asked at this door, in bursts of `length`.
-    pub(crate) fn new(args: &KvArgs, length: u32, door: Door) -> Self {
+    /// What is asked at this protocol, in bursts of `length`.
+    pub(crate) fn new(args: &KvArgs, length: u32, protocol: Protocol) -> Self {
         let mut luck = Luck(0x2545_f491_4f6c_dd1d);
         let value = value(args);
         let zipf = Zipf::new(args.keys);
@@ -41,11 +41,13 @@ impl Bursts {
                     Verb::Mixed => luck.unit() < args.get_ratio,
                 };
                 let (out, name) = (&mut bursts.bytes, name(key, args.key_size));
-                match (door, get) {
-                    (Door::Resp, true) => request(out, &[b"GET", &name]),
-                    (Door::Resp, false) => request(out, &[b"SET", &name, &value]),
-                    (Door::Objm, true) => native(out, Native::Get { mode: Mode::Auto, key: &name }),
-                    (Door::Objm, false) => native(out, Native::Set(set(&name, &value))),
+                match (protocol, get) {
+                    (Protocol::Resp, true) => request(out, &[b"GET", &name]),
+                    (Protocol::Resp, false) => request(out, &[b"SET", &name, &value]),
+                    (Protocol::Objm, true) => {
+                        native(out, Native::Get { mode: Mode::Auto, key: &name });
+                    }
+                    (Protocol::Objm, false) => native(out, Native::Set(set(&name, &value))),
                 }
             }
             bursts.ranges.push(start..bursts.bytes.len());

@@ -24,14 +24,16 @@ pub(crate) struct Asked<'a> {
 
 /// Sets all keys, and asks each server in turn; gives the rounds of each.
 pub(crate) fn take(servers: &[Server], asked: Asked<'_>, stop: &Stop) -> Result<Vec<Vec<Round>>> {
-    let door = asked.kv.door;
-    let all: Vec<_> =
-        servers.iter().map(|s| Bursts::new(asked.kv, asked.pipeline, s.door(door).0)).collect();
+    let protocol = asked.kv.protocol;
+    let all: Vec<_> = servers
+        .iter()
+        .map(|s| Bursts::new(asked.kv, asked.pipeline, s.endpoint(protocol).0))
+        .collect();
     let mut clients = Vec::new();
     for (server, bursts) in servers.iter().zip(&all) {
         load::fill(&server.socket, Bursts::fill(asked.kv))?;
         let (conns, size) = (asked.conns as usize, asked.kv.value_size.as_u64());
-        clients.push(Client::connect(server.door(door), conns, bursts, size)?);
+        clients.push(Client::connect(server.endpoint(protocol), conns, bursts, size)?);
     }
     let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
     for number in 0..=asked.rounds {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bursts::Bursts;
 use super::replies::{Replies, Seen};
-use crate::cli::kv::Door;
+use crate::cli::kv::Protocol;
 use crate::procfs;
 use crate::record::Latency;
 use crate::stop::{PATIENCE, Stop};
@@ -55,7 +55,7 @@ pub(crate) struct Round {
 impl Client {
     /// So many connections, each beginning elsewhere among the bursts.
     pub(crate) fn connect(
-        (door, socket): (Door, &Path),
+        (protocol, socket): (Protocol, &Path),
         conns: usize,
         bursts: &Bursts,
         size: u64,
@@ -68,12 +68,12 @@ impl Client {
         for number in 0..conns {
             let stream = Stream::connect(socket, Some(PATIENCE))
                 .with_context(|| format!("cannot connect to {}", socket.display()))?;
-            if door == Door::Objm {
+            if protocol == Protocol::Objm {
                 greet(&stream)?;
             }
             stream.set_nonblocking(true)?;
             poll.registry().add(&stream, Token(number), interest)?;
-            let replies = Replies::expecting(door, size);
+            let replies = Replies::expecting(protocol, size);
             let next = number * bursts.len() / conns;
             lanes.push(Lane { stream, replies, next, unsent: None, due: 0, sent: Instant::now() });
         }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use objmapper_proto::{Header, Op, limits};
 
-use crate::cli::kv::Door;
+use crate::cli::kv::Protocol;
 
 /// What has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(crate) struct Replies {
 
 impl Replies {
     /// None yet; strings shall have this length.
-    pub(crate) fn expecting(door: Door, length: u64) -> Self {
-        let frames = (door == Door::Objm).then(Vec::new);
+    pub(crate) fn expecting(protocol: Protocol, length: u64) -> Self {
+        let frames = (protocol == Protocol::Objm).then(Vec::new);
         Self { frames, expected: length, ..Self::default() }
     }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use crate::cli::kv::{Door, KvArgs, Rival};
+use crate::cli::kv::{KvArgs, Protocol, Rival};
 use crate::placement::Placement;
 use crate::stop::PATIENCE;
 
@@ -68,10 +68,10 @@ impl Server {
     }
 
     /// Where this protocol is spoken, and that; RESP where the other is not.
-    pub(crate) fn door(&self, door: Door) -> (Door, &Path) {
-        match (door, &self.objects) {
-            (Door::Objm, Some(objects)) => (Door::Objm, objects),
-            _ => (Door::Resp, &self.socket),
+    pub(crate) fn endpoint(&self, protocol: Protocol) -> (Protocol, &Path) {
+        match (protocol, &self.objects) {
+            (Protocol::Objm, Some(objects)) => (Protocol::Objm, objects),
+            _ => (Protocol::Resp, &self.socket),
         }
     }
 

@@ -80,7 +80,7 @@ pub struct Hold<'k> {
 }
 
 /// Where a key is: which of the parts, which slot.
-type Place = (usize, At);
+type Slot = (usize, At);
 
 impl<'k> Hold<'k> {
     #[inline]
@@ -336,7 +336,7 @@ impl<'k> Hold<'k> {
     }
 
     #[inline]
-    fn find(&mut self, key: &Key<'_>) -> Option<Place> {
+    fn find(&mut self, key: &Key<'_>) -> Option<Slot> {
         let part = self.part(key.part)?;
         let shard = &self.parts.get(part)?.shard;
         let at = shard.locate(key.hash, key.name)?;
@@ -348,7 +348,7 @@ impl<'k> Hold<'k> {
         Some((part, at))
     }
 
-    fn remove_at(&mut self, key: &Key<'_>, (part, at): Place) {
+    fn remove_at(&mut self, key: &Key<'_>, (part, at): Slot) {
         if self.keyspace.journal.is_some() {
             ops::remove(self.log.ops(), part_db(key), key.name);
         }
@@ -360,7 +360,7 @@ impl<'k> Hold<'k> {
     }
 
     #[cold]
-    fn expire_at(&mut self, place: Place) {
+    fn expire_at(&mut self, place: Slot) {
         self.drop_at(place);
         if let Some(part) = self.parts.get_mut(place.0) {
             part.shard.expired += 1;
@@ -368,7 +368,7 @@ impl<'k> Hold<'k> {
     }
 
     /// Removes what a slot holds, whatever its name.
-    fn drop_at(&mut self, (part, at): Place) {
+    fn drop_at(&mut self, (part, at): Slot) {
         let journal = self.keyspace.journal.is_some();
         let Some(part) = self.parts.get_mut(part) else { return };
         let db = part.db();

@@ -21,7 +21,7 @@ impl Attendant {
             c.link.prefer_latency(session::SHORT_DATA);
         }
         if ack.capabilities & PASS_FDS != 0 {
-            let closer = self.service.house.closers.of(c.caller.uid());
+            let closer = self.service.daemon.closers.of(c.caller.uid());
             if let Err(error) = c.admit_descriptors(closer) {
                 seldom!(WARN, %error, "a client cannot be allowed to pass descriptors");
                 let why = "the daemon cannot take descriptors: connect without PASS_FDS";
@@ -51,7 +51,7 @@ impl Attendant {
             c.session.closing = true;
             c.bodies.clear();
         } else {
-            let account = (&self.service.house.budgets.bodies, c.caller.uid());
+            let account = (&self.service.daemon.budgets.bodies, c.caller.uid());
             let taken = c.arrivals.take_in(self.input.descriptors(), account, &closer);
             let violation = taken.err()?;
             self.violated(c, &violation);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
 use super::{Attendant, Served};
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
 use crate::quantum::Quantum;
@@ -73,17 +73,18 @@ impl Attendant {
                 Ok(Step::Whole(used)) => {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
-                    let (desk, at) = (self.service.desk(), c.link.outbox.len());
-                    let failed = Failed::before(&desk.keyspace);
+                    let (key_service, at) = (self.service.key_service(), c.link.outbox.len());
+                    let failed = Failed::before(&key_service.keyspace);
                     keys.talk.position = 0;
-                    if used > LARGE || desk.may_take_long(args) {
+                    if used > LARGE || key_service.may_take_long(args) {
                         quantum.foresee();
                     }
-                    let fine = desk.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
+                    let fine =
+                        key_service.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
                     if keys.talk.is_impatient() {
                         // Asked again, all of it, by somebody with patience.
                         keys.decoder.reset();
-                        (c.errand, c.waits_for) = (Place::Journal, WaitsFor::Disk);
+                        (c.errand, c.waits_for) = (Resource::Journal, WaitsFor::Disk);
                         return Served::Cold;
                     }
                     self.service.counters.commands.add(1);
@@ -91,7 +92,7 @@ impl Attendant {
                         self.service.counters.errors.add(1);
                     }
                     let position = keys.talk.position;
-                    if failed.waits(&desk.keyspace, position) {
+                    if failed.waits(&key_service.keyspace, position) {
                         c.unsettled.add(position, at..c.link.outbox.len());
                     }
                     self.input.consume(used);
@@ -137,12 +138,12 @@ impl Attendant {
 
     /// Answers what can be answered under one hold; gives how many requests that were.
     fn answer_together(&mut self, c: &mut Connection, keys: &mut Keys) -> usize {
-        let desk = self.service.desk();
-        let failed = Failed::before(&desk.keyspace);
+        let key_service = self.service.key_service();
+        let failed = Failed::before(&key_service.keyspace);
         keys.talk.position = 0;
         let begin = c.link.outbox.len();
         let sent = c.link.outbox.bytes().len() - begin;
-        let used = desk.answer_batch(
+        let used = key_service.answer_batch(
             &mut self.batch,
             (&mut keys.talk, &c.caller),
             self.input.bytes(),
@@ -157,7 +158,7 @@ impl Attendant {
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
-        if failed.waits(&desk.keyspace, keys.talk.position) {
+        if failed.waits(&key_service.keyspace, keys.talk.position) {
             let mut at = begin;
             for end in ends {
                 c.unsettled.add(keys.talk.position, at..end - sent);

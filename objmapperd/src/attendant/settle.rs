@@ -27,7 +27,7 @@ impl Attendant {
     }
 
     fn wait(&mut self, c: &mut Connection, three: Option<bool>) -> bool {
-        let Some(journal) = self.service.desk().keyspace.journal() else { return true };
+        let Some(journal) = self.service.key_service().keyspace.journal() else { return true };
         let position = c.unsettled.position();
         if position > journal.promised() {
             if journal.options().sync == SyncPolicy::Always && !journal.has_failed() {

@@ -57,7 +57,7 @@ use table::{Command, Flags};
 
 /// Whoever answers RESP requests.
 #[derive(Debug)]
-pub struct Desk {
+pub struct KeyService {
     /// The keys.
     pub keyspace: Arc<Keyspace>,
     /// Who is let in.
@@ -75,7 +75,7 @@ pub struct Desk {
 /// Keys of one command: mostly one.
 type Names<'a> = SmallVec<[Key<'a>; 2]>;
 
-impl Desk {
+impl KeyService {
     /// Whether a request may take as long as a thousand others, however short it is.
     #[inline]
     pub fn may_take_long(&self, args: Args<'_>) -> bool {
@@ -129,9 +129,9 @@ impl Desk {
             hold.touch_nothing();
         }
         let fine = {
-            let (desk, hold, in_exec) = (self, &mut hold, false);
+            let (key_service, hold, in_exec) = (self, &mut hold, false);
             let talk = &mut *talk;
-            Call { args, keys, out, talk, caller, desk, hold, in_exec }.run(command)
+            Call { args, keys, out, talk, caller, key_service, hold, in_exec }.run(command)
         };
         talk.position = talk.position.max(hold.finish());
         fine

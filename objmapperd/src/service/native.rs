@@ -51,19 +51,19 @@ impl Service {
         (agreed, order): (Agreed, Order),
         quantum: &mut Quantum<'_>,
     ) -> Answer {
-        let (desk, db) = (self.desk(), kv.db);
-        if !desk.access.is_served() {
+        let (key_service, db) = (self.key_service(), kv.db);
+        if !key_service.access.is_served() {
             let why = "this daemon has no keyspace: give it a socket (kv.socket) or a directory \
                        (kv.dir)";
             return self.refuse(c, id, Status::Unsupported, &why);
         }
-        if !desk.access.knows(&c.caller) {
+        if !key_service.access.knows(&c.caller) {
             let uid = c.caller.uid();
             let why =
                 format_args!("no rule of the keyspace allows uid {uid}: add one under kv.allow");
             return self.refuse(c, id, Status::Denied, &why);
         }
-        let keyspace = &*desk.keyspace;
+        let keyspace = &*key_service.keyspace;
         let failed = Failed::before(keyspace);
         let asked = Asked { id, db, keyspace, failed, at: c.link.outbox.bytes().len() };
         match kv.verb {

@@ -9,7 +9,7 @@ use objmapper_proto::{
 
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::quantum::Quantum;
 use crate::seldom;
@@ -42,7 +42,7 @@ impl Service {
                 self.list(connection, id, &list, agreed)
             }
             Request::Ping(bytes) => self.reply(connection, id, Reply::Pong(bytes)),
-            Request::Stats if !self.house.may_have_stats(connection.caller.uid()) => {
+            Request::Stats if !self.daemon.may_have_stats(connection.caller.uid()) => {
                 self.counters.refusal(Status::Denied);
                 let why =
                     "only root and the daemon's own user may read the counters (listen.stats)";
@@ -51,7 +51,7 @@ impl Service {
             }
             Request::Stats => {
                 quantum.end();
-                let stats = self.house.stats();
+                let stats = self.daemon.stats();
                 self.reply(connection, id, Reply::Stats(whole_lines(&stats, agreed.max_payload)))
             }
             Request::Kv(kv) => {
@@ -144,7 +144,7 @@ impl Service {
     /// It takes somebody with patience for the mount of this name.
     #[cold]
     pub(super) fn cold(&self, c: &mut Connection, uri: &[u8]) -> Answer {
-        c.errand = Place::Mount(self.house.store.mount_of(uri).unwrap_or_default());
+        c.errand = Resource::Mount(self.daemon.store.mount_of(uri).unwrap_or_default());
         c.waits_for = WaitsFor::Disk;
         Answer::Cold
     }
@@ -164,7 +164,7 @@ impl Service {
     }
 
     fn flush(&self, c: &mut Connection, id: u64, prefix: &[u8]) -> Answer {
-        match self.house.store.flush(&c.caller, prefix) {
+        match self.daemon.store.flush(&c.caller, prefix) {
             Ok(flushed) => {
                 let flushed = u32::try_from(flushed).unwrap_or(u32::MAX);
                 self.reply(c, id, Reply::Flushed(flushed))
@@ -177,7 +177,7 @@ impl Service {
     }
 
     fn stat(&self, c: &mut Connection, id: u64, uri: &[u8]) -> Answer {
-        let answer = match self.house.store.stat(&mut c.caller, uri, self.patience) {
+        let answer = match self.daemon.store.stat(&mut c.caller, uri, self.patience) {
             Ok(object) => {
                 let range = Range { offset: 0, length: 0 };
                 let at = c.link.outbox.bytes().len();
@@ -199,14 +199,14 @@ impl Service {
 
     fn list(&self, c: &mut Connection, id: u64, list: &List<'_>, agreed: Agreed) -> Answer {
         // Directories are read where waiting is allowed, always.
-        let mount = self.house.store.mount_of(list.prefix);
+        let mount = self.daemon.store.mount_of(list.prefix);
         if mount.is_some_and(|mount| self.patience.at(mount) == Patience::Never) {
             return self.cold(c, list.prefix);
         }
         self.counters.list.add(1);
         let limit = list.limit as usize;
         let listing = Listing { prefix: list.prefix, cursor: list.cursor, limit };
-        let page = match self.house.store.list(&mut c.caller, &listing) {
+        let page = match self.daemon.store.list(&mut c.caller, &listing) {
             Ok(page) => page,
             Err(miss) => return self.miss(c, id, list.prefix, &miss),
         };

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use objmapper::{Body, Delivery, Fill, How, Miss, Mode, Object, Refusal, Want};
+use objmapper::{Body, Content, Delivery, Fill, Miss, Mode, Object, Refusal, Want};
 use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
 
 use super::{Answer, Service};
@@ -88,7 +88,7 @@ impl Service {
         (agreed, order): (Agreed, Order),
     ) -> Result<Placed, Miss> {
         let once = |c: &mut Connection| {
-            let delivery = self.house.store.deliver(&mut c.caller, want, self.patience)?;
+            let delivery = self.daemon.store.deliver(&mut c.caller, want, self.patience)?;
             self.place(c, id, delivery, agreed.max_data, order.urgent)
         };
         match once(c) {
@@ -109,23 +109,23 @@ impl Service {
     ) -> Result<Placed, Miss> {
         let head = |form| head(&d.object, d.range, form, d.reason);
         let out = c.link.outbox.bytes();
-        match d.how {
-            How::Inline(body) | How::Stream(body) if c.arrivals.is_expected() => {
+        match d.content {
+            Content::Inline(body) | Content::Stream(body) if c.arrivals.is_expected() => {
                 out.extend_from_slice(&head(Form::Destination).encode(0, 0));
                 if let Some(destination) = c.arrivals.take() {
-                    let patience = self.house.deadlines.of_reading();
+                    let patience = self.daemon.deadlines.of_reading();
                     c.bodies.push_forward(Forward::new(body, id, destination, patience));
                 }
                 self.counters.transfers.add(1);
                 Ok(Placed::Body)
             }
-            How::Descriptor(fd) => {
+            Content::Descriptor(fd) => {
                 out.extend_from_slice(&head(Form::Descriptor).encode(0, 0));
                 c.link.outbox.push(Descriptor::Own(fd));
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }
-            How::Shared(fd) => {
+            Content::Shared(fd) => {
                 let head = head(Form::Descriptor);
                 let flags = head.flags | ObjectHead::SHARED;
                 out.extend_from_slice(&ObjectHead { flags, ..head }.encode(0, 0));
@@ -133,15 +133,15 @@ impl Service {
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }
-            How::Inline(body) => self.place_inline(out, head(Form::Inline), &body),
-            How::NotModified => {
+            Content::Inline(body) => self.place_inline(out, head(Form::Inline), &body),
+            Content::NotModified => {
                 let head = ObjectHead { status: Status::NotModified, ..head(Form::None) };
                 out.extend_from_slice(&head.encode(0, 0));
                 self.counters.not_modified.add(1);
                 Ok(Placed::NotModified)
             }
-            How::Stream(body) => {
-                let permit = match self.house.budgets.bodies.take(c.caller.uid()) {
+            Content::Stream(body) => {
+                let permit = match self.daemon.budgets.bodies.take(c.caller.uid()) {
                     Ok(permit) => permit,
                     Err(over) => {
                         self.counters.refusal(Status::Busy);

@@ -9,7 +9,7 @@ use objmapper_os as os;
 use objmapper_proto::Status;
 use os::poll::{Interest, Token};
 
-use super::{Place, Streamer};
+use super::{Entry, Streamer};
 use crate::admission;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
@@ -55,14 +55,14 @@ pub(super) fn tell_ends(connection: &mut Connection, counters: &AnswerCounters) 
 impl Streamer {
     /// Gives a connection to a helper if that can go on with one of its forwards; whether it did.
     pub(super) fn forward(&mut self, token: usize) -> bool {
-        let Some(connection) = self.slots.at_mut(token).and_then(|place| place.loan.connection())
+        let Some(connection) = self.slots.at_mut(token).and_then(|entry| entry.loan.connection())
         else {
             return false;
         };
         if !connection.bodies.look_at_forwards() {
             return false;
         }
-        connection.errand = admission::Place::Destination;
+        connection.errand = admission::Resource::Destination;
         if let Some(loan) = self.take_out(token) {
             self.helpers.send(loan);
         }
@@ -78,29 +78,29 @@ impl Streamer {
     /// Watches a connection for this and nothing else; its destinations for room, and for the time
     /// by which there has to be some. Edge-triggered: what holds by then is reported at once.
     pub(super) fn watch(&mut self, token: usize, interest: Interest) {
-        let Some(place) = self.slots.at_mut(token) else { return };
-        if let Err(error) = watch_all(place, self.poll.registry(), Token(token), interest) {
+        let Some(entry) = self.slots.at_mut(token) else { return };
+        if let Err(error) = watch_all(entry, self.poll.registry(), Token(token), interest) {
             seldom!(WARN, %error, "cannot watch a connection; it is closed");
             // By way of this: what is watched must not be closed.
             drop(self.take_out(token));
             return;
         }
-        let due = place.loan.connection().and_then(|connection| {
+        let due = entry.loan.connection().and_then(|connection| {
             let limit = connection.waits_for == WaitsFor::Limit;
             let retry = || Instant::now() + Duration::from_millis(connection.waited_ms);
             connection.bodies.due().into_iter().chain(limit.then(retry)).min()
         });
-        self.alarms.change(token, place.alarm, due);
-        place.alarm = due;
+        self.alarms.change(token, entry.alarm, due);
+        entry.alarm = due;
     }
 
     /// Lets go of what is watched beside the connection itself.
-    pub(super) fn unpark(&mut self, place: &mut Place, token: usize) {
-        self.alarms.change(token, place.alarm.take(), None);
-        if !place.destinations {
+    pub(super) fn unpark(&mut self, entry: &mut Entry, token: usize) {
+        self.alarms.change(token, entry.alarm.take(), None);
+        if !entry.destinations {
             return;
         }
-        let Some(connection) = place.loan.connection() else { return };
+        let Some(connection) = entry.loan.connection() else { return };
         // All of them: those that have room by now as well.
         for destination in connection.bodies.destinations() {
             if let Err(error) = self.poll.registry().remove(destination) {
@@ -112,9 +112,9 @@ impl Streamer {
     /// Those whose time is up get a step.
     pub(super) fn ring(&mut self) {
         while let Some(token) = self.alarms.next_due(Instant::now()) {
-            if let Some(place) = self.slots.at_mut(token) {
-                place.alarm = None;
-                if let Some(connection) = place.loan.connection()
+            if let Some(entry) = self.slots.at_mut(token) {
+                entry.alarm = None;
+                if let Some(connection) = entry.loan.connection()
                     && connection.waits_for == WaitsFor::Limit
                 {
                     connection.waits_for = WaitsFor::Nothing;
@@ -126,18 +126,18 @@ impl Streamer {
 }
 
 fn watch_all(
-    place: &mut Place,
+    entry: &mut Entry,
     registry: &Registry,
     token: Token,
     interest: Interest,
 ) -> os::Result<()> {
-    let Some(connection) = place.loan.connection() else { return Ok(()) };
-    match place.watched.replace(interest) {
+    let Some(connection) = entry.loan.connection() else { return Ok(()) };
+    match entry.watched.replace(interest) {
         None => registry.add(&*connection, token, interest)?,
         Some(before) if before != interest => registry.modify(&*connection, token, interest)?,
         Some(_) => {}
     }
-    if !std::mem::replace(&mut place.destinations, true) {
+    if !std::mem::replace(&mut entry.destinations, true) {
         let mut destinations = connection.bodies.destinations();
         destinations.try_for_each(|to| registry.add(to, token, Interest::WRITABLE))?;
     }

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::call::Call;
 use super::table::{self, Command, Flags};
-use super::{Desk, Names};
+use super::{KeyService, Names};
 use crate::session::keys::Talk;
 
 /// Requests at most: as many waits for memory overlap, and no processor has more than some 16 under
@@ -61,7 +61,7 @@ struct Request {
     end: usize,
 }
 
-impl Desk {
+impl KeyService {
     /// Answers the requests at the front of `input`, some at once, while there are no more than
     /// `enough` bytes in `out`. Gives the bytes of the requests that were answered; 0 if the first
     /// is none of those that can be taken together.
@@ -95,9 +95,10 @@ impl Desk {
             let args = Args::new(input, batch.args.get(request.args.clone()).unwrap_or_default());
             let fine = {
                 let (out, keys) = (Encoder::new(out, talk.three), Names::from_iter([key]));
-                let (desk, hold, in_exec) = (self, &mut hold, false);
+                let (key_service, hold, in_exec) = (self, &mut hold, false);
                 let talk = &mut *talk;
-                Call { args, keys, out, talk, caller, desk, hold, in_exec }.run(request.command)
+                Call { args, keys, out, talk, caller, key_service, hold, in_exec }
+                    .run(request.command)
             };
             talk.mute(out, at);
             talk.last = (now, table::address(request.command));

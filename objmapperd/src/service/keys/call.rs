@@ -7,7 +7,7 @@ use objmapper::kv::{self, Fault, Hold};
 use objmapper_proto::resp::{Args, Encoder};
 
 use super::table::{Command, Flags};
-use super::{Desk, Names};
+use super::{KeyService, Names};
 use crate::session::keys::Talk;
 
 /// What a command has to work with. Its keys' locks are held.
@@ -23,7 +23,7 @@ pub(super) struct Call<'a, 'k> {
     /// Who it is.
     pub(super) caller: &'a Caller,
     /// Who answers.
-    pub(super) desk: &'k Desk,
+    pub(super) key_service: &'k KeyService,
     /// The locks.
     pub(super) hold: &'a mut Hold<'k>,
     /// It is one of a transaction: all locks are held, and no other may be taken.

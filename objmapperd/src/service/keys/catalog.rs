@@ -149,7 +149,7 @@ pub(super) fn getkeys(call: &mut Call<'_, '_>) -> Answer {
     if !command.takes(asked.len()) {
         return Err(Oops::Text("ERR Invalid number of arguments specified for command"));
     }
-    let keys = command.keys(&call.desk.keyspace, call.talk.db, asked);
+    let keys = command.keys(&call.key_service.keyspace, call.talk.db, asked);
     call.out.array(keys.len());
     for key in &keys {
         call.out.bulk(key.name());

@@ -111,7 +111,7 @@ pub(super) fn list(call: &mut Call<'_, '_>) -> Answer {
         _ => return Err(Oops::Syntax),
     }
     let mut text = String::new();
-    for client in call.desk.clients.all() {
+    for client in call.key_service.clients.all() {
         if ids.as_ref().is_none_or(|ids| ids.contains(&client.id)) {
             line(&mut text, &client);
         }
@@ -201,7 +201,7 @@ pub(super) fn kill(call: &mut Call<'_, '_>) -> Answer {
     let me = call.talk.member.id;
     let fits = |client: &Arc<Client>| filter.fits(client) && (filter.also_me || client.id != me);
     let mut ended = 0;
-    for client in call.desk.clients.all().into_iter().filter(fits) {
+    for client in call.key_service.clients.all().into_iter().filter(fits) {
         if client.id == me {
             // When this has been answered.
             call.talk.over = true;

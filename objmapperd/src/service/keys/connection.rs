@@ -44,7 +44,7 @@ pub(super) fn reset(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn auth(call: &mut Call<'_, '_>) -> Answer {
     let (user, password) = match call.args.len() {
-        2 if !call.desk.access.has_password() => return Err(without_password(call)),
+        2 if !call.key_service.access.has_password() => return Err(without_password(call)),
         2 => (USER.as_bytes(), call.args.at(1)),
         3 => (call.args.at(1), call.args.at(2)),
         _ => return Err(Oops::Syntax),
@@ -71,7 +71,7 @@ fn without_password(call: &Call<'_, '_>) -> Oops {
 
 /// Lets in who knows the password; and who need not know it and names no other user.
 fn identify(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Answer {
-    let access = &call.desk.access;
+    let access = &call.key_service.access;
     let is_user = user == USER.as_bytes();
     let needs_none = call.talk.trust.known && !access.has_password();
     if is_user && (access.is_password(password) || needs_none) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use objmapper::kv::SyncPolicy;
 use objmapper::kv::journal::Journal;
 
-use super::Desk;
+use super::KeyService;
 use super::call::{Answer, Call, Oops};
 
 /// What is said where it takes a journal.
@@ -17,18 +17,18 @@ const NONE: Oops = Oops::Text(
     "ERR there is no journal, keys are kept in memory only: start the daemon with kv.dir (--kv-dir)",
 );
 
-fn journal(desk: &Desk) -> Option<&Arc<Journal>> {
-    desk.keyspace.journal()
+fn journal(key_service: &KeyService) -> Option<&Arc<Journal>> {
+    key_service.keyspace.journal()
 }
 
 /// Whether what is written outlives the daemon.
-pub(super) fn is_kept(desk: &Desk) -> bool {
-    journal(desk).is_some()
+pub(super) fn is_kept(key_service: &KeyService) -> bool {
+    journal(key_service).is_some()
 }
 
 /// When it is on disk, in the words of Redis.
-pub(super) fn sync_policy(desk: &Desk) -> &'static str {
-    match journal(desk).map(|journal| journal.options().sync) {
+pub(super) fn sync_policy(key_service: &KeyService) -> &'static str {
+    match journal(key_service).map(|journal| journal.options().sync) {
         Some(SyncPolicy::Always) => "always",
         Some(SyncPolicy::Interval(_)) => "everysec",
         Some(SyncPolicy::Never) | None => "no",
@@ -36,26 +36,26 @@ pub(super) fn sync_policy(desk: &Desk) -> &'static str {
 }
 
 /// Where it is.
-pub(super) fn directory(desk: &Desk) -> String {
-    let dir = &desk.facts.settings.kv.dir;
+pub(super) fn directory(key_service: &KeyService) -> String {
+    let dir = &key_service.facts.settings.kv.dir;
     dir.as_ref().map_or_else(String::new, |dir| dir.display().to_string())
 }
 
 /// Names and figures for INFO.
-pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
+pub(super) fn figures(key_service: &KeyService) -> Vec<(&'static str, String)> {
     let number = |yes: bool| u8::from(yes).to_string();
     let word = |fine: bool| if fine { "ok" } else { "err" }.to_owned();
-    let figures = journal(desk).map(|journal| journal.figures()).unwrap_or_default();
+    let figures = journal(key_service).map(|journal| journal.figures()).unwrap_or_default();
     let mut all = vec![
         ("loading", number(false)),
         ("rdb_bgsave_in_progress", number(figures.snapshotting)),
-        ("rdb_last_save_time", saved_at(desk).to_string()),
+        ("rdb_last_save_time", saved_at(key_service).to_string()),
         ("rdb_last_bgsave_status", word(!figures.snapshot_failed)),
-        ("aof_enabled", number(is_kept(desk))),
+        ("aof_enabled", number(is_kept(key_service))),
         ("aof_rewrite_in_progress", number(figures.snapshotting)),
         ("aof_last_write_status", word(!figures.failed)),
     ];
-    if is_kept(desk) {
+    if is_kept(key_service) {
         all.extend([
             ("aof_current_size", (figures.snapshot + figures.since_snapshot).to_string()),
             ("aof_base_size", figures.snapshot.to_string()),
@@ -72,12 +72,12 @@ pub(super) fn figures(desk: &Desk) -> Vec<(&'static str, String)> {
 
 /// All that was answered is in the journal already: this makes it short, and waits for that.
 pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
-    journal(call.desk).ok_or(NONE)?;
+    journal(call.key_service).ok_or(NONE)?;
     if call.talk.may_wait(0).is_none() {
         return Ok(());
     }
     call.let_go();
-    call.desk.keyspace.compact().map_err(|failure| Oops::Told(format!("ERR {failure}")))?;
+    call.key_service.keyspace.compact().map_err(|failure| Oops::Told(format!("ERR {failure}")))?;
     call.out.ok();
     Ok(())
 }
@@ -88,25 +88,25 @@ pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Answer {
         (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => {}
         _ => return Err(Oops::Syntax),
     }
-    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    journal(call.key_service).ok_or(NONE)?.wish_for_compaction();
     call.out.simple("Background saving started");
     Ok(())
 }
 
 pub(super) fn bgrewriteaof(call: &mut Call<'_, '_>) -> Answer {
-    journal(call.desk).ok_or(NONE)?.wish_for_compaction();
+    journal(call.key_service).ok_or(NONE)?.wish_for_compaction();
     call.out.simple("Background append only file rewriting started");
     Ok(())
 }
 
 /// Before anything was saved: the start. In seconds since 1970.
-fn saved_at(desk: &Desk) -> i64 {
-    let at = journal(desk).map_or(0, |journal| journal.figures().snapshot_at);
-    if at > 0 { at / 1000 } else { desk.facts.started_at }
+fn saved_at(key_service: &KeyService) -> i64 {
+    let at = journal(key_service).map_or(0, |journal| journal.figures().snapshot_at);
+    if at > 0 { at / 1000 } else { key_service.facts.started_at }
 }
 
 pub(super) fn lastsave(call: &mut Call<'_, '_>) -> Answer {
-    call.out.integer(saved_at(call.desk));
+    call.out.integer(saved_at(call.key_service));
     Ok(())
 }
 
@@ -124,7 +124,7 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
     if timeout < 0 {
         return Err(Oops::Text("ERR timeout is negative"));
     }
-    let journal = journal(call.desk);
+    let journal = journal(call.key_service);
     if local > 0 && journal.is_none() {
         return Err(Oops::Text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
@@ -142,7 +142,7 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
             // 0 is for as long as it takes; so is what no clock goes to.
             let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.unsigned_abs()));
             let until = timeout.and_then(|timeout| since.checked_add(timeout));
-            call.desk.keyspace.wait_until_durable(position, until)?
+            call.key_service.keyspace.wait_until_durable(position, until)?
         }
     };
     call.out.array(2);
@@ -153,6 +153,6 @@ pub(super) fn waitaof(call: &mut Call<'_, '_>) -> Answer {
 
 /// Reads everything back from the journal.
 pub(super) fn reload(call: &mut Call<'_, '_>) -> Answer {
-    journal(call.desk).ok_or(NONE)?;
+    journal(call.key_service).ok_or(NONE)?;
     Err(Oops::Text("ERR what is in the journal is read at the start of the daemon only"))
 }

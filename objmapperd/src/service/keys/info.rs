@@ -9,10 +9,10 @@ use objmapper::kv::DATABASES;
 
 use super::call::{Answer, Call};
 use super::facts::{Inside, REDIS_VERSION};
-use super::{Desk, durability};
+use super::{KeyService, durability};
 
 /// A section: its name, and whether it is given to who asks for none.
-type Section = (&'static str, bool, fn(&Desk, &Inside, &mut Page));
+type Section = (&'static str, bool, fn(&KeyService, &Inside, &mut Page));
 
 static SECTIONS: [Section; 8] = [
     ("Server", true, server),
@@ -60,7 +60,7 @@ pub(super) fn info(call: &mut Call<'_, '_>) -> Answer {
                 page.0.push_str("\r\n");
             }
             let _ = write!(page.0, "# {name}\r\n");
-            write(call.desk, &inside, &mut page);
+            write(call.key_service, &inside, &mut page);
         }
     }
     call.out.verbatim(&page.0);
@@ -70,7 +70,7 @@ pub(super) fn info(call: &mut Call<'_, '_>) -> Answer {
 impl Call<'_, '_> {
     /// Sums over the keyspace: by the locks that are held, within a transaction.
     pub(super) fn inside(&self) -> Inside {
-        let all = &self.desk.keyspace;
+        let all = &self.key_service.keyspace;
         let size = |db| if self.in_exec { self.hold.size(db) } else { all.size(db) };
         let databases = (0..DATABASES).map(|db| (db, size(db)));
         Inside {
@@ -83,8 +83,8 @@ impl Call<'_, '_> {
     }
 }
 
-fn server(desk: &Desk, _: &Inside, page: &mut Page) {
-    let facts = &desk.facts;
+fn server(key_service: &KeyService, _: &Inside, page: &mut Page) {
+    let facts = &key_service.facts;
     let up = facts.started.elapsed().as_secs();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -101,14 +101,14 @@ fn server(desk: &Desk, _: &Inside, page: &mut Page) {
     page.line("uptime_in_days", up / 86_400);
 }
 
-fn clients(desk: &Desk, _: &Inside, page: &mut Page) {
-    page.line("connected_clients", desk.clients.count());
-    page.line("maxclients", desk.facts.settings.limits.connections);
+fn clients(key_service: &KeyService, _: &Inside, page: &mut Page) {
+    page.line("connected_clients", key_service.clients.count());
+    page.line("maxclients", key_service.facts.settings.limits.connections);
     page.line("blocked_clients", 0);
 }
 
-fn memory(desk: &Desk, inside: &Inside, page: &mut Page) {
-    let memory = desk.keyspace.memory();
+fn memory(key_service: &KeyService, inside: &Inside, page: &mut Page) {
+    let memory = key_service.keyspace.memory();
     page.bytes("used_memory", memory.used());
     if let Some(resident) = resident() {
         page.bytes("used_memory_rss", resident);
@@ -120,14 +120,14 @@ fn memory(desk: &Desk, inside: &Inside, page: &mut Page) {
     page.line("sealed_values", inside.totals.sealed);
 }
 
-fn persistence(desk: &Desk, _: &Inside, page: &mut Page) {
-    for (name, value) in durability::figures(desk) {
+fn persistence(key_service: &KeyService, _: &Inside, page: &mut Page) {
+    for (name, value) in durability::figures(key_service) {
         page.line(name, value);
     }
 }
 
-fn stats(desk: &Desk, inside: &Inside, page: &mut Page) {
-    let counted = desk.facts.counted();
+fn stats(key_service: &KeyService, inside: &Inside, page: &mut Page) {
+    let counted = key_service.facts.counted();
     page.line("total_connections_received", counted.connections);
     page.line("total_commands_processed", counted.commands);
     page.line("rejected_connections", counted.turned_away);
@@ -138,7 +138,7 @@ fn stats(desk: &Desk, inside: &Inside, page: &mut Page) {
     page.line("total_error_replies", counted.errors);
 }
 
-fn keyspace(_: &Desk, inside: &Inside, page: &mut Page) {
+fn keyspace(_: &KeyService, inside: &Inside, page: &mut Page) {
     for (db, keys, volatile) in &inside.databases {
         page.line(&format!("db{db}"), format_args!("keys={keys},expires={volatile}"));
     }

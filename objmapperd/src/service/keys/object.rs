@@ -37,7 +37,7 @@ pub(super) fn idletime(call: &mut Call<'_, '_>) -> Answer {
 
 /// How often a key is used, or how long it was not: which of them is known is a matter of policy.
 fn access(call: &mut Call<'_, '_>, frequent: bool) -> Answer {
-    let policy = call.desk.keyspace.memory().policy();
+    let policy = call.key_service.keyspace.memory().policy();
     let counted = matches!(policy, Policy::AllKeysLfu | Policy::VolatileLfu);
     let now = call.hold.now();
     let Some(access) = call.keys.first().and_then(|key| call.hold.access(key)) else {

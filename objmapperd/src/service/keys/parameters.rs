@@ -6,12 +6,12 @@
 use objmapper::kv::{LONGEST, Policy, glob};
 
 use super::call::{Answer, Call, Oops};
-use super::{Desk, durability};
+use super::{KeyService, durability};
 
 /// One of them.
 struct Parameter {
     name: &'static str,
-    value: fn(&Desk) -> String,
+    value: fn(&KeyService) -> String,
     /// How it is changed; `None` if it is not.
     change: Option<Change>,
 }
@@ -25,26 +25,32 @@ struct Wish {
     policy: Policy,
 }
 
-const fn fixed(name: &'static str, value: fn(&Desk) -> String) -> Parameter {
+const fn fixed(name: &'static str, value: fn(&KeyService) -> String) -> Parameter {
     Parameter { name, value, change: None }
 }
 
 /// All of them.
 static PARAMETERS: &[Parameter] = &[
-    fixed("appendfsync", |desk| durability::sync_policy(desk).to_owned()),
-    fixed("appendonly", |desk| yes(durability::is_kept(desk))),
-    fixed("bind", |desk| {
-        desk.facts.settings.kv.listen.map(|address| address.ip().to_string()).unwrap_or_default()
+    fixed("appendfsync", |key_service| durability::sync_policy(key_service).to_owned()),
+    fixed("appendonly", |key_service| yes(durability::is_kept(key_service))),
+    fixed("bind", |key_service| {
+        key_service
+            .facts
+            .settings
+            .kv
+            .listen
+            .map(|address| address.ip().to_string())
+            .unwrap_or_default()
     }),
     fixed("databases", |_| objmapper::kv::DATABASES.to_string()),
     fixed("dir", durability::directory),
     fixed("hz", |_| "10".to_owned()),
     fixed("lfu-decay-time", |_| "1".to_owned()),
     fixed("lfu-log-factor", |_| "10".to_owned()),
-    fixed("maxclients", |desk| desk.facts.settings.limits.connections.to_string()),
+    fixed("maxclients", |key_service| key_service.facts.settings.limits.connections.to_string()),
     Parameter {
         name: "maxmemory",
-        value: |desk| desk.keyspace.memory().limit().to_string(),
+        value: |key_service| key_service.keyspace.memory().limit().to_string(),
         change: Some(|text, wish| {
             wish.limit = bytes(text).ok_or("argument must be a memory value")?;
             Ok(())
@@ -52,7 +58,7 @@ static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "maxmemory-policy",
-        value: |desk| desk.keyspace.memory().policy().name().to_owned(),
+        value: |key_service| key_service.keyspace.memory().policy().name().to_owned(),
         change: Some(|text, wish| {
             wish.policy = str::from_utf8(text).ok().and_then(Policy::of).ok_or(
                 "argument(s) must be one of the following: volatile-lru, volatile-lfu, \
@@ -62,18 +68,18 @@ static PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
-    fixed("port", |desk| {
-        desk.facts.settings.kv.listen.map_or(0, |address| address.port()).to_string()
+    fixed("port", |key_service| {
+        key_service.facts.settings.kv.listen.map_or(0, |address| address.port()).to_string()
     }),
     fixed("proto-max-bulk-len", |_| LONGEST.to_string()),
     fixed("save", |_| String::new()),
-    fixed("tcp-backlog", |desk| desk.facts.settings.listen.backlog.to_string()),
-    fixed("timeout", |desk| desk.facts.settings.timeouts.idle.as_secs().to_string()),
-    fixed("unixsocket", |desk| {
-        let path = desk.facts.settings.kv.socket.as_deref();
+    fixed("tcp-backlog", |key_service| key_service.facts.settings.listen.backlog.to_string()),
+    fixed("timeout", |key_service| key_service.facts.settings.timeouts.idle.as_secs().to_string()),
+    fixed("unixsocket", |key_service| {
+        let path = key_service.facts.settings.kv.socket.as_deref();
         path.map(|path| path.display().to_string()).unwrap_or_default()
     }),
-    fixed("unixsocketperm", |desk| format!("{:o}", desk.facts.settings.kv.mode)),
+    fixed("unixsocketperm", |key_service| format!("{:o}", key_service.facts.settings.kv.mode)),
 ];
 
 fn yes(yes: bool) -> String {
@@ -90,7 +96,7 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
             let known = found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
             if !known && glob::matches_in_any_case(pattern, name) {
                 let name = if literal { pattern } else { name };
-                found.push((name.into(), (parameter.value)(call.desk)));
+                found.push((name.into(), (parameter.value)(call.key_service)));
             }
         }
     }
@@ -107,7 +113,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
     if !words.len().is_multiple_of(2) {
         return Err(Oops::Syntax);
     }
-    let memory = call.desk.keyspace.memory();
+    let memory = call.key_service.keyspace.memory();
     let mut wish = Wish { limit: memory.limit(), policy: memory.policy() };
     let mut seen = Vec::new();
     for pair in words.chunks(2) {
@@ -123,7 +129,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
             _ if seen.contains(&parameter.name) => Err("duplicate parameter"),
             Some(change) => change(text, &mut wish),
             // What it is already may be said.
-            None if (parameter.value)(call.desk).as_bytes() == *text => Ok(()),
+            None if (parameter.value)(call.key_service).as_bytes() == *text => Ok(()),
             None => Err("can't set immutable config"),
         };
         changed.map_err(|why| {
@@ -132,17 +138,17 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
         })?;
         seen.push(parameter.name);
     }
-    call.desk.keyspace.set_memory(wish.limit, wish.policy);
+    call.key_service.keyspace.set_memory(wish.limit, wish.policy);
     call.out.ok();
     Ok(())
 }
 
 pub(super) fn resetstat(call: &mut Call<'_, '_>) -> Answer {
-    call.desk.facts.reset();
+    call.key_service.facts.reset();
     if call.in_exec {
         call.hold.reset_counters();
     } else {
-        call.desk.keyspace.reset_counters();
+        call.key_service.keyspace.reset_counters();
     }
     call.out.ok();
     Ok(())

@@ -69,7 +69,7 @@ pub(super) fn debug(call: &mut Call<'_, '_>) -> Answer {
     let word = call.args.at(1);
     match (word.to_ascii_lowercase().as_slice(), call.args.len()) {
         (b"set-active-expire", 3) => {
-            call.desk.ticker.hold(call.args.at(2) == b"0");
+            call.key_service.ticker.hold(call.args.at(2) == b"0");
             call.out.ok();
             Ok(())
         }
@@ -90,7 +90,7 @@ pub(super) fn memory_purge(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn memory_doctor(call: &mut Call<'_, '_>) -> Answer {
-    let memory = call.desk.keyspace.memory();
+    let memory = call.key_service.keyspace.memory();
     let (used, limit, peak) = (memory.used(), memory.limit(), memory.peak());
     let pressure = format!("{:?}", memory.pressure()).to_lowercase();
     let text = if limit == 0 {
@@ -111,7 +111,7 @@ pub(super) fn memory_doctor(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn memory_stats(call: &mut Call<'_, '_>) -> Answer {
     let inside = call.inside();
-    let memory = call.desk.keyspace.memory();
+    let memory = call.key_service.keyspace.memory();
     let keys = inside.totals.keys;
     let figures = [
         ("peak.allocated", memory.peak()),

@@ -111,7 +111,7 @@ fn look(
             found.add(key);
         }
     };
-    let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
+    let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
     if call.in_exec {
         return keyspace.scan_held(call.hold, db, cursor, count, each);
     }
@@ -123,7 +123,7 @@ fn look(
 /// What was seen without the command's own locks is not to be told before it is as durable as the
 /// policy promises: of that is known that it was appended by now.
 fn seen(call: &mut Call<'_, '_>) {
-    if let Some(journal) = call.desk.keyspace.journal() {
+    if let Some(journal) = call.key_service.keyspace.journal() {
         call.talk.position = call.talk.position.max(journal.appended());
     }
 }
@@ -147,7 +147,7 @@ fn cursor(text: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn randomkey(call: &mut Call<'_, '_>) -> Answer {
-    let (keyspace, db) = (&call.desk.keyspace, call.talk.db);
+    let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
     let found = if call.in_exec {
         keyspace.random_held(call.hold, db)
     } else {
@@ -167,7 +167,7 @@ pub(super) fn dbsize(call: &mut Call<'_, '_>) -> Answer {
     let (keys, _) = if call.in_exec {
         call.hold.size(db)
     } else {
-        let size = call.desk.keyspace.size(db);
+        let size = call.key_service.keyspace.size(db);
         seen(call);
         size
     };
@@ -181,7 +181,7 @@ pub(super) fn flushdb(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn flushall(call: &mut Call<'_, '_>) -> Answer {
-    let all: Vec<u8> = call.desk.keyspace.databases().collect();
+    let all: Vec<u8> = call.key_service.keyspace.databases().collect();
     flush(call, &all)
 }
 
@@ -197,7 +197,7 @@ fn flush(call: &mut Call<'_, '_>, databases: &[u8]) -> Answer {
             call.hold.clear(db);
         }
     } else {
-        let (_, position) = call.desk.keyspace.clear(databases, call.hold.now());
+        let (_, position) = call.key_service.keyspace.clear(databases, call.hold.now());
         call.talk.position = call.talk.position.max(position);
     }
     call.out.ok();

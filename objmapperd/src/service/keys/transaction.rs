@@ -89,7 +89,7 @@ pub(super) fn watch(call: &mut Call<'_, '_>) -> Answer {
     }
     let db = call.talk.db;
     for key in &call.keys {
-        call.talk.watched.add(&call.desk.keyspace, call.hold, db, key);
+        call.talk.watched.add(&call.key_service.keyspace, call.hold, db, key);
     }
     call.out.ok();
     Ok(())
@@ -111,7 +111,7 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
         call.talk.watched.release();
         return Err(Oops::Text("EXECABORT Transaction discarded because of previous errors."));
     }
-    let keyspace = &*call.desk.keyspace;
+    let keyspace = &*call.key_service.keyspace;
     if transaction.grows
         && let Err(fault) = keyspace.make_room(call.hold.now())
     {
@@ -147,9 +147,9 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
             continue;
         }
         let keys = command.keys(keyspace, call.talk.db, args);
-        let (talk, caller, desk) = (&mut *call.talk, call.caller, call.desk);
+        let (talk, caller, key_service) = (&mut *call.talk, call.caller, call.key_service);
         let hold = &mut hold;
-        let mut inner = Call { args, keys, out, talk, caller, desk, hold, in_exec: true };
+        let mut inner = Call { args, keys, out, talk, caller, key_service, hold, in_exec: true };
         inner.run(command);
     }
     *call.hold = hold;

@@ -25,7 +25,7 @@ impl<'a> Call<'a, '_> {
     /// Lets the locks go. What was done so far is done.
     pub(super) fn let_go(&mut self) {
         if !self.in_exec {
-            let none = self.desk.keyspace.hold_keys(&[], self.hold.now());
+            let none = self.key_service.keyspace.hold_keys(&[], self.hold.now());
             let held = std::mem::replace(self.hold, none);
             self.talk.position = self.talk.position.max(held.finish());
         }
@@ -34,7 +34,7 @@ impl<'a> Call<'a, '_> {
     /// Makes an argument ready to be kept. Before anything is done: the locks may go for a moment.
     #[inline]
     pub(super) fn content(&mut self, at: usize) -> Result<Content<'a>, Oops> {
-        let keyspace = &self.desk.keyspace;
+        let keyspace = &self.key_service.keyspace;
         let bytes = self.args.at(at);
         if bytes.len() <= keyspace.options().inline || self.in_exec {
             return Ok(keyspace.content(bytes)?);

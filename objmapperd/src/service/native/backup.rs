@@ -16,7 +16,7 @@ use os::memory::Draft;
 use os::peer;
 
 use super::{Answer, Asked, Service, status_of};
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::service::place::{Claim, claim, flush_and_claim};
 use crate::session::{Agreed, Order};
@@ -41,7 +41,7 @@ impl Service {
             return self.refuse(c, asked.id, Status::Denied, &why);
         }
         if self.patience.at(MountId::default()) == Patience::Never {
-            (c.errand, c.waits_for) = (Place::Destination, WaitsFor::Disk);
+            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
             return Answer::Cold;
         }
         // Before it is made: it is not to be made twice.
@@ -52,13 +52,13 @@ impl Service {
         if let Err(stuck) = claimed {
             return stuck;
         }
-        let Some(_one) = self.desk().backups.try_lock() else {
+        let Some(_one) = self.key_service().backups.try_lock() else {
             let why = "a backup is being made, and one is made at a time: try again later";
             return self.refuse(c, asked.id, Status::Busy, &why);
         };
         match self.write_backup(asked) {
             Ok(found) => self.hand_over(c, asked, Ok(found), (Mode::Fdpass, true), (agreed, order)),
-            Err(failure) if self.house.helpers.is_stopping() => {
+            Err(failure) if self.daemon.helpers.is_stopping() => {
                 tracing::info!(%failure, "a backup is given up");
                 self.refuse(c, asked.id, Status::Busy, &"the daemon is stopping")
             }
@@ -72,8 +72,8 @@ impl Service {
     /// Writes it; gives it open for reading, as nobody else has it.
     fn write_backup(&self, asked: &Asked<'_>) -> Result<Found, Failure> {
         let failed = |what| move |error| Failure::Disk { what, error };
-        let dir = self.desk().facts.settings.kv.dir.as_deref();
-        let go_on = || !self.house.helpers.is_stopping();
+        let dir = self.key_service().facts.settings.kv.dir.as_deref();
+        let go_on = || !self.daemon.helpers.is_stopping();
         let (read, told) = if let Some(dir) = dir {
             let file = Directory::open(dir).and_then(|dir| dir.create_unnamed(NAME));
             let file = file.map_err(failed("cannot make a file for the backup"))?;

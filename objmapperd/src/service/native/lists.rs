@@ -13,7 +13,7 @@ use objmapper_proto::{KvEntries, KvEntry, Op, Status, limits};
 use smallvec::SmallVec;
 
 use super::{Answer, Asked, Service};
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::session::Agreed;
 
@@ -101,9 +101,9 @@ impl Service {
         scan: &Scan<'_>,
         agreed: Agreed,
     ) -> Answer {
-        let mount = self.house.store.mount_of(b"kv:0").unwrap_or_default();
+        let mount = self.daemon.store.mount_of(b"kv:0").unwrap_or_default();
         if self.patience.at(mount) == Patience::Never {
-            (c.errand, c.waits_for) = (Place::Mount(mount), WaitsFor::Disk);
+            (c.errand, c.waits_for) = (Resource::Mount(mount), WaitsFor::Disk);
             return Answer::Cold;
         }
         let now = Keyspace::now();

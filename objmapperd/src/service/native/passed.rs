@@ -8,7 +8,7 @@ use objmapper_proto::Status;
 use objmapper_proto::kv::Set;
 
 use super::{Answer, Asked, Service};
-use crate::admission::Place;
+use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 
 impl Service {
@@ -24,7 +24,7 @@ impl Service {
         }
         if self.patience.at(MountId::default()) == Patience::Never {
             // On the sender's own account, as with destinations.
-            (c.errand, c.waits_for) = (Place::Destination, WaitsFor::Disk);
+            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
             return Answer::Cold;
         }
         if let Err(fault) = asked.may_grow() {

@@ -82,7 +82,7 @@ impl Service {
         let room = (agreed.max_payload - ITEM) as u64;
         let want = Want { mode, room, descriptors, ..Want::default() };
         let at = c.link.outbox.bytes().len();
-        let delivery = found.and_then(|found| self.house.store.deliver_found(&want, found));
+        let delivery = found.and_then(|found| self.daemon.store.deliver_found(&want, found));
         c.link.outbox.bytes().extend_from_slice(&[0; limits::HEADER]);
         let placed = delivery
             .and_then(|delivery| self.place(c, asked.id, delivery, agreed.max_data, order.urgent));

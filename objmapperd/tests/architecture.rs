@@ -1,4 +1,4 @@
-//! The house's laws that the compiler does not hold: who may list which crate, and
+//! The laws of the architecture that the compiler does not hold: who may list which crate, and
 //! that the modules of a crate form a ladder. ARCHITECTURE.md states them.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
