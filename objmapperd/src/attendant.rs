@@ -415,6 +415,11 @@ impl Serve for Attendant {
         turn
     }
 
+    #[inline]
+    fn pause(&mut self, busy: bool) {
+        self.handoffs.committer.pause(busy);
+    }
+
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {

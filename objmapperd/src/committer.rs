@@ -4,12 +4,16 @@
 //!  worker ──loan──▶ all that wait ──▶ one write(2), one fdatasync(2) ──▶ back to the pool, all of them
 //! ```
 //!
-//! A connection whose replies may not leave before the journal is durable stays here meanwhile. While
-//! one sync is under way the next batch gathers. The committer sends the replies itself: a change of
-//! thread for each would cost twice as much as sending them, and split the next batch. What is more
-//! than that (the sync failed, there is more to read) is for a turn.
+//! A connection whose replies may not leave before the journal is durable stays here meanwhile.
+//! *Group commit*: a sync costs the same for one as for all, so it does not begin with the first
+//! who comes, but when no worker has a turn left to run (nobody else can come then), when as many
+//! wait as the last sync had, or after a few polls of workers that have no end of turns. While one
+//! sync is under way the next batch gathers. The committer sends the replies itself: a change of
+//! thread for each would cost twice as much as sending them. What is more than that (the sync
+//! failed, there is more to read) is for a turn; all of those are queued at once, behind the sends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 
 use objmapper::kv::journal::Journal;
@@ -18,8 +22,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
 use crate::outbox::Outbox;
-use crate::pool::{Loan, Turn};
+use crate::pool::{Loan, Returns, Turn};
 use crate::unsettled::Unsettled;
+
+/// Polls of busy workers for which those who came are kept waiting for others: some 30 short turns.
+/// Not tuned.
+const POLLS: u32 = 8;
 
 /// The way to the committer.
 #[derive(Clone, Default)]
@@ -31,11 +39,18 @@ pub struct Committer {
 struct Shared {
     waiting: Mutex<Waiting>,
     more: Condvar,
+    /// 0: nobody is kept waiting for others. Else one more than the polls of busy workers
+    /// since the first was. Changed with `waiting` locked, but for counting.
+    gathering: AtomicU32,
 }
 
 #[derive(Default)]
 struct Waiting {
     loans: Vec<Loan<Connection>>,
+    /// How many the last sync was for.
+    last: usize,
+    /// No more need to come before the next sync.
+    ready: bool,
     stop: bool,
 }
 
@@ -45,16 +60,18 @@ impl Committer {
         let shared = self.shared.clone();
         let thread = thread::Builder::new().name("committer".to_owned());
         thread.spawn(move || {
-            while let Some(loans) = shared.next() {
+            let (mut loans, mut returns) = (Vec::new(), Returns::default());
+            while shared.next(&mut loans) {
                 // If it fails, each turn finds that out.
                 let _ = journal.sync(journal.appended());
                 let durable = journal.durable();
-                for mut loan in loans {
+                for mut loan in loans.drain(..) {
                     if let Some(connection) = loan.connection() {
                         let turn = reply(connection, durable);
-                        loan.give_back(turn);
+                        returns.add(loan, turn);
                     }
                 }
+                returns.queue();
             }
         })
     }
@@ -66,8 +83,21 @@ impl Committer {
             return;
         }
         waiting.loans.push(loan);
-        if waiting.loans.len() == 1 {
-            self.shared.more.notify_one();
+        if waiting.ready {
+            return;
+        }
+        if waiting.loans.len() >= waiting.last {
+            self.shared.begin(&mut waiting);
+        } else if waiting.loans.len() == 1 {
+            self.shared.gathering.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A worker polls; `busy`: it has more turns to run.
+    #[inline]
+    pub fn pause(&self, busy: bool) {
+        if self.shared.gathering.load(Ordering::Relaxed) > 0 {
+            self.shared.pause(busy);
         }
     }
 
@@ -111,14 +141,39 @@ fn reply(c: &mut Connection, durable: u64) -> Turn {
 }
 
 impl Shared {
-    fn next(&self) -> Option<Vec<Loan<Connection>>> {
+    /// Waits until a sync is to be made, and takes those that it is for. False when it is time to end.
+    fn next(&self, loans: &mut Vec<Loan<Connection>>) -> bool {
         let mut waiting = self.waiting.lock();
-        while waiting.loans.is_empty() {
+        while !waiting.ready {
             if waiting.stop {
-                return None;
+                return false;
             }
             self.more.wait(&mut waiting);
         }
-        Some(std::mem::take(&mut waiting.loans))
+        waiting.ready = false;
+        std::mem::swap(&mut waiting.loans, loans);
+        waiting.last = loans.len();
+        !waiting.stop
+    }
+
+    /// Lets the next sync begin.
+    fn begin(&self, waiting: &mut Waiting) {
+        waiting.ready = true;
+        self.gathering.store(0, Ordering::Relaxed);
+        self.more.notify_one();
+    }
+
+    #[cold]
+    fn pause(&self, busy: bool) {
+        if busy && self.gathering.fetch_add(1, Ordering::Relaxed) < POLLS {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        if waiting.loans.is_empty() || waiting.ready {
+            // The count came late.
+            self.gathering.store(0, Ordering::Relaxed);
+        } else {
+            self.begin(&mut waiting);
+        }
     }
 }

@@ -42,7 +42,7 @@ use crate::sync::thread::{self, JoinHandle};
 use deques::Injector;
 use lanes::Lanes;
 use remote::Remote;
-pub use seam::{Home, Loan, Serve, Turn};
+pub use seam::{Home, Loan, Returns, Serve, Turn};
 use sleep::Sleepers;
 use task::Task;
 use worker::Worker;
@@ -83,6 +83,12 @@ impl<C: AsFd + Send + 'static> Home<C> for Shared<C> {
     fn inject(&self, task: Arc<Task<C>>) {
         let home = task.home;
         self.injector.push(task);
+        self.wake_one(home);
+    }
+
+    fn inject_all(&self, tasks: &mut Vec<Arc<Task<C>>>) {
+        let Some(home) = tasks.first().map(|task| task.home) else { return };
+        tasks.drain(..).for_each(|task| self.injector.push(task));
         self.wake_one(home);
     }
 

@@ -28,6 +28,11 @@ pub trait Serve: Send + 'static {
 
     /// Takes a connection that left by [`Turn::Leave`].
     fn leave(&mut self, loan: Loan<Self::Connection>);
+
+    /// Called at each poll. `busy`: more turns wait; else there is none to be run now.
+    fn pause(&mut self, busy: bool) {
+        let _ = busy;
+    }
 }
 
 /// How a turn ended.
@@ -55,6 +60,9 @@ pub trait Home<C>: Send + Sync {
 
     /// Queues a task from outside the workers.
     fn inject(&self, task: Arc<Task<C>>);
+
+    /// Queues tasks from outside the workers, and wakes one of these for all.
+    fn inject_all(&self, tasks: &mut Vec<Arc<Task<C>>>);
 
     /// The connection of this task is gone.
     fn retire(&self, task: &Task<C>);
@@ -85,26 +93,59 @@ impl<C> Loan<C> {
 
     /// Gives the connection back as a turn that ended like this would.
     pub fn give_back(mut self, turn: Turn) {
-        if matches!(turn, Turn::Leave | Turn::Close) {
-            return;
+        if self.put_back(turn) {
+            self.home.inject(self.task.clone());
         }
-        let Some(connection) = self.connection.take() else { return };
+    }
+
+    /// Puts the connection into its seat. Whether its task must be queued.
+    fn put_back(&mut self, turn: Turn) -> bool {
+        if matches!(turn, Turn::Leave | Turn::Close) {
+            return false;
+        }
+        let Some(connection) = self.connection.take() else { return false };
         if self.home.watch(&self.task, &connection, turn == Turn::Blocked).is_err() {
             self.connection = Some(connection);
-            return;
+            return false;
         }
         // There is no worker at hand whose timers could be used. And no further edge will
         // tell of an end of stream that was seen already.
         let at_once = matches!(turn, Turn::Again | Turn::Later(_))
             || turn == Turn::Wait && self.task.hung_up();
-        let queue = if at_once {
+        if at_once {
             self.task.requeue(connection);
             true
         } else {
             self.task.finish(connection)
-        };
-        if queue {
-            self.home.inject(self.task.clone());
+        }
+    }
+}
+
+/// Connections of one pool that come back together: one worker is woken for all of them.
+pub struct Returns<C> {
+    home: Option<Arc<dyn Home<C>>>,
+    queued: Vec<Arc<Task<C>>>,
+}
+
+impl<C> Default for Returns<C> {
+    fn default() -> Self {
+        Self { home: None, queued: Vec::new() }
+    }
+}
+
+impl<C> Returns<C> {
+    /// As [`Loan::give_back`], but a task that has to be queued waits for [`Self::queue`].
+    pub fn add(&mut self, mut loan: Loan<C>, turn: Turn) {
+        if loan.put_back(turn) {
+            self.queued.push(loan.task.clone());
+            self.home.get_or_insert_with(|| loan.home.clone());
+        }
+    }
+
+    /// Queues all that have to be.
+    pub fn queue(&mut self) {
+        if let Some(home) = &self.home {
+            home.inject_all(&mut self.queued);
         }
     }
 }

@@ -109,6 +109,7 @@ impl<S: Serve> Worker<S> {
                 self.run_task(task);
                 turns += 1;
             }
+            self.serve.pause(turns == TURNS_PER_POLL);
             if turns == TURNS_PER_POLL {
                 self.wait(Some(Duration::ZERO));
                 self.queue_ready();
