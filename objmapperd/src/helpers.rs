@@ -167,7 +167,10 @@ impl Shared {
             if let Some(connection) = loan.connection() {
                 // Nobody waits for this thread in particular.
                 match attendant.turn(connection, hung_up, &mut || false) {
-                    Turn::Leave => attendant.leave(loan),
+                    Turn::Leave => {
+                        attendant.leave(loan);
+                        attendant.pause(false);
+                    }
                     turn => loan.give_back(turn),
                 }
             }
