@@ -8,6 +8,7 @@ use crate::answer;
 use crate::connection::Connection;
 use crate::dial::{Dial, Reconnect};
 use crate::error::{Error, Result};
+use crate::link::Link;
 use crate::listing::Listing;
 use crate::metadata::Metadata;
 use crate::name;
@@ -410,12 +411,7 @@ impl Client {
 
     /// The daemon's counters, in its order.
     pub fn stats(&mut self) -> Result<Vec<(String, String)>> {
-        self.connection.exchange(proto::Request::Stats, |link, id| {
-            answer::plain(link, id, |reply| match reply {
-                Reply::Stats(text) => Some(Ok(text.lines().map(counter).collect())),
-                _ => None,
-            })
-        })
+        self.connection.exchange(proto::Request::Stats, counters)
     }
 
     /// Whether the daemon has agreed that answers may overtake bodies; see
@@ -437,8 +433,14 @@ impl Client {
     }
 }
 
-/// `name value`.
-fn counter(line: &str) -> (String, String) {
-    let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-    (name.to_owned(), value.to_owned())
+/// Reads lines of `name value`.
+pub(crate) fn counters(link: &mut Link, id: u64) -> Result<Vec<(String, String)>> {
+    let counter = |line: &str| {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    answer::plain(link, id, |reply| match reply {
+        Reply::Stats(text) => Some(Ok(text.lines().map(counter).collect())),
+        _ => None,
+    })
 }

@@ -7,6 +7,7 @@
 mod batch;
 mod put;
 mod scan;
+mod whole;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::SystemTime;
@@ -19,6 +20,7 @@ use objmapper_proto::{KvDone, KvEntries, Mode, Reply, Request, Status, limits};
 pub use batch::{Applied, Batch};
 pub use put::Put;
 pub use scan::{Found, Scan};
+pub use whole::Compacted;
 
 use crate::answer;
 use crate::client::Client;
@@ -60,40 +62,6 @@ impl Client {
     /// ```
     pub fn keys(&mut self, db: u8) -> Keys<'_> {
         Keys { connection: &mut self.connection, db }
-    }
-
-    /// All keys of all databases, in a file that the daemon writes for this and that has no name: who
-    /// copies it has a backup, for `objmapper kv restore`, or `objmapper::kv::restore`. Others go on
-    /// meanwhile; it holds what was there when it was done. For root and the user that the daemon runs
-    /// as; one at a time.
-    ///
-    /// It takes as long as writing so much to the daemon's disk: use a client that waits
-    /// ([`crate::Builder::no_timeout`]).
-    ///
-    /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
-    /// # fn main() { with_daemon(|| {
-    /// # use objmapper_client::Client;
-    /// let mut client = Client::builder().no_timeout().connect()?;
-    /// # client.keys(0).set("a", "1")?;
-    /// let mut backup = client.backup()?.into_file();
-    /// # let place = tempfile::tempdir().unwrap();
-    /// # let path = place.path().join("keys.backup");
-    /// let mut copy = std::fs::File::create_new(path).unwrap();
-    /// std::io::copy(&mut backup, &mut copy).unwrap();
-    /// copy.sync_all().unwrap();
-    /// # Ok(()) }) }
-    /// ```
-    pub fn backup(&mut self) -> Result<Opened> {
-        let wanted = Wanted::object(Mode::Fdpass);
-        let arrived = self.connection.exchange(Request::Kv(Kv::BACKUP), |link, id| {
-            let mut memory = Memory::default();
-            answer::object(link, id, wanted, &mut memory).map(|a| a.into_object(memory))
-        })?;
-        match arrived {
-            Object::Descriptor(opened) => Ok(opened),
-            Object::Bytes(..) => Err(Error::bad("OBJECT", "no descriptor came")),
-        }
     }
 }
 
@@ -289,7 +257,8 @@ impl Keys<'_> {
             | Verb::Add { key, .. }
             | Verb::Expire { key, .. } => (key, 0),
             Verb::Scan(scan) => (scan.from, scan.to.map_or(0, <[u8]>::len)),
-            Verb::Delete(_) | Verb::GetMany(_) | Verb::Batch(_) | Verb::Backup => (&[][..], 0),
+            Verb::Delete(_) | Verb::GetMany(_) | Verb::Batch(_) => (&[][..], 0),
+            Verb::Backup | Verb::Compact | Verb::Status => (&[][..], 0),
         };
         let long = key.len().max(length);
         if long > limits::KEY {

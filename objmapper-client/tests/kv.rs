@@ -4,72 +4,13 @@
 
 mod common;
 
+use common::command::{kv, kv_with, raw, text};
 use common::daemon::Daemon;
 use objmapper_client::{Applied, Batch};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// What a command did: exit code, standard output, standard error.
-struct Done(i32, Vec<u8>, String);
-
-impl Done {
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!((self.0, self.2.as_str()), (0, ""));
-        String::from_utf8(self.1).unwrap()
-    }
-
-    /// What it says, after it has failed with this code and written nothing else.
-    #[track_caller]
-    fn fails(self, code: i32) -> String {
-        assert_eq!(self.0, code, "{}", self.2);
-        self.2
-    }
-}
-
-fn kv<A: AsRef<OsStr>>(daemon: &Daemon, args: impl IntoIterator<Item = A>) -> Done {
-    kv_with(daemon, args, b"")
-}
-
-/// With this at its standard input.
-fn kv_with<A: AsRef<OsStr>>(
-    daemon: &Daemon,
-    args: impl IntoIterator<Item = A>,
-    input: &[u8],
-) -> Done {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_objmapper"))
-        .arg("kv")
-        .args(args)
-        .env("OBJMAPPER_SOCKET", daemon.socket())
-        .env_remove("NO_COLOR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    // It may end without having read all of it.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    Done(output.status.code().unwrap(), output.stdout, told)
-}
-
-fn raw(bytes: &[u8]) -> OsString {
-    OsString::from_vec(bytes.to_vec())
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn values_of_any_length_come_back_as_they_were() {

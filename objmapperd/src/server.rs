@@ -189,7 +189,7 @@ fn key_service(
         clients: Arc::default(),
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),
-        backups: Mutex::default(),
+        copying: Mutex::default(),
         keyspace,
     })
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_utils::CachePadded;
-use objmapper::kv::journal::Journal;
 use objmapper::{Caller, Patience, Rules, Store, Verbs};
 use objmapper_os::peer;
 
@@ -86,7 +85,7 @@ impl Daemon {
 
     /// The counters, as STATS tells them.
     pub fn stats(&self) -> String {
-        let mut out = String::with_capacity(2048);
+        let mut out = String::with_capacity(4096);
         let index = self.store.index_counters();
         let shared = self.store.shared_counters();
         let (in_flight, limit, refusals, debts) = self.ledger.figures();
@@ -94,9 +93,6 @@ impl Daemon {
         metrics::line(&mut out, "connections.open", connections.used() as u64);
         self.metrics.write(&mut out);
         let helpers = self.helpers.figures();
-        // What can be told without waiting for who writes.
-        let journal = self.key_service.keyspace.journal();
-        let of = |figure: fn(&Journal) -> u64| journal.map_or(0, |journal| figure(journal));
         let lines = [
             ("helpers.threads", helpers.threads as u64),
             ("helpers.running", helpers.running as u64),
@@ -126,15 +122,11 @@ impl Daemon {
             ("descriptors.limit", limit as u64),
             ("descriptors.waits", refusals),
             ("descriptors.closed_connections_that_owe", debts as u64),
-            ("journal.appended", of(Journal::appended)),
-            ("journal.durable", of(Journal::durable)),
-            ("journal.failed", of(|journal| journal.has_failed().into())),
-            ("journal.skipped_bytes", of(|journal| journal.skipped().0)),
-            ("journal.skipped_records", of(|journal| journal.skipped().1)),
         ];
         for (name, value) in lines {
             metrics::line(&mut out, name, value);
         }
+        self.key_service.write_figures(&mut out);
         out
     }
 }

@@ -444,9 +444,11 @@ fn without_a_keyspace_there_are_no_verbs() {
     let error = daemon.client().keys(0).get("a").unwrap_err();
     assert_eq!(error.status(), Some(Status::Unsupported));
     assert!(error.to_string().contains("kv.socket"), "{error}");
+    assert_eq!(daemon.client().keyspace_status().unwrap_err().status(), Some(Status::Unsupported));
 }
 
-/// What another user is told who asks for a key by a verb, and by its name, and for a backup.
+/// What another user is told who asks for a key by a verb, and by its name, for a backup,
+/// for a compaction, and how the keyspace is.
 fn as_another(daemon: &Daemon) -> Option<String> {
     let script = "import os, socket, struct, sys\n\
         os.setgroups([]); os.setgid(12345); os.setuid(12345)\n\
@@ -463,7 +465,7 @@ fn as_another(daemon: &Daemon) -> Option<String> {
         frame(0x20, 2, bytes([0, 2, 0, 0, 0, 0, 0, 0]) + b'a'); print(reply())\n\
         uri = b'kv:a'\n\
         frame(2, 3, struct.pack('<BxHxxxxQQ', 2, len(uri), 0, 2**64 - 1) + uri); print(reply())\n\
-        frame(0x28, 4, b''); print(reply())\n";
+        for op in (0x28, 0x29, 0x2a): frame(op, op, b''); print(reply())\n";
     let said = Command::new("python3").args(["-c", script]).arg(daemon.socket()).output();
     let said = said.ok()?;
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
@@ -482,7 +484,7 @@ fn for_whom() {
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("0x8f 0x103 no rule of the keyspace allows uid 12345"), "{said}");
     assert!(lines[0].contains("kv.allow") && lines[1].starts_with("0x8f 0x103 "), "{said}");
-    assert_eq!(lines[2], lines[0]);
+    assert_eq!(lines[2..], [lines[0]; 3]);
     let config = "[listen]\nmode = \"0666\"\n[kv]\nallow = [\"uid:12345\"]\n";
     let (daemon, mut client, _resp) = scene_with(Setup::default().config(config));
     // Whom it names, and nobody else.
@@ -491,6 +493,8 @@ fn for_whom() {
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[..2].iter().all(|line| line.starts_with("0x8f 0x102 ")), "NOT_FOUND: {said}");
     assert!(lines[2].starts_with("0x8f 0x103 backups are for root and the user"), "{said}");
+    assert!(lines[3].starts_with("0x8f 0x103 compacting is for root and the user"), "{said}");
+    assert!(lines[4].starts_with("0x88 "), "whoever may use keys: {said}");
 }
 
 #[test]

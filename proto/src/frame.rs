@@ -56,6 +56,10 @@ pub enum Op {
     KvScan = 0x27,
     /// All keys of all databases, in a file.
     KvBackup = 0x28,
+    /// The journal is made as short as it can be.
+    KvCompact = 0x29,
+    /// How the keyspace is, for whoever runs it.
+    KvStatus = 0x2a,
     /// Answers [`Op::Hello`].
     HelloAck = 0x81,
     /// Answers [`Op::Get`], [`Op::Stat`], [`Op::KvGet`] and [`Op::KvBackup`].
@@ -70,7 +74,7 @@ pub enum Op {
     Entries = 0x86,
     /// Answers [`Op::Ping`].
     Pong = 0x87,
-    /// Answers [`Op::Stats`].
+    /// Answers [`Op::Stats`] and [`Op::KvStatus`].
     StatsText = 0x88,
     /// Answers [`Op::Close`].
     CloseAck = 0x89,
@@ -82,12 +86,14 @@ pub enum Op {
     KvDone = 0xa0,
     /// Answers [`Op::KvMget`] and [`Op::KvScan`].
     KvEntries = 0xa1,
+    /// Answers [`Op::KvCompact`].
+    KvCompacted = 0xa2,
 }
 
 /// Ops with a number and no meaning yet; a request with one of them is answered
 /// `UNSUPPORTED`. PUT, CREATE, COMMIT, ABORT, DELETE, WATCH, UNWATCH are
-/// 0x10..=0x16, further KV verbs 0x29..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
-pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x29..=0x2f];
+/// 0x10..=0x16, further KV verbs 0x2b..=0x2f; EVENT, LEASE and SEGMENTS 0x90..=0x92.
+pub const RESERVED_REQUESTS: [std::ops::RangeInclusive<u8>; 2] = [0x10..=0x16, 0x2b..=0x2f];
 
 impl Op {
     /// The op with this number, if version 1 defines it.
@@ -111,6 +117,8 @@ impl Op {
             0x26 => Self::KvExpire,
             0x27 => Self::KvScan,
             0x28 => Self::KvBackup,
+            0x29 => Self::KvCompact,
+            0x2a => Self::KvStatus,
             0x81 => Self::HelloAck,
             0x82 => Self::Object,
             0x83 => Self::Objects,
@@ -124,6 +132,7 @@ impl Op {
             0x8f => Self::Error,
             0xa0 => Self::KvDone,
             0xa1 => Self::KvEntries,
+            0xa2 => Self::KvCompacted,
             _ => return None,
         })
     }

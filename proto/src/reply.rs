@@ -15,7 +15,7 @@ use crate::frame::{Frame, Header, Op, Violation};
 use crate::limits;
 use crate::word::status::Status;
 
-pub use kv::{Held, KvDone, KvEntries, KvEntry};
+pub use kv::{Held, KvCompacted, KvDone, KvEntries, KvEntry};
 pub use listing::{Entries, Entry};
 pub use object::{Item, ObjectHead, Objects};
 
@@ -112,7 +112,7 @@ pub enum Reply<'a> {
     Entries(Entries<'a>),
     /// The bytes of a PING.
     Pong(&'a [u8]),
-    /// Counters: lines of `name value`.
+    /// Counters, or how the keyspace is: lines of `name value`.
     Stats(&'a str),
     /// Answers CLOSE: so many replies are still to come.
     CloseAck(u32),
@@ -122,6 +122,8 @@ pub enum Reply<'a> {
     KvDone(KvDone),
     /// Answers `KV_MGET` and `KV_SCAN`.
     KvEntries(KvEntries<'a>),
+    /// Answers `KV_COMPACT`.
+    KvCompacted(KvCompacted),
     /// A refusal.
     Error(ErrorReply<'a>),
 }
@@ -158,6 +160,9 @@ impl<'a> Reply<'a> {
             Some(Op::KvEntries) => {
                 KvEntries::decode(p).map(Self::KvEntries).ok_or(bad("KV_ENTRIES"))
             }
+            Some(Op::KvCompacted) => {
+                KvCompacted::decode(p).map(Self::KvCompacted).ok_or(bad("KV_COMPACTED"))
+            }
             Some(Op::Error) => ErrorReply::decode(p).map(Self::Error).ok_or(bad("ERROR")),
             _ => Err(Violation::BadFrame { what: "reply", why: "the op is no reply of version 1" }),
         }
@@ -181,6 +186,7 @@ impl<'a> Reply<'a> {
             Self::Flushed(n) => plain(Op::Flushed, id, &n.to_le_bytes(), out),
             Self::KvDone(done) => done.encode(id, out),
             Self::KvEntries(entries) => entries.encode(id, out),
+            Self::KvCompacted(compacted) => compacted.encode(id, out),
             Self::Error(error) => error.encode(id, out),
         }
     }

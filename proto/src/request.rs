@@ -142,7 +142,9 @@ impl<'a> Request<'a> {
                 | Op::KvIncr
                 | Op::KvExpire
                 | Op::KvScan
-                | Op::KvBackup),
+                | Op::KvBackup
+                | Op::KvCompact
+                | Op::KvStatus),
             ) => kv::Kv::decode(op, flags, p).map(Self::Kv),
             Some(Op::Stats | Op::Close) => {
                 Err(BadRequest::Form("STATS or CLOSE", "it has no payload"))

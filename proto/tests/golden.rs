@@ -13,7 +13,7 @@ use objmapper_proto::hello::PASS_FDS;
 use objmapper_proto::kv::{
     Batch, Change, Condition, Expiry, Given, Keys, Kv, Scan, Set, Verb, Write,
 };
-use objmapper_proto::reply::{End, Held, KvDone, KvEntries, KvEntry};
+use objmapper_proto::reply::{End, Held, KvCompacted, KvDone, KvEntries, KvEntry};
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
     ObjectHead, Objects, Range, Reason, Reply, Request, Status, UriBuf, Version, limits,
@@ -286,6 +286,8 @@ fn requests_about_many_keys() {
     let next = Scan { limit: 4096, values: true, from: KEY, after: true, to: None };
     agree("kv_scan_next", &[(27, verb(0, Verb::Scan(next)))]);
     agree("kv_backup", &[(28, Ask(Request::Kv(Kv::BACKUP)))]);
+    agree("kv_compact", &[(29, Ask(Request::Kv(Kv::COMPACT)))]);
+    agree("kv_status", &[(30, Ask(Request::Kv(Kv::STATUS)))]);
 }
 
 #[test]
@@ -310,6 +312,10 @@ fn answers_about_keys() {
     let (more, raw) = entries(true, &[left_out, KvEntry { size: 3, key: KEY, ..ends }]);
     let page = KvEntries::new(more, &raw).unwrap();
     agree("kv_entries_page", &[(27, Answer(Reply::KvEntries(page), 0))]);
+    let compacted = KvCompacted { before: 5 << 20, after: 4096 };
+    agree("kv_compacted", &[(29, Answer(Reply::KvCompacted(compacted), 0))]);
+    let status = "journal.sync interval 100ms\nkv.keys 3\n";
+    agree("kv_status_text", &[(30, Answer(Reply::Stats(status), 0))]);
 }
 
 #[test]

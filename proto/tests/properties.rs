@@ -6,7 +6,7 @@ use objmapper_proto::frame::{self, Frame, Header, Op, Split};
 use objmapper_proto::kv::{
     Batch, Change, Condition, Expiry, Given, Keys, Kv, Scan, Set, Verb, Write,
 };
-use objmapper_proto::reply::{End, Held, KvDone, KvEntries, KvEntry};
+use objmapper_proto::reply::{End, Held, KvCompacted, KvDone, KvEntries, KvEntry};
 use objmapper_proto::word::flag;
 use objmapper_proto::{
     Delivery, Entries, Entry, ErrorReply, Get, GetMany, Hello, HelloAck, Item, Kind, List, Mode,
@@ -41,6 +41,7 @@ enum Owned {
     Flushed(u32),
     KvDone(bool, i64),
     KvEntries(bool, Vec<OwnedEntry>),
+    KvCompacted(u64, u64),
     Error(Status, u32, String),
 }
 
@@ -63,6 +64,8 @@ enum OwnedVerb {
     Expire(Change, Vec<u8>),
     Scan(u16, (bool, bool), Vec<u8>, Option<Vec<u8>>),
     Backup,
+    Compact,
+    Status,
 }
 
 impl OwnedVerb {
@@ -97,6 +100,8 @@ impl OwnedVerb {
                 Verb::Scan(Scan { limit, values, after, from, to: to.as_deref() })
             }
             Self::Backup => Verb::Backup,
+            Self::Compact => Verb::Compact,
+            Self::Status => Verb::Status,
         }
     }
 }
@@ -245,6 +250,9 @@ impl Owned {
                 assert!(page.entries().eq(entries.iter().map(entry)));
                 Reply::KvEntries(page)
             }
+            Self::KvCompacted(before, after) => {
+                Reply::KvCompacted(KvCompacted { before: *before, after: *after })
+            }
             Self::Error(status, retry_after_ms, text) => {
                 Reply::Error(ErrorReply { status: *status, retry_after_ms: *retry_after_ms, text })
             }
@@ -333,6 +341,8 @@ fn request() -> impl Strategy<Value = Owned> {
         bytes(300).prop_map(Owned::Flush),
         (0_u8..16, owned_verb()).prop_map(|(db, verb)| Owned::Kv(db, verb)),
         Just(Owned::Kv(0, OwnedVerb::Backup)),
+        Just(Owned::Kv(0, OwnedVerb::Compact)),
+        Just(Owned::Kv(0, OwnedVerb::Status)),
     ]
 }
 
@@ -380,6 +390,7 @@ fn reply() -> impl Strategy<Value = Owned> {
         any::<(bool, i64)>().prop_map(|(done, number)| Owned::KvDone(done, number)),
         (any::<bool>(), vec(owned_entry(), 0..10))
             .prop_map(|(more, entries)| Owned::KvEntries(more, entries)),
+        any::<(u64, u64)>().prop_map(|(before, after)| Owned::KvCompacted(before, after)),
         (status(), any::<u32>(), any::<String>()).prop_map(|(s, n, t)| Owned::Error(s, n, t)),
     ]
 }

@@ -70,6 +70,8 @@ fn name(op: Op) -> &'static str {
         Op::KvExpire => "KV_EXPIRE",
         Op::KvScan => "KV_SCAN",
         Op::KvBackup => "KV_BACKUP",
+        Op::KvCompact => "KV_COMPACT",
+        Op::KvStatus => "KV_STATUS",
         Op::HelloAck => "HELLO_ACK",
         Op::Object => "OBJECT",
         Op::Objects => "OBJECTS",
@@ -83,6 +85,7 @@ fn name(op: Op) -> &'static str {
         Op::Error => "ERROR",
         Op::KvDone => "KV_DONE",
         Op::KvEntries => "KV_ENTRIES",
+        Op::KvCompacted => "KV_COMPACTED",
     }
 }
 

@@ -227,14 +227,19 @@ impl Keyspace {
     /// Writes a snapshot, and removes what of the journal it replaces; others may use the keyspace
     /// meanwhile. `None` without a journal.
     pub fn compact(&self) -> Result<Option<Compacted>, Failure> {
+        self.compact_while(&|| true)
+    }
+
+    /// The same for as long as `go_on` says so: else ECANCELED, and the journal is as it was.
+    pub fn compact_while(&self, go_on: &dyn Fn() -> bool) -> Result<Option<Compacted>, Failure> {
         let Some(journal) = &self.journal else { return Ok(None) };
         let _one = journal.snapshots.lock();
-        let done = self.snapshot(journal);
+        let done = self.snapshot(journal, go_on);
         journal.finished(done.is_ok());
         done.map(Some)
     }
 
-    fn snapshot(&self, journal: &Journal) -> Result<Compacted, Failure> {
+    fn snapshot(&self, journal: &Journal, go_on: &dyn Fn() -> bool) -> Result<Compacted, Failure> {
         let (disk, begun, figures) = (journal.disk(), Self::now(), journal.figures());
         let next = journal.turn_over()?;
         let name = unfinished(next);
@@ -242,7 +247,7 @@ impl Keyspace {
         forget(disk, &name).map_err(&failed)?;
         let write = || -> Result<u64, Failure> {
             let mut out = Snapshot::create(disk, &name).map_err(&failed)?;
-            self.copy(&mut out, &|| true).map_err(&failed)?;
+            self.copy(&mut out, go_on).map_err(&failed)?;
             journal.sync(journal.appended())?;
             let bytes = out.finish(next, begun).map_err(&failed)?;
             install(disk, next).map_err(&failed)?;
@@ -314,7 +319,7 @@ impl Keyspace {
                 let mut from = Some(0);
                 while let Some(at) = from {
                     if !go_on() {
-                        return Err(os::Error::new("backup", os::errno::ECANCELED));
+                        return Err(os::Error::new("write", os::errno::ECANCELED));
                     }
                     from = self.copy_slots(out, (db, shard), at)?;
                 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+pub mod command;
 pub mod daemon;
 
 use objmapper_client::{Answer, Client, Error, Mode, Request, Result};

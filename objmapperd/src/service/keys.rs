@@ -23,6 +23,7 @@ mod client;
 mod connection;
 mod durability;
 mod expiry;
+mod figures;
 mod general;
 mod info;
 mod lcs;
@@ -68,8 +69,8 @@ pub struct KeyService {
     pub ticker: Arc<Ticker>,
     /// What there is to tell about the daemon.
     pub facts: Facts,
-    /// Held by who makes a backup: one at a time.
-    pub backups: Mutex<()>,
+    /// Held by who makes a backup, or compacts, for a client: one at a time.
+    pub copying: Mutex<()>,
 }
 
 /// Keys of one command: mostly one.

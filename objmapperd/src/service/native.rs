@@ -1,4 +1,4 @@
-//! Keys in our own protocol: the verbs `KV_GET` to `KV_BACKUP`.
+//! Keys in our own protocol: the verbs `KV_GET` to `KV_STATUS`.
 //!
 //! ```text
 //!  verb ─▶ may they? ─▶ values made ready ─▶ locks of its keys ─▶ done ─▶ locks free ─▶ reply
@@ -14,19 +14,25 @@
 
 mod backup;
 mod changes;
+mod compact;
 mod lists;
 mod passed;
+mod status;
 mod values;
 
 use std::fmt::Display;
 
+use objmapper::kv::journal::Failure;
 use objmapper::kv::{Fault, Key, Keyspace};
+use objmapper::{MountId, Patience};
+use objmapper_os::peer;
 use objmapper_proto::kv::Verb;
 use objmapper_proto::{Kv, KvDone, Reply, Status};
 
 use super::objects::RETRY_MS;
 use super::{Answer, Service};
-use crate::connection::Connection;
+use crate::admission::Resource;
+use crate::connection::{Connection, WaitsFor};
 use crate::quantum::Quantum;
 use crate::session::{Agreed, Order};
 use crate::unsettled::Failed;
@@ -83,6 +89,14 @@ impl Service {
                 quantum.end();
                 self.backup(c, &asked, (agreed, order))
             }
+            Verb::Compact => {
+                quantum.end();
+                self.compact(c, &asked)
+            }
+            Verb::Status => {
+                quantum.end();
+                self.status(c, &asked, agreed)
+            }
         }
     }
 
@@ -91,6 +105,44 @@ impl Service {
         let retry = if status.may_retry() { RETRY_MS } else { 0 };
         c.link.outbox.refuse(id, status, retry, why);
         Answer::Done
+    }
+
+    /// What is for root and the daemon's own user, and takes as long as writing all keys: `None` if
+    /// it may be done here and now.
+    fn defer(&self, c: &mut Connection, asked: &Asked<'_>, what: &str) -> Option<Answer> {
+        let (uid, own) = (c.caller.uid(), peer::own_uid());
+        if uid != 0 && uid != own {
+            let why = format_args!(
+                "{what} for root and the user that the daemon runs as (uid {own}), not for uid {uid}"
+            );
+            return Some(self.refuse(c, asked.id, Status::Denied, &why));
+        }
+        if self.patience.at(MountId::default()) == Patience::Never {
+            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
+            return Some(Answer::Cold);
+        }
+        None
+    }
+
+    /// Answers that what [`Self::defer`] is about has failed.
+    fn failed(
+        &self,
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        failure: &Failure,
+        what: &str,
+    ) -> Answer {
+        if self.daemon.helpers.is_stopping() {
+            tracing::info!(%failure, "{what} is given up");
+            return self.refuse(c, asked.id, Status::Busy, &"the daemon is stopping");
+        }
+        tracing::warn!(%failure, "{what} failed");
+        let status = match failure {
+            Failure::Disk { error, .. } if error.is_resource() => Status::Busy,
+            Failure::Stopped(fault) => status_of(fault),
+            _ => Status::Io,
+        };
+        self.refuse(c, asked.id, status, failure)
     }
 
     /// Answers with why nothing was done. What was seen for that may still have to be waited for.

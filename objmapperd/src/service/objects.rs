@@ -233,7 +233,7 @@ impl Service {
 }
 
 /// As many whole lines as fit.
-fn whole_lines(text: &str, most: usize) -> &str {
+pub(super) fn whole_lines(text: &str, most: usize) -> &str {
     match text.get(..most) {
         None => text,
         Some(front) => front.rfind('\n').and_then(|end| text.get(..=end)).unwrap_or_default(),

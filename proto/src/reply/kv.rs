@@ -1,4 +1,5 @@
-//! What the daemon answers about keys: that a change is made, values, pages of keys.
+//! What the daemon answers about keys: that a change is made, values, pages of keys, that the
+//! journal is short.
 //!
 //! `KV_GET` alone is answered by an object's head, since it can come in every form that an object
 //! can.
@@ -15,6 +16,15 @@ pub struct KvDone {
     pub done: bool,
     /// What the verb counts.
     pub number: i64,
+}
+
+/// What `KV_COMPACT` has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvCompacted {
+    /// Bytes of the journal before: the last snapshot and the records since.
+    pub before: u64,
+    /// Bytes of the snapshot that has taken their place.
+    pub after: u64,
 }
 
 /// In which form a value stands in a list.
@@ -75,6 +85,21 @@ impl KvDone {
         r.array::<7>()?;
         let number = r.i64()?;
         r.is_empty().then_some(Self { done, number })
+    }
+}
+
+impl KvCompacted {
+    pub(super) fn encode(self, id: u64, out: &mut Vec<u8>) {
+        let payload: [u8; 16] =
+            Record::new().put(self.before.to_le_bytes()).put(self.after.to_le_bytes()).done();
+        out.extend_from_slice(&Header::new(Op::KvCompacted, id, len32(&payload), 0).encode());
+        out.extend_from_slice(&payload);
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(payload);
+        let compacted = Self { before: r.u64()?, after: r.u64()? };
+        r.is_empty().then_some(compacted)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The verbs of the keyspace: what a client asks of keys, one op each.
 //!
-//! All but the last, which is about all of them, begin with the number of the database. Keys are any bytes, up to [`limits::KEY`];
-//! lists of them are in wire form, walked without a copy.
+//! Those about some keys begin with the number of their database; those about all of them have no
+//! payload. Keys are any bytes, up to [`limits::KEY`]; lists of them are in wire form, walked without a
+//! copy.
 
 #![allow(clippy::cast_possible_truncation)] // only of constants, see limits.rs
 
@@ -20,7 +21,7 @@ pub use lists::{Batch, Keys, Scan, Write};
 /// Something that is asked of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kv<'a> {
-    /// Which, below [`limits::DATABASES`]; of no meaning for a backup, which has all.
+    /// Which, below [`limits::DATABASES`]; of no meaning for what is about all of them.
     pub db: u8,
     /// What.
     pub verb: Verb<'a>,
@@ -62,6 +63,10 @@ pub enum Verb<'a> {
     Scan(Scan<'a>),
     /// `KV_BACKUP`: all keys of all databases.
     Backup,
+    /// `KV_COMPACT`: a snapshot in the place of the journal so far.
+    Compact,
+    /// `KV_STATUS`: figures, as lines of text.
+    Status,
 }
 
 /// Whether something is done.
@@ -184,14 +189,22 @@ fn terms(bits: u8, when: i64) -> Option<(Condition, Expiry)> {
 impl<'a> Kv<'a> {
     /// All keys of all databases.
     pub const BACKUP: Self = Self { db: 0, verb: Verb::Backup };
+    /// The journal, made short.
+    pub const COMPACT: Self = Self { db: 0, verb: Verb::Compact };
+    /// How all of it is.
+    pub const STATUS: Self = Self { db: 0, verb: Verb::Status };
 
     /// Reads the request of this op.
     pub(super) fn decode(op: Op, flags: u8, payload: &'a [u8]) -> Result<Self, BadRequest> {
-        if op == Op::KvBackup {
-            return match payload {
-                [] => Ok(Self::BACKUP),
-                _ => Err(BadRequest::Form("KV_BACKUP", "it has no payload")),
-            };
+        let of_all = match op {
+            Op::KvBackup => Some((Self::BACKUP, "KV_BACKUP")),
+            Op::KvCompact => Some((Self::COMPACT, "KV_COMPACT")),
+            Op::KvStatus => Some((Self::STATUS, "KV_STATUS")),
+            _ => None,
+        };
+        if let Some((kv, name)) = of_all {
+            let form = BadRequest::Form(name, "it has no payload");
+            return if payload.is_empty() { Ok(kv) } else { Err(form) };
         }
         let mut r = Reader::new(payload);
         let db = r.u8().unwrap_or(0);
@@ -279,6 +292,8 @@ impl<'a> Kv<'a> {
             }
             Verb::Scan(scan) => scan.encode(db, id, out),
             Verb::Backup => frame(Op::KvBackup, id, &[], out),
+            Verb::Compact => frame(Op::KvCompact, id, &[], out),
+            Verb::Status => frame(Op::KvStatus, id, &[], out),
         }
     }
 

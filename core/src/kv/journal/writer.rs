@@ -68,6 +68,10 @@ pub struct Journal {
     syncs: AtomicU64,
     /// Milliseconds since 1970; 0: never.
     snapshot_at: AtomicU64,
+    /// Bytes of records since the last snapshot, and of that snapshot: changed by who has `back`, read
+    /// by anybody without waiting for it.
+    since: AtomicU64,
+    snapshot: AtomicU64,
 }
 
 /// What is written.
@@ -76,9 +80,6 @@ struct Back {
     file: Arc<dyn File>,
     first: u64,
     size: u64,
-    /// Bytes of records since the last snapshot, and of that snapshot.
-    since: u64,
-    snapshot: u64,
     spare: Vec<u8>,
 }
 
@@ -91,14 +92,7 @@ impl Journal {
     ) -> Result<Self, Failure> {
         let (salt, next) = (Salt::by_chance(), found.last + 1);
         let file = begin(&*disk, salt, next).map_err(Failure::disk("cannot begin a segment"))?;
-        let back = Back {
-            file,
-            first: next,
-            size: FILE_HEAD as u64,
-            since: found.bytes - found.snapshot_bytes,
-            snapshot: found.snapshot_bytes,
-            spare: Vec::new(),
-        };
+        let back = Back { file, first: next, size: FILE_HEAD as u64, spare: Vec::new() };
         Ok(Self {
             disk,
             options,
@@ -116,6 +110,8 @@ impl Journal {
             unfinished: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
+            since: AtomicU64::new(found.bytes - found.snapshot_bytes),
+            snapshot: AtomicU64::new(found.snapshot_bytes),
         })
     }
 
@@ -281,7 +277,7 @@ impl Journal {
         payload::write(&chunks, &*back.file).map_err(|error| self.fail(&error))?;
         let bytes: u64 = chunks.iter().map(Chunk::length).sum();
         back.size += bytes;
-        back.since += bytes;
+        self.since.store(self.since.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         self.written.store(last, Ordering::Release);
         if let Some(Chunk::Bytes(mut spare)) = chunks.pop()
             && spare.capacity() <= KEPT
@@ -292,7 +288,7 @@ impl Journal {
         if back.size >= self.options.segment && back.first <= last {
             self.rotate(back, last + 1)?;
         }
-        self.notice(back);
+        self.notice();
         Ok(())
     }
 
@@ -306,13 +302,15 @@ impl Journal {
 
     /// Wakes who syncs and who compacts, if there is something to do.
     #[inline]
-    fn notice(&self, back: &mut Back) {
+    fn notice(&self) {
         self.wishes.sync();
+        let since = self.since.load(Ordering::Relaxed);
+        let snapshot = self.snapshot.load(Ordering::Relaxed);
         let percent = u64::from(self.options.compact_percent);
         if percent > 0
             && !self.snapshots.is_locked()
-            && back.since >= self.options.compact_from
-            && back.since >= back.snapshot / 100 * percent
+            && since >= self.options.compact_from
+            && since >= snapshot / 100 * percent
         {
             self.wishes.compact();
         }
@@ -343,10 +341,12 @@ impl Journal {
 
     /// A snapshot has taken the place of what was before `next`; gives the time that passed.
     pub(crate) fn replaced(&self, snapshot: u64, begun: i64, next: u64) {
-        let mut back = self.back.lock();
+        let back = self.back.lock();
         // What was written while it was taken is all there is beside it.
-        let behind = if back.first == next { back.size } else { back.since.min(back.size) };
-        (back.snapshot, back.since) = (snapshot, behind);
+        let since = self.since.load(Ordering::Relaxed);
+        let behind = if back.first == next { back.size } else { since.min(back.size) };
+        self.snapshot.store(snapshot, Ordering::Relaxed);
+        self.since.store(behind, Ordering::Relaxed);
         self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
     }
 
@@ -403,21 +403,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Bytes that did not hold at the start and were skipped, and records that are missing with them.
-    pub const fn skipped(&self) -> (u64, u64) {
-        self.skipped
+    /// Why nothing can be written any more, if so.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
     }
 
-    /// What has happened. May wait for who writes.
+    /// What has happened. Does not wait for who writes.
     pub fn figures(&self) -> Figures {
-        let appended = self.appended();
-        let back = self.back.lock();
         Figures {
-            appended,
+            appended: self.appended(),
             written: self.written.load(Ordering::Relaxed),
             durable: self.durable(),
-            since_snapshot: back.since,
-            snapshot: back.snapshot,
+            since_snapshot: self.since.load(Ordering::Relaxed),
+            snapshot: self.snapshot.load(Ordering::Relaxed),
             snapshot_at: self.snapshot_at.load(Ordering::Relaxed).cast_signed(),
             syncs: self.syncs.load(Ordering::Relaxed),
             failed: self.has_failed(),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::kv::args::{Kv, KvCommand};
+use crate::kv::args::Kv;
 
 /// Paragraphs; one whose first line ends with a colon has a heading.
 pub(crate) const MORE: &str = "\
@@ -50,7 +50,7 @@ pub(crate) struct CommandLine {
         value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
     pub(crate) socket: Option<OsString>,
-    /// Longest wait for the daemon, in seconds; 0: no limit [default: 30; kv backup: no limit]
+    /// Longest wait for the daemon, in seconds; 0: no limit [default: 30; kv backup and compact: no limit]
     #[arg(
         long, global = true, value_name = "SECONDS", value_parser = seconds,
         help_heading = "Connection"
@@ -171,8 +171,8 @@ pub(crate) struct Stats {
 impl CommandLine {
     /// How long the daemon is waited for; zero: as long as it takes.
     pub(crate) fn timeout(&self) -> Duration {
-        let backup = matches!(&self.command, Command::Kv(Kv { command: KvCommand::Backup(_), .. }));
-        let usual = if backup { Duration::ZERO } else { DEFAULT_TIMEOUT };
+        let long = matches!(&self.command, Command::Kv(kv) if kv.command.takes_long());
+        let usual = if long { Duration::ZERO } else { DEFAULT_TIMEOUT };
         self.timeout.unwrap_or(usual)
     }
 }

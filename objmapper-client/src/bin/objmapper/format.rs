@@ -1,6 +1,7 @@
-//! Numbers, times and tables as people read them.
+//! Numbers, times and tables as people read them; what a daemon tells as programs do.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde_json::Value;
 use std::time::Duration;
 
 /// `17 B`, `1.5 KiB`, `8.0 GiB`: powers of 1024.
@@ -53,6 +54,14 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A number if it is one.
+pub(crate) fn number(text: String) -> Value {
+    match serde_json::from_str(&text) {
+        Ok(Value::Number(number)) => Value::Number(number),
+        _ => Value::String(text),
+    }
+}
+
 /// An empty table without lines.
 pub(crate) fn table() -> Table {
     let mut table = Table::new();
@@ -97,6 +106,14 @@ mod tests {
         assert_eq!(time(1_763_721_785_000_000_000), "2025-11-21 10:43:05");
         assert_eq!(time(4_107_542_400_000_000_000), "2100-03-01 00:00:00");
         assert_eq!(time(i64::MIN), "1677-09-21 00:12:43");
+    }
+
+    #[test]
+    fn counters_are_numbers_where_they_can_be() {
+        assert_eq!(number("12".into()), serde_json::json!(12));
+        assert_eq!(number("1.5".into()), serde_json::json!(1.5));
+        assert_eq!(number("true".into()), serde_json::json!("true"));
+        assert_eq!(number("1.2.3".into()), serde_json::json!("1.2.3"));
     }
 
     #[test]

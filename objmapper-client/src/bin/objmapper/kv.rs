@@ -8,10 +8,12 @@ pub(crate) mod args;
 mod bytes;
 mod line;
 
+mod compact;
 mod durable;
 mod export;
 mod import;
 mod scan;
+mod status;
 mod values;
 
 use anyhow::{Context, Result};
@@ -66,6 +68,8 @@ pub(crate) fn run(client: &mut Client, kv: &Kv) -> Result<u8> {
         KvCommand::Export(export) => export::export(scene, export)?,
         KvCommand::Import(import) => import::import(scene, import)?,
         KvCommand::Backup(backup) => durable::backup(scene.client, backup)?,
+        KvCommand::Compact(compact) => compact::compact(scene.client, compact)?,
+        KvCommand::Status(status) => status::status(scene.client, status)?,
         KvCommand::Restore(_) | KvCommand::Verify(_) => Outcome::default(),
     };
     Ok(outcome.code())

@@ -8,21 +8,23 @@ use std::os::fd::AsFd;
 
 use objmapper::backing::Found;
 use objmapper::kv::journal::Failure;
-use objmapper::{Mode, MountId, Opened, Patience};
+use objmapper::{Mode, Opened};
 use objmapper_os as os;
 use objmapper_proto::Status;
 use os::disk::Directory;
 use os::memory::Draft;
-use os::peer;
 
-use super::{Answer, Asked, Service, status_of};
-use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use super::{Answer, Asked, Service};
+use crate::connection::Connection;
 use crate::service::place::{Claim, claim, flush_and_claim};
 use crate::session::{Agreed, Order};
 
 /// As it is called while it has a name, where the file system has no files without one.
 const NAME: &str = "backup.tmp";
+
+/// What is said to who wants a second one.
+pub(super) const ONE: &str =
+    "a backup or a compaction is under way, and one is made at a time: try again later";
 
 impl Service {
     pub(super) fn backup(
@@ -31,18 +33,8 @@ impl Service {
         asked: &Asked<'_>,
         (agreed, order): (Agreed, Order),
     ) -> Answer {
-        let uid = c.caller.uid();
-        if uid != 0 && uid != peer::own_uid() {
-            let why = format_args!(
-                "backups are for root and the user that the daemon runs as (uid {}), not for uid \
-                 {uid}",
-                peer::own_uid()
-            );
-            return self.refuse(c, asked.id, Status::Denied, &why);
-        }
-        if self.patience.at(MountId::default()) == Patience::Never {
-            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
-            return Answer::Cold;
+        if let Some(answer) = self.defer(c, asked, "backups are") {
+            return answer;
         }
         // Before it is made: it is not to be made twice.
         let claimed = match claim(c, agreed, Mode::Fdpass) {
@@ -52,20 +44,12 @@ impl Service {
         if let Err(stuck) = claimed {
             return stuck;
         }
-        let Some(_one) = self.key_service().backups.try_lock() else {
-            let why = "a backup is being made, and one is made at a time: try again later";
-            return self.refuse(c, asked.id, Status::Busy, &why);
+        let Some(_one) = self.key_service().copying.try_lock() else {
+            return self.refuse(c, asked.id, Status::Busy, &ONE);
         };
         match self.write_backup(asked) {
             Ok(found) => self.hand_over(c, asked, Ok(found), (Mode::Fdpass, true), (agreed, order)),
-            Err(failure) if self.daemon.helpers.is_stopping() => {
-                tracing::info!(%failure, "a backup is given up");
-                self.refuse(c, asked.id, Status::Busy, &"the daemon is stopping")
-            }
-            Err(failure) => {
-                tracing::warn!(%failure, "a backup failed");
-                self.refuse(c, asked.id, status(&failure), &failure)
-            }
+            Err(failure) => self.failed(c, asked, &failure, "a backup"),
         }
     }
 
@@ -90,14 +74,5 @@ impl Service {
             os::file::identity(read.as_fd()).map_err(failed("cannot read the backup"))?;
         tracing::info!(keys = told.keys, bytes = told.bytes, "made a backup");
         Ok(Found { file: Opened::prompt(read), identity, sealed: None })
-    }
-}
-
-/// As it is told.
-fn status(failure: &Failure) -> Status {
-    match failure {
-        Failure::Disk { error, .. } if error.is_resource() => Status::Busy,
-        Failure::Stopped(fault) => status_of(fault),
-        _ => Status::Io,
     }
 }

@@ -19,6 +19,8 @@ Examples:
   objmapper kv scan --prefix users/ -l             keys in order, with size and end
   objmapper kv export > keys.jsonl                 a database as lines of JSON
   objmapper kv --db 3 import keys.jsonl            into another database
+  objmapper kv status                              keys, memory, what is on the disk
+  objmapper kv compact                             a shorter journal: less disk, a faster start
   objmapper kv backup keys.backup                  all databases, while they are used
   objmapper kv verify keys.backup                  reads it through
   objmapper kv restore keys.backup /var/lib/kv     a directory for objmapperd --kv-dir
@@ -32,7 +34,7 @@ since 1970.";
 #[derive(Debug, Args)]
 #[command(after_help = MORE, max_term_width = 100)]
 pub(crate) struct Kv {
-    /// The database, 0 to 15 (not for backups: these have all)
+    /// The database, 0 to 15 (backup, compact and status are about all)
     #[arg(
         long, global = true, value_name = "N", default_value = "0",
         value_parser = clap::value_parser!(u8).range(0..16)
@@ -63,6 +65,10 @@ pub(crate) enum KvCommand {
     Export(Export),
     /// Set keys from lines of JSON
     Import(Import),
+    /// Show how the keyspace is: keys, memory, journal
+    Status(Status),
+    /// Make the journal as short as it can be, and wait for it
+    Compact(Compact),
     /// Copy all keys of all databases to a file, while they are used
     Backup(Backup),
     /// Make a directory for objmapperd --kv-dir from a backup. Asks no daemon
@@ -211,6 +217,24 @@ pub(crate) struct Import {
     pub(crate) json: bool,
 }
 
+/// For a directory that no daemon has open: verify. All counters of the daemon: objmapper stats.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print a JSON object, by the names of the manual (docs/operating.md, Counters)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The daemon writes a snapshot of all keys and removes what of the journal that replaces; others use
+/// them meanwhile. It does so by itself, too, when there is enough to be saved (kv.compact_from,
+/// kv.compact_percent). Needs as much free disk as the keys take. For root and the daemon's own user.
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// The daemon writes them to a file without a name and passes its descriptor, so it never opens a
 /// path of yours. The copy is read through, and on the disk, before it gets its name. For root and
 /// the daemon's own user.
@@ -253,6 +277,11 @@ impl KvCommand {
     /// Whether values may have to be passed as memory.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Set(_) | Self::Import(_))
+    }
+
+    /// Whether the daemon has to write all keys for it.
+    pub(crate) fn takes_long(&self) -> bool {
+        matches!(self, Self::Backup(_) | Self::Compact(_))
     }
 }
 
