@@ -344,7 +344,8 @@ impl Journal {
         let back = self.back.lock();
         // What was written while it was taken is all there is beside it.
         let since = self.since.load(Ordering::Relaxed);
-        let behind = if back.first == next { back.size } else { since.min(back.size) };
+        let size = back.size - FILE_HEAD as u64;
+        let behind = if back.first == next { size } else { since.min(size) };
         self.snapshot.store(snapshot, Ordering::Relaxed);
         self.since.store(behind, Ordering::Relaxed);
         self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
