@@ -10,22 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use objmapper_client::{Batch, Mode, Status};
 use objmapper_proto::kv::{Kv, Set, Verb};
 use objmapper_proto::{Reply as Answer, Request};
-use support::daemon::{Daemon, Place, Setup};
-use support::resp::{Reply, Resp, bulk, encoded, ok};
+use support::daemon::{Place, Setup};
+use support::refusing::{redis, refuses_from_then_on, setup};
+use support::resp::{Reply, ok};
 use support::{is_root, skip, wait_for};
-
-fn setup(place: &Place, sync: &str) -> Setup {
-    let kv = format!(
-        "[kv]\nsocket = \"{}\"\ndir = \"{}\"\nsync = \"{sync}\"\n",
-        place.outside("run/kv").display(),
-        place.outside("kv").display(),
-    );
-    Setup::default().config(&kv)
-}
-
-fn redis(daemon: &Daemon) -> Resp {
-    wait_for("it takes clients", || Resp::connect(&daemon.outside("run/kv")).ok())
-}
 
 #[test]
 fn keys_are_there_after_a_stop_and_after_a_kill() {
@@ -57,61 +45,10 @@ fn failing(setup: Setup, place: &Place, call: &str, error: &str) -> Option<Setup
     support::failing::failing(setup, Some(&segment), (call, error, "6+"))
 }
 
-/// Writes until it is refused, in pipelines; gives the names that were acknowledged.
-fn write_until_refused(client: &mut Resp) -> Vec<String> {
-    let mut acknowledged = Vec::new();
-    for round in 0..50 {
-        let names: Vec<_> = (0..3).map(|n| format!("key {}", round * 3 + n)).collect();
-        let mut pipeline: Vec<u8> =
-            names.iter().flat_map(|name| encoded(&["SET", name, "value"])).collect();
-        pipeline.extend(encoded(&["GET", "before"]));
-        client.send(&pipeline);
-        let mut refused = 0;
-        for name in names {
-            match client.reply() {
-                Reply::Error(error) => {
-                    assert!(error.starts_with("MISCONF"), "{error}");
-                    refused += 1;
-                }
-                reply => {
-                    assert_eq!(reply, ok());
-                    acknowledged.push(name);
-                }
-            }
-        }
-        // What was durable before is told, also in the middle of it.
-        let before = client.reply();
-        if refused > 0 {
-            assert!(matches!(before, Reply::Bulk(_) | Reply::Error(_)), "{before:?}");
-            return acknowledged;
-        }
-        assert_eq!(before, bulk("kept"));
-    }
-    panic!("nothing was refused");
-}
-
 fn never_acknowledges_what_is_lost(sync: &str, call: &str, error: &str) {
     let place = Place::new();
     let Some(setup) = failing(setup(&place, sync), &place, call, error) else { return };
-    let daemon = setup.start_in(place);
-    let mut client = redis(&daemon);
-    assert_eq!(client.ask(&["SET", "before", "kept"]), ok());
-    let acknowledged = write_until_refused(&mut client);
-    assert!(!acknowledged.is_empty());
-    // It stays so; reads go on.
-    let refused = client.ask(&["SET", "later", "x"]);
-    assert!(matches!(&refused, Reply::Error(error) if error.contains("journal")), "{refused:?}");
-    assert_eq!(client.ask(&["GET", "later"]), Reply::Null);
-    assert_eq!(client.ask(&["GET", "before"]), bulk("kept"));
-    assert!(daemon.log().contains("changes are answered with an error"), "{}", daemon.log());
-    drop(client);
-    let place = daemon.kill();
-    let daemon = self::setup(&place, sync).start_in(place);
-    let mut client = redis(&daemon);
-    for name in &acknowledged {
-        assert_eq!(client.ask(&["GET", name]), bulk("value"), "{name}");
-    }
-    assert_eq!(client.ask(&["SET", "later", "x"]), ok());
+    refuses_from_then_on(setup.start_in(place), |place| self::setup(&place, sync).start_in(place));
 }
 
 #[test]

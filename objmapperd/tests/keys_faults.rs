@@ -8,56 +8,14 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use support::daemon::{Daemon, Place, Setup};
+use support::daemon::Place;
 use support::failing::failing;
-use support::resp::{Reply, Resp, bulk, encoded, ok};
+use support::refusing::{redis, refuses_from_then_on, setup};
+use support::resp::{Reply, Resp, bulk, ok};
 use support::{until, wait_for};
 
 fn segment(place: &Place) -> PathBuf {
     place.outside("kv/journal-00000000000000000001.log")
-}
-
-fn setup(place: &Place, sync: &str) -> Setup {
-    let kv = format!(
-        "[kv]\nsocket = \"{}\"\ndir = \"{}\"\nsync = \"{sync}\"\n",
-        place.outside("run/kv").display(),
-        place.outside("kv").display(),
-    );
-    Setup::default().config(&kv)
-}
-
-fn redis(daemon: &Daemon) -> Resp {
-    wait_for("it takes clients", || Resp::connect(&daemon.outside("run/kv")).ok())
-}
-
-/// What is written: with its head and its key no two records end at the same place of a block.
-const VALUE: &str = "a value of forty-one bytes, more or less.";
-
-/// Writes until it is refused, in pipelines; gives the names that were acknowledged.
-fn write_until_refused(client: &mut Resp) -> Vec<String> {
-    let mut acknowledged = Vec::new();
-    for round in 0..50 {
-        let names: Vec<_> = (0..3).map(|n| format!("key {}", round * 3 + n)).collect();
-        let set = |name: &String| encoded(&["SET", name, VALUE]);
-        client.send(&names.iter().flat_map(set).collect::<Vec<_>>());
-        let mut refused = 0;
-        for name in names {
-            match client.reply() {
-                Reply::Error(error) => {
-                    assert!(error.starts_with("MISCONF"), "{error}");
-                    refused += 1;
-                }
-                reply => {
-                    assert_eq!(reply, ok());
-                    acknowledged.push(name);
-                }
-            }
-        }
-        if refused > 0 {
-            return acknowledged;
-        }
-    }
-    panic!("nothing was refused");
 }
 
 /// The sixth of these calls fails, and no other.
@@ -65,32 +23,7 @@ fn fails_once(sync: &str, call: &str, error: &str) {
     let place = Place::new();
     let (segment, failure) = (segment(&place), (call, error, "6"));
     let Some(setup) = failing(setup(&place, sync), Some(&segment), failure) else { return };
-    refuses_from_then_on(setup.start_in(place), sync);
-}
-
-/// A daemon whose disk will fail acknowledges nothing that is lost, then or later.
-fn refuses_from_then_on(daemon: Daemon, sync: &str) {
-    let mut client = redis(&daemon);
-    assert_eq!(client.ask(&["SET", "before", "kept"]), ok());
-    let acknowledged = write_until_refused(&mut client);
-    assert!(!acknowledged.is_empty());
-    // It stays so; reads go on.
-    for _ in 0..3 {
-        let refused = client.ask(&["SET", "later", "x"]);
-        let journal = matches!(&refused, Reply::Error(error) if error.contains("journal"));
-        assert!(journal, "{refused:?}");
-    }
-    assert_eq!(client.ask(&["GET", "later"]), Reply::Null);
-    assert_eq!(client.ask(&["GET", "before"]), bulk("kept"));
-    assert!(daemon.log().contains("changes are answered with an error"), "{}", daemon.log());
-    drop(client);
-    let place = daemon.kill();
-    let daemon = self::setup(&place, sync).start_in(place);
-    let mut client = redis(&daemon);
-    for name in &acknowledged {
-        assert_eq!(client.ask(&["GET", name]), bulk(VALUE), "{name}");
-    }
-    assert_eq!(client.ask(&["SET", "later", "x"]), ok());
+    refuses_from_then_on(setup.start_in(place), |place| self::setup(&place, sync).start_in(place));
 }
 
 /// The kernel says of the next one that all is well, which it is not.
@@ -113,7 +46,8 @@ fn a_file_that_may_not_grow_keeps_what_was_acknowledged() {
         let place = Place::new();
         let limit = "trap '' XFSZ; ulimit -f 8 && exec \"$0\" \"$@\"";
         let setup = setup(&place, sync).wrapper(&["/bin/sh", "-c", limit]);
-        refuses_from_then_on(setup.start_in(place), sync);
+        let again = |place: Place| self::setup(&place, sync).start_in(place);
+        refuses_from_then_on(setup.start_in(place), again);
     }
 }
 

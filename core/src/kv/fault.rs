@@ -39,9 +39,9 @@ pub enum Fault {
         limit: u64,
     },
     /// The journal cannot be written: nothing is changed any more.
-    #[error("the journal cannot be written, writes are refused until restart: {why}")]
+    #[error("the journal cannot be written, so nothing is changed until the next start: {why}")]
     Journal {
-        /// What failed.
+        /// What failed, and what to do about it.
         why: String,
     },
     /// The kernel failed.

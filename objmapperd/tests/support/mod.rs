@@ -15,7 +15,9 @@ pub mod failing;
 pub mod held;
 pub mod neighbour;
 pub mod peer;
+pub mod refusing;
 pub mod resp;
+pub mod small_disk;
 pub mod writers;
 
 use std::time::{Duration, Instant};

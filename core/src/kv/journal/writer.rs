@@ -318,7 +318,11 @@ impl Journal {
 
     #[cold]
     fn fail(&self, error: &os::Error) -> Fault {
-        let _ = self.failed.set(error.to_string());
+        let advice = match error.errno() {
+            os::errno::ENOSPC | os::errno::EDQUOT => "make room where the journal is",
+            _ => "see what the kernel says of that disk",
+        };
+        let _ = self.failed.set(format!("{error}; {advice}, then start again"));
         self.waiters.tell();
         self.unknown()
     }

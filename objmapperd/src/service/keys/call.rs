@@ -146,12 +146,7 @@ fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fault::NoKey => "ERR no such key",
         Fault::Full { .. } => "OOM command not allowed when used memory > 'maxmemory'.",
         Fault::BadExpiry => "ERR invalid expire time",
-        Fault::Journal { why } => {
-            return write!(
-                f,
-                "MISCONF the journal cannot be written, so nothing is changed: {why}"
-            );
-        }
+        Fault::Journal { .. } => return write!(f, "MISCONF {fault}"),
         Fault::Io(error) => return write!(f, "ERR {error}"),
     })
 }

@@ -53,7 +53,7 @@ impl Told {
         };
         let mut rows = Vec::new();
         let state = match self.text("journal.failure") {
-            Some(why) => paint(&format!("changes are refused until restart: {why}"), "1;31"),
+            Some(why) => paint(&format!("changes are refused: {why}"), "1;31"),
             None if self.count("journal.snapshot_failed") > 0 => {
                 paint("the last snapshot failed: the journal grows (see the daemon's log)", "33")
             }
@@ -219,8 +219,7 @@ database  keys  with expiry
         let failed = "journal.sync always\njournal.failure write: ENOSPC\nkv.limit 10\n\
                       kv.bytes 10\nkv.pressure 3";
         let page = told(failed).page(0, true);
-        let first =
-            "state          \x1b[1;31mchanges are refused until restart: write: ENOSPC\x1b[0m\n";
+        let first = "state          \x1b[1;31mchanges are refused: write: ENOSPC\x1b[0m\n";
         assert!(page.starts_with(first), "{page}");
         assert!(page.contains("\x1b[33mpressure critical\x1b[0m"), "{page}");
         assert!(page.contains("snapshot       none yet\n"), "{page}");
