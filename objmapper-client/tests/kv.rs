@@ -77,18 +77,29 @@ fn one_key() {
     assert_eq!(kv(&daemon, ["incr", "n", "10", "--json"]).fine(), "{\"sum\":6}\n");
     kv(&daemon, ["set", "word", "ada"]).fine();
     assert!(kv(&daemon, ["incr", "word"]).fails(1).contains("BAD_VALUE"));
+    for (edge, by) in [("9223372036854775807", "1"), ("-9223372036854775808", "-1")] {
+        kv_with(&daemon, ["set", "edge", "--ttl", "1d"], edge.as_bytes()).fine();
+        assert!(kv(&daemon, ["incr", "edge", by]).fails(1).contains("BAD_VALUE"));
+        assert_eq!(kv(&daemon, ["get", "edge"]).fine(), edge, "as it was");
+        let back = if by == "1" { "-1" } else { "1" };
+        kv(&daemon, ["incr", "edge", back]).fine();
+        assert_ne!(kv(&daemon, ["expire", "edge"]).fine(), "never\n", "its end stays");
+    }
 
     assert_eq!(kv(&daemon, ["--db", "3", "incr", "n"]).fine(), "1\n", "another database");
     assert_eq!(kv(&daemon, ["--base64", "set", "AP8=", "zero"]).fine(), "");
     assert_eq!(daemon.client().keys(0).get(b"\x00\xff").unwrap().unwrap(), b"zero");
     assert!(kv(&daemon, ["--base64", "get", "?"]).fails(5).contains("is not base64"));
-    assert_eq!(kv(&daemon, ["del", "word", "n", "none"]).fine(), "2 keys removed\n");
+    assert_eq!(kv(&daemon, ["del", "word", "n", "none", "n"]).fine(), "2 keys removed\n");
     assert_eq!(kv(&daemon, ["del", "a", "--json"]).fine(), "{\"removed\":1}\n");
     let many: Vec<OsString> = (0..5000).map(|n| format!("many/{n}").into()).collect();
     let mut args = vec![OsString::from("del")];
     args.extend(many);
-    daemon.client().keys(0).set("many/4999", "").unwrap();
-    assert_eq!(kv(&daemon, args).fine(), "1 key removed\n");
+    // By two requests, of which each removes some.
+    for key in ["many/0", "many/4999"] {
+        daemon.client().keys(0).set(key, "").unwrap();
+    }
+    assert_eq!(kv(&daemon, args).fine(), "2 keys removed\n");
 }
 
 #[test]

@@ -9,11 +9,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use objmapper::kv::{restore, verify_backup};
-use objmapper_client::{Client, Put, Status};
+use objmapper::kv::{Keyspace, restore, verify_backup};
+use objmapper_client::{Applied, Batch, Client, Put, Status};
 use objmapper_os::memory;
 use objmapper_proto::kv::Kv;
 use objmapper_proto::{Delivery, Kind, Request};
@@ -104,6 +106,59 @@ fn it_holds_everything_and_has_no_name() {
     restore(&copy, &dir).unwrap();
     let daemon = keeping(&place).start_in(place);
     assert!(everything(&mut daemon.client()) == before);
+}
+
+/// What was answered before it was asked for is in it, and of what is changed meanwhile all or nothing.
+#[test]
+fn it_is_of_one_moment_however_much_is_written() {
+    const TOGETHER: usize = 64;
+    let place = Place::new();
+    let daemon = keeping(&place).argument("--kv-sync=never").start_in(place);
+    let mut client = daemon.client();
+    // So that it takes a while.
+    for round in 0..20 {
+        let mut batch = Batch::new();
+        for n in 0..1000 {
+            batch.set(format!("other {round} {n}"), [7; 100]);
+        }
+        assert_eq!(client.keys(0).apply(&batch).unwrap(), Applied::Made(1000));
+    }
+    let (written, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let moments: Vec<u64> = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = daemon.client();
+            while !over.load(Ordering::SeqCst) {
+                let n = written.load(Ordering::SeqCst) + 1;
+                let mut batch = Batch::new();
+                for at in 0..TOGETHER {
+                    batch.set(format!("together {at}"), n.to_string());
+                }
+                let made = client.keys(0).apply(&batch).unwrap();
+                assert_eq!(made, Applied::Made(TOGETHER as u64));
+                written.store(n, Ordering::SeqCst);
+            }
+        });
+        let backup = |round| {
+            let before = written.load(Ordering::SeqCst);
+            let file = client.backup().unwrap().into_file();
+            let (copy, dir) = (daemon.outside("copy"), daemon.outside(&format!("kv {round}")));
+            copied(file, &copy);
+            restore(&copy, &dir).unwrap();
+            let keys = Keyspace::open(&dir).unwrap();
+            let value = |at| keys.db(0).get(&format!("together {at}")).unwrap();
+            let all: Vec<_> = (0..TOGETHER).map(value).collect();
+            assert!(all.iter().all(|value| *value == all[0]), "{all:?}");
+            let text = all[0].clone().map(|value| String::from_utf8(value.to_vec()).unwrap());
+            let moment: u64 = text.map_or(0, |text| text.parse().unwrap());
+            assert!(moment >= before, "{moment} is in it, {before} was answered");
+            moment
+        };
+        // The writer ends also if this fails.
+        let done = catch_unwind(AssertUnwindSafe(|| (0..10).map(backup).collect()));
+        over.store(true, Ordering::SeqCst);
+        done.unwrap_or_else(|failed| resume_unwind(failed))
+    });
+    assert!(moments.is_sorted() && moments[0] < moments[9], "others wrote: {moments:?}");
 }
 
 #[test]

@@ -6,9 +6,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use objmapper_client::{Client, Compacted, Put, Status};
 use objmapper_proto::kv::Kv;
@@ -16,7 +16,7 @@ use objmapper_proto::{Reply, Request};
 use support::daemon::{Daemon, Place, Setup, counter};
 use support::failing::failing;
 use support::resp::keyspace;
-use support::until;
+use support::{PATIENCE, until};
 
 fn keeping(place: &Place) -> Setup {
     let dir = place.outside("kv");
@@ -88,10 +88,12 @@ fn compacting_makes_the_journal_short_and_keeps_everything() {
 #[test]
 fn others_write_while_one_compacts_and_a_second_is_told_to_wait() {
     let place = Place::new();
-    let daemon = keeping(&place).start_in(place);
+    // One user has more than one at a time.
+    let daemon = keeping(&place).helpers(4).start_in(place);
     fill(&daemon, 3000);
     let over = AtomicBool::new(false);
-    let (made, busy, last) = thread::scope(|scope| {
+    let (made, busy, begun) = (AtomicU32::new(0), AtomicU32::new(0), Instant::now());
+    let last = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let (mut client, mut n) = (daemon.client(), 0_u32);
             while !over.load(Ordering::Relaxed) {
@@ -100,31 +102,31 @@ fn others_write_while_one_compacts_and_a_second_is_told_to_wait() {
             }
             n
         });
+        // Until it was both: some were made, and some came while one was.
+        let (made, busy) = (&made, &busy);
         let compact = || {
-            let (mut client, mut made, mut busy) = (daemon.client(), 0, 0);
-            for _ in 0..8 {
+            let mut client = daemon.client();
+            while made.load(Ordering::SeqCst) < 5 || busy.load(Ordering::SeqCst) == 0 {
+                assert!(begun.elapsed() < PATIENCE, "none was told to come later");
                 match client.compact() {
                     Ok(Compacted { after, .. }) => {
                         assert!(after > 0);
-                        made += 1;
+                        made.fetch_add(1, Ordering::SeqCst);
                     }
                     Err(error) => {
                         assert_eq!(error.status(), Some(Status::Busy), "{error}");
                         assert!(error.to_string().contains("one is made at a time"), "{error}");
-                        busy += 1;
+                        busy.fetch_add(1, Ordering::SeqCst);
                     }
                 }
             }
-            (made, busy)
         };
         let asking: Vec<_> = (0..3).map(|_| scope.spawn(compact)).collect();
         let asked: Vec<_> = asking.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::Relaxed);
-        let sum = asked.into_iter().map(Result::unwrap);
-        let (made, busy) = sum.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        (made, busy, writer.join().unwrap())
+        asked.into_iter().for_each(Result::unwrap);
+        writer.join().unwrap()
     });
-    assert!(made > 0 && made + busy == 24, "{made} made, {busy} busy");
     let place = daemon.kill();
     let daemon = keeping(&place).start_in(place);
     let mut client = daemon.client();

@@ -62,7 +62,8 @@ impl Daemon {
         self.wait();
     }
 
-    fn wait(&self) {
+    /// Until it takes clients.
+    pub fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Client::builder().path(self.socket()).connect().is_err() {
             assert!(Instant::now() < deadline, "the daemon does not start");

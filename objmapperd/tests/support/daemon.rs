@@ -74,6 +74,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     workers: usize,
+    helpers: usize,
     uid: Option<u32>,
     nofile: Option<u64>,
     wrapper: Vec<String>,
@@ -93,6 +94,7 @@ impl Default for Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
             workers: 2,
+            helpers: 2,
             uid: None,
             nofile: None,
             wrapper: Vec::new(),
@@ -127,6 +129,12 @@ impl Setup {
 
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Threads that wait for one mount; one user may have one fewer.
+    pub fn helpers(mut self, helpers: usize) -> Self {
+        self.helpers = helpers;
         self
     }
 
@@ -227,7 +235,8 @@ impl Setup {
         command.envs(std::env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")));
         let socket = self.socket.clone().unwrap_or_else(|| place.socket());
         command.arg("--config").arg(config).arg("--socket").arg(socket);
-        command.args(["--pool-size", &self.workers.to_string(), "--helpers", "2"]);
+        command.args(["--pool-size", &self.workers.to_string()]);
+        command.args(["--helpers", &self.helpers.to_string()]);
         command.args(&self.arguments);
         let log = File::options().create(true).append(true).open(place.outside("log")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);

@@ -175,7 +175,11 @@ pub(crate) fn read_through(
         match reader.next().map_err(&failed)? {
             Next::Record(Head { kind: Kind::End, .. }, payload) => {
                 let end = End::decode(payload);
-                return Ok((end.ok_or_else(|| damaged(offset, "its end does not hold"))?, offset));
+                let end = end.ok_or_else(|| damaged(offset, "its end does not hold"))?;
+                if reader.offset() < reader.length() {
+                    return Err(damaged(reader.offset(), "there is something behind its end"));
+                }
+                return Ok((end, offset));
             }
             Next::Record(_, payload) if each(payload) => {}
             Next::Record(..) => return Err(damaged(offset, "a record makes no sense")),

@@ -119,6 +119,13 @@ pub(crate) fn advise(what: &str) {
     tell(&hint_line(what));
 }
 
+/// Says what is waited for, to who sits before a terminal and may not know.
+pub(crate) fn tell_of_terminal(what: &str) {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        tell(&format!("reading {what} from the terminal; Ctrl-D on a new line ends it\n"));
+    }
+}
+
 fn hint_line(hint: &str) -> String {
     format!("hint: {hint}\n")
 }
@@ -164,6 +171,18 @@ fn file_hint(failure: &Failure) -> Option<String> {
             "stop that daemon first; or copy its keys while it runs, with 'objmapper kv backup FILE'"
                 .to_owned(),
         ),
+        Failure::Damaged { file, .. }
+            if file.starts_with("journal-") || file.starts_with("snapshot-") =>
+        {
+            Some(
+                "restore a backup into another directory; without one, copy this directory and start \
+                 objmapperd with --kv-damage skip, which goes on without what is damaged"
+                    .to_owned(),
+            )
+        }
+        Failure::Damaged { .. } => {
+            Some("this file cannot be restored: take another backup".to_owned())
+        }
         _ => None,
     }
 }

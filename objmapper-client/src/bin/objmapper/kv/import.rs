@@ -51,6 +51,7 @@ pub(super) fn import(scene: &mut Scene<'_>, import: &Import) -> Result<Outcome> 
 /// What is read: its name, itself, and how long it is, if that is known.
 fn open(path: &Path) -> Result<(String, Box<dyn BufRead>, Option<u64>)> {
     if path == Path::new("-") {
+        fault::tell_of_terminal("lines of JSON");
         return Ok(("standard input".to_owned(), Box::new(io::stdin().lock()), None));
     }
     let name = path.display().to_string();

@@ -14,7 +14,7 @@ use super::bytes::shown;
 use super::line::{self, milliseconds};
 use super::{Scene, durable};
 use crate::args::ByteRange;
-use crate::fault::Outcome;
+use crate::fault::{self, Outcome};
 use crate::format;
 use crate::get::copy;
 use crate::output::Output;
@@ -64,7 +64,10 @@ pub(super) fn set(scene: &mut Scene<'_>, set: &Set) -> Result<Outcome> {
             let told = || format!("cannot read {}", path.display());
             read(File::open(path).with_context(told)?).with_context(told)?
         }
-        (None, _) => read(io::stdin().lock()).context("cannot read standard input")?,
+        (None, _) => {
+            fault::tell_of_terminal("the value");
+            read(io::stdin().lock()).context("cannot read standard input")?
+        }
     };
     let put = match set.ttl {
         _ if set.keep_ttl => Put::new().keep_expiry(),
