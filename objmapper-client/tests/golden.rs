@@ -38,16 +38,17 @@ fn golden(name: &str, id: u64) -> Vec<u8> {
 }
 
 /// A client, and a peer that answers its first request with this vector and `fds` descriptors.
-fn answered(name: &'static str, fds: usize) -> (Client, std::thread::JoinHandle<()>) {
+fn answered(name: &str, fds: usize) -> (Client, std::thread::JoinHandle<()>) {
+    let name = name.to_owned();
     against(move |mut peer| {
         let id = peer.request().unwrap().header.id;
         let file = file(b"0123456789");
-        peer.raw(&golden(name, id), &vec![borrow(&file); fds]);
+        peer.raw(&golden(&name, id), &vec![borrow(&file); fds]);
         peer.listen();
     })
 }
 
-fn check<T>(name: &'static str, fds: usize, ask: impl FnOnce(&mut Client) -> T) -> T {
+fn check<T>(name: &str, fds: usize, ask: impl FnOnce(&mut Client) -> T) -> T {
     let _no_leak = no_leak();
     let (mut client, peer) = answered(name, fds);
     let answer = ask(&mut client);
@@ -146,14 +147,14 @@ fn refusals() {
 }
 
 /// The names of the vectors that end a connection to the daemon that sends them.
-fn malformed() -> Vec<&'static str> {
+fn malformed() -> Vec<String> {
     let _no_leak = no_leak(); // reading them takes descriptors while others count
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory()).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         if text.contains("# from: daemon") && text.contains("ends\n") {
-            names.push(path.file_stem().unwrap().to_str().unwrap().to_owned().leak() as &str);
+            names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
         }
     }
     names
@@ -163,7 +164,7 @@ fn malformed() -> Vec<&'static str> {
 fn nothing_malformed_is_taken() {
     let names = malformed();
     assert!(names.len() >= 15, "{names:?}");
-    for name in names {
+    for name in &names {
         for ask in [
             |client: &mut Client| client.get("/x", Mode::Auto).map(drop),
             |client: &mut Client| client.get_many(&["/x"], Mode::Auto).remove(0).map(drop),

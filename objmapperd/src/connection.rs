@@ -182,6 +182,7 @@ impl Connection {
     /// part of a request is here.
     #[inline]
     pub fn expect_more(&mut self, begun: bool) {
+        self.bodies.start_afresh();
         let expected = if self.keys.is_none() && !self.session.is_greeted() {
             Expected::Hello
         } else if begun {

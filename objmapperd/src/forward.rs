@@ -36,6 +36,9 @@ const PIECE: u64 = 64 * 1024;
 /// 64 KiB that a pipe holds cost as much as the rest. Not tuned.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// The least that [`Forward::hurry`] leaves: longer than a helper lingers. Not tuned.
+const LEAST: Duration = Duration::from_millis(10);
+
 /// A body that is being moved into a destination.
 #[derive(Debug)]
 pub struct Forward {
@@ -51,6 +54,8 @@ pub struct Forward {
     piece: Vec<u8>,
     /// How long the destination may take nothing; zero is for ever.
     patience: Duration,
+    /// Whether that is less than the settings say.
+    hurried: bool,
     /// By when it has to take something, if it did not lately.
     due: Option<Instant>,
     state: State,
@@ -82,9 +87,22 @@ impl Forward {
             left: range.length,
             piece: Vec::new(),
             patience,
+            hurried: false,
             due: None,
             state: State::Ready,
         }
+    }
+
+    /// One before it was given up, which took nothing for so long: this one has half of that.
+    pub fn hurry(&mut self, given_up_after: Duration) {
+        let half = (given_up_after / 2).max(LEAST);
+        self.hurried = half < self.patience;
+        self.patience = self.patience.min(half);
+    }
+
+    /// How long the destination may take nothing.
+    pub const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Whose reply it belongs to.
@@ -217,8 +235,11 @@ impl Forward {
         let now = Instant::now();
         if *self.due.get_or_insert(now + self.patience) <= now {
             let time = humantime::format_duration(self.patience);
-            let text =
-                format!("the destination took nothing for {time}, timeouts.send: read faster");
+            let behind =
+                if self.hurried { " halved for each that was given up before it" } else { "" };
+            let text = format!(
+                "the destination took nothing for {time}, timeouts.send{behind}: read faster"
+            );
             return Err(Ending(Status::DestinationStalled, text.into()));
         }
         Ok(State::Waiting)

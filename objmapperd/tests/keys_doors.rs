@@ -44,13 +44,6 @@ fn password(place: &Place) -> PathBuf {
     path
 }
 
-/// Bytes of memory of its own.
-fn memory(daemon: &Daemon) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn over_tcp_everybody_says_the_password() {
     let place = Place::new();
@@ -197,14 +190,15 @@ fn a_long_pipeline_is_answered_in_order() {
 fn a_hundred_megabytes_are_one_value() {
     let daemon = start();
     let mut client = connect(&daemon);
-    let before = memory(&daemon);
+    let before = daemon.memory("RssAnon");
     let value = Numbers::new(7).bytes(100 << 20);
     assert_eq!(client.ask(&[&b"SET"[..], b"a", &value]), ok());
     client.send(b"GET a\r\n");
     assert!(client.reply() == Reply::Bulk(value), "it comes back as it was");
     assert_eq!(client.say("DEL a"), Reply::Integer(1));
-    until("the memory is given back", || memory(&daemon) < before + (16 << 20));
-    assert_eq!(counter(&mut daemon.client(), "queued.bytes"), 0);
+    until("the memory is given back", || daemon.memory("RssAnon") < before + (16 << 20));
+    let mut client = daemon.client();
+    until("nothing is queued", || counter(&mut client, "queued.bytes") == 0);
 }
 
 #[test]
@@ -225,12 +219,12 @@ fn who_does_not_read_is_parked_and_then_cut_off() {
     let mut other = connect(&daemon);
     other.ask(&[&b"SET"[..], b"a", &vec![b'x'; 1 << 20]]);
     let mut lazy = connect(&daemon);
-    let before = memory(&daemon);
+    let before = daemon.memory("RssAnon");
     lazy.send(&b"GET a\r\n".repeat(1000));
     until("it is cut off", || {
         daemon.log().contains("the client read nothing of what was sent within 300ms")
     });
-    let grown = memory(&daemon).saturating_sub(before);
+    let grown = daemon.memory("RssAnon").saturating_sub(before);
     assert!(grown < 16 << 20, "a thousand megabytes were asked for, {grown} bytes were kept");
     assert_eq!(other.say("PING"), pong());
     until("it is gone", || other.say("CLIENT LIST").text().lines().count() == 1);
@@ -253,7 +247,7 @@ fn half_a_request_does_no_harm_wherever_it_ends() {
         }
         until("all are gone", || own.say("CLIENT LIST").text().lines().count() == 1);
         daemon.settles_with(1);
-        sizes.push(memory(&daemon));
+        sizes.push(daemon.memory("RssAnon"));
     }
     assert!(sizes[1] <= sizes[0] + (1 << 20), "{sizes:?}");
     assert_eq!(own.say("EXISTS key"), Reply::Integer(0));
@@ -401,6 +395,7 @@ fn anything_at_all_ends_no_daemon() {
     assert_eq!(own.say("PING"), pong());
     until("all are gone", || own.say("CLIENT LIST").text().lines().count() == 1);
     daemon.settles_with(1);
-    assert_eq!(counter(&mut daemon.client(), "queued.bytes"), 0);
+    let mut client = daemon.client();
+    until("nothing is queued", || counter(&mut client, "queued.bytes") == 0);
     assert!(!daemon.log().contains("panic"), "{}", daemon.log());
 }

@@ -17,13 +17,6 @@ fn start_small() -> Daemon {
     keyspace(Setup::default().config(config), &place).start_in(place)
 }
 
-/// Bytes of memory of its own, at most so far.
-fn peak(daemon: &Daemon) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
-}
-
 fn info(client: &mut Resp, name: &str) -> u64 {
     let text = client.say("INFO").text();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
@@ -53,7 +46,7 @@ fn long_replies_that_nobody_reads_are_bounded() {
     let daemon = start_small();
     let mut owner = connect(&daemon);
     owner.ask(&[&b"SET"[..], b"long", &vec![b'x'; 1 << 20]]);
-    let before = peak(&daemon);
+    let before = daemon.memory("VmHWM");
     let mut lazy = Vec::new();
     for _ in 0..64 {
         let mut client = connect(&daemon);
@@ -61,7 +54,7 @@ fn long_replies_that_nobody_reads_are_bounded() {
         lazy.push(client);
     }
     until("all were answered", || info(&mut owner, "total_commands_processed") > 64);
-    let grown = peak(&daemon) - before;
+    let grown = daemon.memory("VmHWM") - before;
     assert!(grown < 24 << 20, "64 MiB were asked for, {grown} bytes were kept");
     // What is short is answered, and what is not is told why.
     assert_eq!(owner.say("GETRANGE long 0 1").text(), "xx");
@@ -102,7 +95,7 @@ fn one_value_a_thousand_times_is_too_much() {
         let said = client.ask(&words).text();
         assert!(said.contains("limits.queued_bytes"), "{said}");
     }
-    let peak = peak(&daemon);
+    let peak = daemon.memory("VmHWM");
     assert!(peak < 64 << 20, "{peak} bytes");
     client.say("DEL long");
 }

@@ -58,9 +58,10 @@ fn after(change: impl FnOnce(&Daemon)) -> Result<String, Status> {
     let seen = client.open_shared("/dir/sub/file");
     assert_eq!(counter(&mut client, "shared.hits"), hits, "nobody hit upon the old one");
     let seen = seen.map(|object| text(&object)).map_err(|error| error.status().unwrap());
-    let root = daemon.path("dir/sub");
-    if root.exists() {
-        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+    for dir in ["", "dir", "dir/sub"] {
+        if daemon.path(dir).exists() {
+            mode(&daemon.path(dir), 0o755);
+        }
     }
     flush(&daemon, "/");
     seen
@@ -157,7 +158,8 @@ fn a_symlink_in_the_place_of_a_directory() {
 
 #[test]
 fn a_chmod_of_a_directory_above() {
-    for dir in ["dir/sub", "dir"] {
+    // The mount's own among them.
+    for dir in ["dir/sub", "dir", ""] {
         let seen = after(|daemon| mode(&daemon.path(dir), 0o600));
         assert_eq!(seen, Err(Status::Denied), "{dir}");
     }

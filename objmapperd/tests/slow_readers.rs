@@ -40,13 +40,6 @@ fn begun(daemon: &Daemon, mode: Mode, uri: &str) -> (Peer, u64, u64) {
     (peer, id, item.head.range.length)
 }
 
-/// Bytes of memory of its own.
-fn memory(daemon: &Daemon) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn readers_that_wait_cost_no_memory_and_get_everything() {
     let daemon = start();
@@ -58,12 +51,12 @@ fn readers_that_wait_cost_no_memory_and_get_everything() {
     for (mode, uri) in ways {
         client.get(uri, mode).unwrap().into_bytes().unwrap();
     }
-    let before = memory(&daemon);
+    let before = daemon.memory("RssAnon");
     let readers: Vec<_> =
         (0..READERS).map(|n| ways[n % 2]).map(|(mode, uri)| begun(&daemon, mode, uri)).collect();
     // All heads are here, so all bodies are under way.
     assert_eq!(counter(&mut client, "transfer.bodies"), 2 + READERS as u64);
-    let grown = memory(&daemon).saturating_sub(before);
+    let grown = daemon.memory("RssAnon").saturating_sub(before);
     let allowed = READERS * 16 * 1024;
     assert!(grown <= allowed, "{READERS} readers cost {grown} bytes, {allowed} are allowed");
     for (mut peer, id, length) in readers {

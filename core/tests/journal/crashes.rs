@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use objmapper::kv::{Expiry, JournalOptions, Keyspace, SyncPolicy};
 
 use crate::disk::{Event, Fake};
-use crate::town::{LATER, Map, NOW, SELDOM, all, journal, open, put};
+use crate::town::{LATER, Map, NOW, SELDOM, abandon, all, journal, open, put};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -47,9 +47,8 @@ fn history(options: JournalOptions, compact_at: &[usize]) -> (Arc<Fake>, Vec<Map
             assert_eq!(all(&keys), maps[step + 1]);
         }
     }
-    // As if it were killed: what closing would write is not wanted.
     let events = disk.events().len();
-    std::mem::forget(keys);
+    abandon(keys);
     assert_eq!(disk.events().len(), events);
     (disk, maps)
 }

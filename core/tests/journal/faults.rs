@@ -7,7 +7,7 @@ use objmapper::kv::journal::{Damage, Failure};
 use objmapper::kv::{Fault, JournalOptions, Keyspace, Options, SyncPolicy};
 
 use crate::disk::Fake;
-use crate::town::{NOW, SELDOM, all, get, journal, open, put, set};
+use crate::town::{NOW, SELDOM, abandon, all, get, journal, open, put, set};
 
 fn always() -> JournalOptions {
     journal(SyncPolicy::Always)
@@ -22,7 +22,7 @@ fn ten(disk: &Arc<Fake>, close: bool) -> String {
     if close {
         drop(keys);
     } else {
-        std::mem::forget(keys);
+        abandon(keys);
     }
     let names: Vec<_> = disk.files().into_keys().collect();
     assert_eq!(names.len(), 1);

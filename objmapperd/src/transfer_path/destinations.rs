@@ -39,7 +39,8 @@ pub(super) fn step(connection: &mut Connection) -> Step {
 
 /// ENDs of those that have ended go out between two frames.
 pub(super) fn tell_ends(connection: &mut Connection, counters: &AnswerCounters) {
-    let Connection { bodies, link, waits_for, .. } = connection;
+    let Connection { bodies, link, waits_for, leftover, .. } = connection;
+    let mut stalled = false;
     bodies.tell_ends(&mut link.outbox, |status, length| {
         // What waited for one to end goes on.
         if *waits_for == WaitsFor::Body {
@@ -49,7 +50,12 @@ pub(super) fn tell_ends(connection: &mut Connection, counters: &AnswerCounters) 
         if status != Status::Ok {
             counters.refusal(status);
         }
+        stalled |= status == Status::DestinationStalled;
     });
+    // A client that has not sent more by now is told before it does.
+    if stalled && leftover.is_empty() && !link.socket.has_input().unwrap_or(false) {
+        bodies.start_afresh();
+    }
 }
 
 impl Streamer {

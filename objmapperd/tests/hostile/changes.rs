@@ -1,6 +1,7 @@
 //! Files that change under a body.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use objmapper_proto::{Mode, Reply, Status};
 
@@ -54,5 +55,13 @@ fn a_file_that_grows_while_it_is_copied() {
 fn a_file_that_is_overwritten_while_it_is_spliced() {
     changed_meanwhile(Mode::Splice, |file| {
         std::os::unix::fs::FileExt::write_all_at(file, b"other", 31 << 20).unwrap();
+    });
+}
+
+/// Which cannot be told from a change of its content: both move the same time.
+#[test]
+fn a_file_whose_mode_is_changed_while_it_is_copied() {
+    changed_meanwhile(Mode::Copy, |file| {
+        file.set_permissions(Permissions::from_mode(0o600)).unwrap();
     });
 }

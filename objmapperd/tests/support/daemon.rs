@@ -17,7 +17,7 @@ use objmapper_client::Client;
 use tempfile::TempDir;
 
 use super::peer::Peer;
-use super::{PATIENCE, is_root, until, wait_for};
+use super::{PATIENCE, is_root, skip, until, wait_for};
 
 /// A user that nothing belongs to.
 pub const NOBODY: u32 = 12345;
@@ -306,6 +306,26 @@ impl Daemon {
             return links(&directory).iter().filter(|to| !to.starts_with("pipe:")).count();
         }
         entries(&directory)
+    }
+
+    /// Bytes of memory, as `/proc/PID/status` has them under this name. None at all with a
+    /// sanitizer, whose own would be counted with them, and what it keeps of what was freed.
+    pub fn memory(&self, name: &str) -> usize {
+        if std::env::vars_os().any(|(name, _)| name == "ASAN_OPTIONS" || name == "TSAN_OPTIONS") {
+            skip("memory is not measured under a sanitizer");
+            return 0;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let fields = |line: &str| {
+            line.split_once(':')
+                .filter(|(field, _)| *field == name)?
+                .1
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<usize>()
+                .ok()
+        };
+        status.lines().find_map(fields).unwrap() * 1024
     }
 
     pub fn running_threads(&self) -> usize {
