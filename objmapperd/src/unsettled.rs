@@ -61,15 +61,6 @@ impl Unsettled {
         }
     }
 
-    /// Some more, each from where the one before ends; the first from `begin`.
-    pub fn add_each(&mut self, position: u64, begin: usize, ends: &[usize]) {
-        let mut at = begin;
-        for &end in ends {
-            self.add(position, at..end);
-            at = end;
-        }
-    }
-
     /// None any more.
     pub fn clear(&mut self) {
         self.position = 0;

@@ -297,6 +297,14 @@ impl<'k> Hold<'k> {
         self.parts.get(part)?.shard.footprint(at)
     }
 
+    /// The journal's position up to which it must be durable before anybody is told what was seen of
+    /// this key; `None`: that of [`Self::finish`], since something was changed where it lies.
+    #[inline]
+    pub fn position(&self, key: &Key<'_>) -> Option<u64> {
+        let part = self.parts.get(self.part(key.part)?)?;
+        (!part.changed).then_some(part.shard.position)
+    }
+
     /// Ends it: the journal has what was changed, and the locks are free. Gives the journal's
     /// position up to which it must be durable before anybody is told what was seen or done.
     #[inline]

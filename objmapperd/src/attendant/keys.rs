@@ -141,8 +141,8 @@ impl Attendant {
         let key_service = self.service.key_service();
         let failed = Failed::before(&key_service.keyspace);
         keys.talk.position = 0;
-        let begin = c.link.outbox.len();
-        let sent = c.link.outbox.bytes().len() - begin;
+        let begin = c.link.outbox.bytes().len();
+        let sent = begin - c.link.outbox.len();
         let (answered, errors) = key_service.answer_batch(
             &mut self.room,
             (&mut keys.talk, &c.caller),
@@ -153,15 +153,12 @@ impl Attendant {
             return 0;
         }
         c.has_come();
-        let count = answered.ends.len();
+        let count = answered.count();
         self.service.counters.commands.add(count as u64);
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
-        let position = keys.talk.position;
-        if failed.waits(&key_service.keyspace, position) {
-            c.unsettled.add_each(position, begin, &answered.ends);
-        }
+        answered.withhold((&key_service.keyspace, failed), begin, &mut c.unsettled);
         self.input.consume(answered.used);
         keys.decoder.reset();
         count

@@ -46,11 +46,9 @@ impl Attendant {
             return 0;
         }
         c.has_come();
-        answered.ends.iter().for_each(|_| quantum.spend());
-        self.service.counters.keys.add(answered.ends.len() as u64);
-        if failed.waits(keyspace, answered.position) {
-            c.unsettled.add_each(answered.position, begin, &answered.ends);
-        }
+        (0..answered.count()).for_each(|_| quantum.spend());
+        self.service.counters.keys.add(answered.count() as u64);
+        answered.withhold((keyspace, failed), begin, &mut c.unsettled);
         answered.used
     }
 

@@ -6,10 +6,13 @@
 //!
 //! What must stay true:
 //! - the order is that of the pipeline, and nobody sees a later write of it before an earlier one;
+//! - a reply waits for the journal if it would by itself: not for what its batch changed elsewhere;
 //! - what takes other locks, or may take long, is not among them: it is answered by itself.
 
 use objmapper::kv::{Hold, Key, Keyspace};
 use smallvec::SmallVec;
+
+use crate::unsettled::{Failed, Unsettled};
 
 /// Requests at most: as many waits for memory overlap, and no processor has more than some 16 under
 /// way. (`objmapper-bench --mode kv --pipeline 16`)
@@ -30,10 +33,44 @@ pub struct Batch<'a, R> {
 pub struct Answered {
     /// Bytes of the requests.
     pub used: usize,
-    /// Where the replies end, in order.
-    pub ends: SmallVec<[usize; REQUESTS]>,
-    /// How far the journal must be durable before they may leave.
+    /// How far the journal must be durable before all replies may leave.
     pub position: u64,
+    replies: SmallVec<[Reply; REQUESTS]>,
+}
+
+#[derive(Debug)]
+struct Reply {
+    end: usize,
+    /// How far the journal must be durable for it; `None`: as for all.
+    position: Option<u64>,
+}
+
+impl Answered {
+    /// Requests.
+    pub fn count(&self) -> usize {
+        self.replies.len()
+    }
+
+    /// Notes the replies that have to wait for the journal; the first began there in the outbox.
+    #[inline]
+    pub fn withhold(
+        &self,
+        (keyspace, failed): (&Keyspace, Failed),
+        begin: usize,
+        unsettled: &mut Unsettled,
+    ) {
+        if !failed.waits(keyspace, self.position) {
+            return;
+        }
+        let mut at = begin;
+        for reply in &self.replies {
+            let position = reply.position.unwrap_or(self.position);
+            if failed.waits(keyspace, position) {
+                unsettled.add(position, at..reply.end);
+            }
+            at = reply.end;
+        }
+    }
 }
 
 impl<'a, R> Batch<'a, R> {
@@ -84,8 +121,8 @@ impl<'a, R> Batch<'a, R> {
             if !hold.covers(key) {
                 break;
             }
-            let Some(reply) = answer(&mut hold, *key, request) else { break };
-            answered.ends.push(reply);
+            let Some(end_of_reply) = answer(&mut hold, *key, request) else { break };
+            answered.replies.push(Reply { end: end_of_reply, position: hold.position(key) });
             answered.used = *end;
         }
         answered.position = hold.finish();

@@ -44,7 +44,7 @@ impl KeyService {
         if talk.touches_nothing {
             hold.touch_nothing();
         }
-        let answered = batch.answer(hold, |hold, key, (command, args)| {
+        let mut answered = batch.answer(hold, |hold, key, (command, args)| {
             if out.len() >= enough {
                 return None;
             }
@@ -60,7 +60,8 @@ impl KeyService {
             errors += u64::from(!fine);
             Some(out.len())
         });
-        talk.position = talk.position.max(answered.position);
+        // One that let the locks go has noted up to where.
+        answered.position = answered.position.max(talk.position);
         (answered, errors)
     }
 
