@@ -150,8 +150,13 @@ fn one(chance: &mut Numbers, db: u8, id: u64, says_when: bool) -> Vec<u8> {
     bytes
 }
 
-/// Sends it while the answers are read; gives them by id, and in which order they began.
-fn converse(peer: &mut Peer, stream: Vec<u8>, count: usize) -> (HashMap<u64, Said>, Vec<u64>) {
+/// Sends it while the answers are read; gives them by id, in which order they began, and how many
+/// were whole when each did.
+fn converse(
+    peer: &mut Peer,
+    stream: Vec<u8>,
+    count: usize,
+) -> (HashMap<u64, Said>, Vec<(u64, usize)>) {
     let writer = peer.writer();
     let sent = thread::spawn(move || {
         let mut rest = &stream[..];
@@ -164,7 +169,7 @@ fn converse(peer: &mut Peer, stream: Vec<u8>, count: usize) -> (HashMap<u64, Sai
         let frame = peer.frame();
         let id = frame.header.id;
         if !said.contains_key(&id) {
-            begun.push(id);
+            begun.push((id, whole));
         }
         whole += usize::from(said.entry(id).or_default().take(&frame));
     }
@@ -185,15 +190,27 @@ fn compared(capabilities: u64, sync: Option<&str>, rounds: u64) {
         let first = 10 + round * 1000;
         let ids: Vec<u64> = (first..first + 100).collect();
         let (mut chances, mut stream) = (chance.clone(), Vec::new());
-        let mut expected = HashMap::new();
+        let (mut expected, mut ordered) = (HashMap::new(), Vec::new());
         for &id in &ids {
             let (answers, _) = converse(&mut single, one(&mut chance, 1, id, false), 1);
             expected.extend(answers);
-            stream.extend(one(&mut chances, 2, id, capabilities != 0));
+            let request = one(&mut chances, 2, id, capabilities != 0);
+            if capabilities != 0 && request[5] & flag::ORDERED != 0 {
+                ordered.push(id);
+            }
+            stream.extend(request);
         }
         let (got, begun) = converse(&mut together, stream, ids.len());
         if capabilities == 0 {
+            let begun: Vec<u64> = begun.iter().map(|(id, _)| *id).collect();
             assert_eq!(begun, ids, "in the order in which they were asked");
+        }
+        for id in ordered {
+            // What makes no sense is refused at once.
+            let refused = [Some(Status::BadRequest), Some(Status::Unsupported)];
+            let (_, whole) = begun.iter().find(|(begun, _)| *begun == id).unwrap();
+            let earlier = usize::try_from(id - first).unwrap();
+            assert!(*whole >= earlier || refused.contains(&got[&id].status), "{id} came early");
         }
         for id in &ids {
             let (expected, got) = (&expected[id], &got[id]);
