@@ -20,6 +20,7 @@ mod descriptors;
 mod endings;
 mod keys;
 mod settle;
+mod verbs;
 
 use std::mem;
 use std::time::Duration;
@@ -29,7 +30,6 @@ use objmapper_proto::frame::Split;
 use objmapper_proto::{Frame, Op, Status, Violation};
 
 use crate::admission::Resource;
-use crate::bodies;
 use crate::committer::Committer;
 use crate::connection::{Connection, WaitsFor};
 use crate::helpers::Helpers;
@@ -38,9 +38,9 @@ use crate::link::{ENOUGH, Flushed};
 use crate::outbox::Outbox;
 use crate::pool::{Loan, Serve, Turn};
 use crate::quantum::Quantum;
-use crate::service::keys::batch::Batch;
+use crate::service::keys::batch::Room;
 use crate::service::{Answer, Service};
-use crate::session::{Agreed, Asked, Order, SHORT_DATA};
+use crate::session::{Asked, SHORT_DATA};
 use crate::transfer::Step;
 use crate::transfer_path::TransferPath;
 use crate::unsettled::Unsettled;
@@ -74,7 +74,7 @@ pub struct Attendant {
     input: Input,
     outbox: Outbox,
     unsettled: Unsettled,
-    batch: Batch,
+    room: Room,
 }
 
 /// Why serving what was read stopped.
@@ -106,7 +106,7 @@ impl Attendant {
             input: Input::default(),
             outbox: Outbox::default(),
             unsettled: Unsettled::default(),
-            batch: Batch::default(),
+            room: Room::default(),
         }
     }
 
@@ -240,19 +240,24 @@ impl Attendant {
             if quantum.is_over() {
                 return Served::Tired;
             }
-            let fds = frame.header.fds;
-            let answer = match self.answer(c, frame, quantum) {
-                Ok(answer) => answer,
-                Err(served) => return served,
-            };
-            if matches!(answer, Answer::Done | Answer::Body) {
-                self.input.consume(used);
-                if fds > 0 {
-                    c.arrivals.answered();
+            let together = self.answer_if_verbs(c, frame.header, quantum);
+            if together > 0 {
+                self.input.consume(together);
+            } else {
+                let fds = frame.header.fds;
+                let answer = match self.answer(c, frame, quantum) {
+                    Ok(answer) => answer,
+                    Err(served) => return served,
+                };
+                if matches!(answer, Answer::Done | Answer::Body) {
+                    self.input.consume(used);
+                    if fds > 0 {
+                        c.arrivals.answered();
+                    }
                 }
-            }
-            if let Some(served) = self.follow(c, answer, quantum) {
-                return served;
+                if let Some(served) = self.follow(c, answer, quantum) {
+                    return served;
+                }
             }
             if c.link.outbox.len() >= ENOUGH {
                 quantum.spend_bytes(c.link.outbox.len() as u64);
@@ -286,7 +291,7 @@ impl Attendant {
             Ok(asked)
         });
         match asked {
-            Ok(Asked::Request(_, agreed, order)) if must_wait(c, id, agreed, order) => {
+            Ok(Asked::Request(_, agreed, order)) if c.must_wait(id, agreed, order) => {
                 c.waits_for = WaitsFor::Body;
                 Err(Served::Body)
             }
@@ -438,11 +443,4 @@ impl Serve for Attendant {
             loan.give_back(Turn::Again);
         }
     }
-}
-
-/// Whether a request has to wait for bodies under way; a further part of a GET_MANY for its own.
-fn must_wait(c: &Connection, id: u64, agreed: Agreed, order: Order) -> bool {
-    let all = !agreed.out_of_order || order.ordered;
-    let own = c.session.many_done > 0 && c.bodies.any_of(id);
-    own || all && !c.bodies.is_empty() || c.bodies.len() >= bodies::MOST
 }

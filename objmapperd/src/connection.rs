@@ -13,14 +13,14 @@ use objmapper_proto::Status;
 use objmapper_proto::resp::Encoder;
 
 use crate::admission::Resource;
-use crate::bodies::Bodies;
+use crate::bodies::{self, Bodies};
 use crate::budget::Permit;
 use crate::closers::{CloseQueue, ClosedElsewhere};
 use crate::deadline::{Deadline, Expected};
 use crate::destination::Arrivals;
 use crate::link::Link;
-use crate::session::Session;
 use crate::session::keys::Keys;
+use crate::session::{Agreed, Order, Session};
 use crate::unsettled::Unsettled;
 
 /// What keeps a request from being answered.
@@ -160,6 +160,14 @@ impl Connection {
         if self.deadline.expected() == Expected::Sign {
             self.deadline.clear();
         }
+    }
+
+    /// Whether a request has to wait for bodies under way; a further part of a GET_MANY for its own.
+    #[inline]
+    pub fn must_wait(&self, id: u64, agreed: Agreed, order: Order) -> bool {
+        let all = !agreed.out_of_order || order.ordered;
+        let own = self.session.many_done > 0 && self.bodies.any_of(id);
+        own || all && !self.bodies.is_empty() || self.bodies.len() >= bodies::MOST
     }
 
     /// A whole frame was read: if that was expected, it has come.

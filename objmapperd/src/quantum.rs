@@ -59,6 +59,12 @@ impl<'a> Quantum<'a> {
         true
     }
 
+    /// Objects that may be opened before others are looked for.
+    #[inline]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
     /// An object is opened, or whatever else a request asks for.
     #[inline]
     pub fn spend(&mut self) {

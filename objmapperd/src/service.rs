@@ -3,9 +3,10 @@
 //! Not here: reading, sending, scheduling. A service is given a request that was
 //! decoded and puts its reply into the connection's outbox.
 
+pub mod batch;
 pub mod keys;
 mod many;
-mod native;
+pub mod native;
 mod objects;
 mod place;
 

@@ -163,6 +163,12 @@ impl Header {
         Self { length, op: op as u8, flags: 0, fds, id }
     }
 
+    /// Whether it is one of the verbs of the keyspace, those without a meaning yet among them.
+    #[inline]
+    pub const fn is_kv(&self) -> bool {
+        self.op & 0xf0 == 0x20
+    }
+
     /// As it goes over the wire.
     #[inline]
     pub const fn encode(&self) -> [u8; limits::HEADER] {

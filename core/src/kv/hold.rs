@@ -136,6 +136,16 @@ impl<'k> Hold<'k> {
     /// The value of a key.
     #[inline]
     pub fn get(&mut self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.get_if(key, |_| true).flatten()
+    }
+
+    /// The same if that is one that `fits`. Else there is `None` of it, and it was not used.
+    #[inline]
+    pub fn get_if(
+        &mut self,
+        key: &Key<'_>,
+        fits: impl FnOnce(&Value<'_>) -> bool,
+    ) -> Option<Option<Value<'_>>> {
         let found = self.find(key);
         let part = self.part(key.part)?;
         let shard = &mut self.parts.get_mut(part)?.shard;
@@ -143,6 +153,9 @@ impl<'k> Hold<'k> {
             shard.misses += 1;
             return None;
         };
+        if !shard.value(at).is_some_and(|value| fits(&value)) {
+            return Some(None);
+        }
         shard.hits += 1;
         if !self.untouched
             && let Some(record) = shard.record_mut(at)
@@ -150,7 +163,7 @@ impl<'k> Hold<'k> {
             let policy = self.keyspace.memory.tracking();
             record.set_access(evict::touched(policy, record.access(), self.now));
         }
-        shard.value(at)
+        Some(shard.value(at))
     }
 
     /// The same, but not as a use of it.
@@ -282,6 +295,14 @@ impl<'k> Hold<'k> {
     pub fn footprint(&mut self, key: &Key<'_>) -> Option<usize> {
         let (part, at) = self.find(key)?;
         self.parts.get(part)?.shard.footprint(at)
+    }
+
+    /// The journal's position up to which it must be durable before anybody is told what was seen of
+    /// this key; `None`: that of [`Self::finish`], since something was changed where it lies.
+    #[inline]
+    pub fn position(&self, key: &Key<'_>) -> Option<u64> {
+        let part = self.parts.get(self.part(key.part)?)?;
+        (!part.changed).then_some(part.shard.position)
     }
 
     /// Ends it: the journal has what was changed, and the locks are free. Gives the journal's

@@ -141,33 +141,27 @@ impl Attendant {
         let key_service = self.service.key_service();
         let failed = Failed::before(&key_service.keyspace);
         keys.talk.position = 0;
-        let begin = c.link.outbox.len();
-        let sent = c.link.outbox.bytes().len() - begin;
-        let used = key_service.answer_batch(
-            &mut self.batch,
+        let begin = c.link.outbox.bytes().len();
+        let sent = begin - c.link.outbox.len();
+        let (answered, errors) = key_service.answer_batch(
+            &mut self.room,
             (&mut keys.talk, &c.caller),
             self.input.bytes(),
             (c.link.outbox.bytes(), sent + ENOUGH),
         );
-        if used == 0 {
+        if answered.used == 0 {
             return 0;
         }
         c.has_come();
-        let (ends, errors) = (self.batch.ends(), self.batch.errors());
-        self.service.counters.commands.add(ends.len() as u64);
+        let count = answered.count();
+        self.service.counters.commands.add(count as u64);
         if errors > 0 {
             self.service.counters.errors.add(errors);
         }
-        if failed.waits(&key_service.keyspace, keys.talk.position) {
-            let mut at = begin;
-            for end in ends {
-                c.unsettled.add(keys.talk.position, at..end - sent);
-                at = end - sent;
-            }
-        }
-        self.input.consume(used);
+        answered.withhold((&key_service.keyspace, failed), begin, &mut c.unsettled);
+        self.input.consume(answered.used);
         keys.decoder.reset();
-        self.batch.ends().len()
+        count
     }
 
     /// Sends what was answered so far; why it cannot.

@@ -17,14 +17,16 @@ mod changes;
 mod compact;
 mod lists;
 mod passed;
+pub mod pipeline;
 mod status;
 mod values;
 
 use std::fmt::Display;
 
+use changes::Outcome;
 use objmapper::kv::journal::Failure;
 use objmapper::kv::{Fault, Key, Keyspace};
-use objmapper::{MountId, Patience};
+use objmapper::{Caller, MountId, Patience};
 use objmapper_os::peer;
 use objmapper_proto::kv::Verb;
 use objmapper_proto::{Kv, KvDone, Reply, Status};
@@ -152,16 +154,24 @@ impl Service {
         asked.settle(c, position)
     }
 
-    /// Answers that it was done, or that nothing was.
-    fn done(
-        c: &mut Connection,
-        asked: &Asked<'_>,
-        (done, number): (bool, i64),
-        position: u64,
-    ) -> Answer {
-        let reply = Reply::KvDone(KvDone { done, number });
-        reply.encode(asked.id, 0, c.link.outbox.bytes());
-        asked.settle(c, position)
+    /// Answers with what became of a change; it has put nothing into the outbox.
+    #[inline]
+    fn told(&self, c: &mut Connection, id: u64, outcome: &Outcome) {
+        match outcome {
+            Ok((done, number)) => {
+                let reply = Reply::KvDone(KvDone { done: *done, number: *number });
+                reply.encode(id, 0, c.link.outbox.bytes());
+            }
+            Err(fault) => {
+                self.refuse(c, id, status_of(fault), fault);
+            }
+        }
+    }
+
+    /// Whether there are keys, for them.
+    pub fn may_use_keys(&self, caller: &Caller) -> bool {
+        let access = &self.key_service().access;
+        access.is_served() && access.knows(caller)
     }
 }
 

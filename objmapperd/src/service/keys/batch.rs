@@ -1,136 +1,88 @@
-//! Requests that came together: answered under one hold of all their keys' locks.
-//!
-//! A pipeline of single-key commands takes each lock once instead of once a command, waits for the
-//! memory that all of them lead to at the same time, and is one record of the journal.
-//!
-//! What must stay true:
-//! - the order is that of the pipeline, and nobody sees a later write of it before an earlier one;
-//! - what takes other locks, or may take long, is not among them: it is answered by itself.
+//! RESP requests that came together: those on one key each, as [`crate::service::batch`] has them.
 
 use std::ops::Range;
 
 use objmapper::Caller;
-use objmapper::kv::{Key, Keyspace};
 use objmapper_proto::resp::{self, Args, Encoder};
-use smallvec::SmallVec;
 
 use super::call::Call;
 use super::table::{self, Command, Flags};
 use super::{KeyService, Names};
+use crate::service::batch::{self, Answered, Batch, LONG, REQUESTS};
 use crate::session::keys::Talk;
-
-/// Requests at most: as many waits for memory overlap, and no processor has more than some 16 under
-/// way. (`objmapper-bench --mode kv --pipeline 16`)
-const REQUESTS: usize = 16;
-
-/// Bytes that a request may have: what is copied under the locks of others stays short.
-const LONG: usize = 4096;
 
 /// Arguments that a request may have. None of these commands takes more.
 const ARGUMENTS: usize = 8;
 
+/// Its command, and its arguments among those of all.
+type Request = (&'static Command, Range<usize>);
+
 /// Room for what is taken together; a worker's, used again and again.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct Room {
     /// Arguments of all requests.
     args: Vec<Range<usize>>,
-    requests: Vec<Request>,
-    /// How many bytes there were behind each reply.
-    ends: Vec<usize>,
-    errors: u64,
-}
-
-impl Batch {
-    /// Where the replies end that were given, in order.
-    pub fn ends(&self) -> &[usize] {
-        &self.ends
-    }
-
-    /// How many of them are errors.
-    pub fn errors(&self) -> u64 {
-        self.errors
-    }
-}
-
-#[derive(Debug)]
-struct Request {
-    command: &'static Command,
-    /// Its arguments among all.
-    args: Range<usize>,
-    /// Where the next one begins.
-    end: usize,
 }
 
 impl KeyService {
     /// Answers the requests at the front of `input`, some at once, while there are no more than
-    /// `enough` bytes in `out`. Gives the bytes of the requests that were answered; 0 if the first
-    /// is none of those that can be taken together.
+    /// `enough` bytes in `out`: none if the first is none of those that can be taken together. Also
+    /// gives how many of the replies are errors.
     pub fn answer_batch(
         &self,
-        batch: &mut Batch,
+        room: &mut Room,
         (talk, caller): (&mut Talk, &Caller),
         input: &[u8],
         (out, enough): (&mut Vec<u8>, usize),
-    ) -> usize {
-        let Some(keys) = self.collect(batch, talk, input) else { return 0 };
-        let now = Keyspace::now();
-        let mut hold = match &*keys {
-            [key] => self.keyspace.hold(key, now),
-            keys => {
-                let hold = self.keyspace.hold_keys(keys, now);
-                hold.prefetch(keys);
-                hold
-            }
-        };
+    ) -> (Answered, u64) {
+        let batch = self.collect(&mut room.args, talk, input);
+        if batch.len() == 0 {
+            return (Answered::default(), 0);
+        }
+        let mut errors = 0;
+        let mut hold = batch.hold(&self.keyspace);
         if talk.touches_nothing {
             hold.touch_nothing();
         }
-        let mut used = 0;
-        for (request, key) in batch.requests.iter().zip(keys) {
-            // One before it may have let the locks go.
-            if out.len() >= enough || !hold.covers(&key) {
-                break;
+        let mut answered = batch.answer(hold, |hold, key, (command, args)| {
+            if out.len() >= enough {
+                return None;
             }
-            let at = out.len();
-            let args = Args::new(input, batch.args.get(request.args.clone()).unwrap_or_default());
+            let (at, now) = (out.len(), hold.now());
+            let args = Args::new(input, room.args.get(args.clone()).unwrap_or_default());
             let fine = {
                 let (out, keys) = (Encoder::new(out, talk.three), Names::from_iter([key]));
-                let (key_service, hold, in_exec) = (self, &mut hold, false);
-                let talk = &mut *talk;
-                Call { args, keys, out, talk, caller, key_service, hold, in_exec }
-                    .run(request.command)
+                let (key_service, talk, in_exec) = (self, &mut *talk, false);
+                Call { args, keys, out, talk, caller, key_service, hold, in_exec }.run(command)
             };
             talk.mute(out, at);
-            talk.last = (now, table::address(request.command));
-            batch.ends.push(out.len());
-            batch.errors += u64::from(!fine);
-            used = request.end;
-        }
-        talk.position = talk.position.max(hold.finish());
-        used
+            talk.last = (now, table::address(command));
+            errors += u64::from(!fine);
+            Some(out.len())
+        });
+        // One that let the locks go has noted up to where.
+        answered.position = answered.position.max(talk.position);
+        (answered, errors)
     }
 
-    /// Takes the requests that can be answered together, and their keys.
+    /// Takes the requests that can be answered together.
     fn collect<'a>(
         &self,
-        batch: &mut Batch,
+        room: &mut Vec<Range<usize>>,
         talk: &Talk,
         input: &'a [u8],
-    ) -> Option<SmallVec<[Key<'a>; REQUESTS]>> {
-        batch.args.clear();
-        batch.requests.clear();
-        batch.ends.clear();
-        batch.errors = 0;
+    ) -> Batch<'a, Request> {
+        room.clear();
+        let mut batch = Batch::new();
         if talk.transaction.is_some() || !talk.known {
-            return None;
+            return batch;
         }
-        let mut keys = SmallVec::new();
         let mut end = 0;
-        while keys.len() < REQUESTS {
-            let begin = batch.args.len();
-            let Some(next) = resp::whole(input, end, ARGUMENTS, &mut batch.args) else { break };
-            let args = begin..batch.args.len();
-            let words = Args::new(input, batch.args.get(args.clone()).unwrap_or_default());
+        while batch.len() < REQUESTS {
+            let begin = room.len();
+            let Some(next) = resp::whole(input, end, ARGUMENTS, room) else { break };
+            let args = begin..room.len();
+            let words = Args::new(input, room.get(args.clone()).unwrap_or_default());
             let Some(command) = table::of(words).filter(|command| self.can_join(command, words))
             else {
                 break;
@@ -138,22 +90,22 @@ impl KeyService {
             if next - end > LONG {
                 break;
             }
-            let name = batch.args.get(begin + 1).and_then(|name| input.get(name.clone()));
-            keys.push(self.keyspace.key(talk.db, name.unwrap_or_default()));
-            batch.requests.push(Request { command, args, end: next });
+            let name = room.get(begin + 1).and_then(|name| input.get(name.clone()));
+            let key = self.keyspace.key(talk.db, name.unwrap_or_default());
+            batch.push(key, (command, args), next);
             end = next;
         }
-        (!keys.is_empty()).then_some(keys)
+        batch
     }
 
     /// Whether this is a command on one key, which can be done now.
     #[inline]
     fn can_join(&self, command: &Command, args: Args<'_>) -> bool {
         let apart = [Flags::ELSEWHERE, Flags::NOT_QUEUED, Flags::CONTAINER];
+        let has = |flag| command.flags.has(flag);
         command.place == table::ONE
             && command.takes(args.len())
-            && !apart.iter().any(|flag| command.flags.has(*flag))
-            && (!command.flags.has(Flags::WRITES) || self.keyspace.may_write().is_ok())
-            && (!command.flags.has(Flags::GROWS) || !self.keyspace.memory().is_over())
+            && !apart.into_iter().any(has)
+            && (!has(Flags::WRITES) || batch::can_change(&self.keyspace, has(Flags::GROWS)))
     }
 }

@@ -1,11 +1,53 @@
 //! `KV_SET`, `KV_DEL`, `KV_BATCH`, `KV_INCR` and `KV_EXPIRE`.
 
-use objmapper::kv::{self, Change as Kept, Content, Hold, Key, Keyspace};
+use objmapper::kv::{self, Change as Kept, Content, Fault, Hold, Key, Keyspace};
 use objmapper_proto::kv::{Batch, Change, Condition, Expiry, Given, Keys, Set};
 use smallvec::SmallVec;
 
 use super::{Answer, Asked, Service};
 use crate::connection::Connection;
+
+/// What became of a change of one key, as KV_DONE has it.
+pub(super) type Outcome = Result<(bool, i64), Fault>;
+
+/// Keeps a value that is ready, if its condition is met.
+pub(super) fn set(
+    hold: &mut Hold<'_>,
+    key: &Key<'_>,
+    content: Content<'_>,
+    (condition, expiry): (Condition, Expiry),
+) -> Outcome {
+    let met = is_met(hold, key, condition);
+    if met {
+        hold.set(key, content, expiry_of(expiry))?;
+    }
+    Ok((met, 0))
+}
+
+pub(super) fn delete(hold: &mut Hold<'_>, key: &Key<'_>) -> Outcome {
+    let gone = hold.remove(key);
+    Ok((gone, gone.into()))
+}
+
+pub(super) fn add(hold: &mut Hold<'_>, key: &Key<'_>, by: i64) -> Outcome {
+    hold.add(key, by).map(|sum| (true, sum))
+}
+
+/// Tells when a key ends, after it was changed: 0 for a key that does not end by itself. A moment
+/// that has passed removes it.
+pub(super) fn expire(hold: &mut Hold<'_>, key: &Key<'_>, change: Change) -> Outcome {
+    let Some(before) = hold.expiry(key) else { return Ok((false, 0)) };
+    let after = match change {
+        Change::Tell => before,
+        Change::Never => None,
+        Change::At(when) => Some(when),
+    };
+    // Nothing is told to the journal that is so already.
+    if after != before {
+        hold.set_expiry(key, after);
+    }
+    Ok((true, after.unwrap_or(0)))
+}
 
 impl Service {
     pub(super) fn set(&self, c: &mut Connection, asked: &Asked<'_>, set: &Set<'_>) -> Answer {
@@ -24,15 +66,24 @@ impl Service {
         set: &Set<'_>,
         content: Content<'_>,
     ) -> Answer {
-        let key = asked.key(set.key);
+        let terms = (set.condition, set.expiry);
+        self.change(c, asked, set.key, |hold, key| self::set(hold, key, content, terms))
+    }
+
+    /// Does it under the lock of this key, and answers what became of it.
+    fn change(
+        &self,
+        c: &mut Connection,
+        asked: &Asked<'_>,
+        name: &[u8],
+        change: impl FnOnce(&mut Hold<'_>, &Key<'_>) -> Outcome,
+    ) -> Answer {
+        let key = asked.key(name);
         let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let met = is_met(&mut hold, &key, set.condition);
-        let kept = if met { hold.set(&key, content, expiry_of(set.expiry)) } else { Ok(()) };
+        let outcome = change(&mut hold, &key);
         let position = hold.finish();
-        match kept {
-            Ok(()) => Self::done(c, asked, (met, 0), position),
-            Err(fault) => self.fault(c, asked, &fault, position),
-        }
+        self.told(c, asked.id, &outcome);
+        asked.settle(c, position)
     }
 
     pub(super) fn delete(&self, c: &mut Connection, asked: &Asked<'_>, keys: &Keys<'_>) -> Answer {
@@ -43,7 +94,8 @@ impl Service {
         let mut hold = asked.keyspace.hold_keys(&keys, Keyspace::now());
         let gone = keys.iter().filter(|key| hold.remove(key)).count();
         let position = hold.finish();
-        Self::done(c, asked, (gone > 0, count(gone)), position)
+        self.told(c, asked.id, &Ok((gone > 0, count(gone))));
+        asked.settle(c, position)
     }
 
     /// All conditions are looked at before the first change: they are about what was before.
@@ -69,32 +121,22 @@ impl Service {
         let unmet = conditions.position(|(write, key)| !is_met(&mut hold, key, write.condition));
         if let Some(unmet) = unmet {
             let position = hold.finish();
-            return Self::done(c, asked, (false, count(unmet)), position);
+            self.told(c, asked.id, &Ok((false, count(unmet))));
+            return asked.settle(c, position);
         }
         let made = hold.change(keys.into_iter().zip::<Vec<Kept<'_>>>(changes));
         let position = hold.finish();
-        match made {
-            Ok(made) => Self::done(c, asked, (true, count(made)), position),
-            Err(fault) => self.fault(c, asked, &fault, position),
-        }
+        self.told(c, asked.id, &made.map(|made| (true, count(made))));
+        asked.settle(c, position)
     }
 
     pub(super) fn add(&self, c: &mut Connection, asked: &Asked<'_>, by: i64, key: &[u8]) -> Answer {
         if let Err(fault) = asked.may_grow() {
             return self.fault(c, asked, &fault, 0);
         }
-        let key = asked.key(key);
-        let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let sum = hold.add(&key, by);
-        let position = hold.finish();
-        match sum {
-            Ok(sum) => Self::done(c, asked, (true, sum), position),
-            Err(fault) => self.fault(c, asked, &fault, position),
-        }
+        self.change(c, asked, key, |hold, key| self::add(hold, key, by))
     }
 
-    /// Tells when a key ends, after it was changed: 0 for a key that does not end by itself. A moment
-    /// that has passed removes it.
     pub(super) fn expire(
         &self,
         c: &mut Connection,
@@ -102,30 +144,12 @@ impl Service {
         change: Change,
         key: &[u8],
     ) -> Answer {
-        let wanted = match change {
-            Change::Tell => None,
-            Change::Never => Some(None),
-            Change::At(when) => Some(Some(when)),
-        };
-        if wanted.is_some()
+        if change != Change::Tell
             && let Err(fault) = asked.keyspace.may_write()
         {
             return self.fault(c, asked, &fault, 0);
         }
-        let key = asked.key(key);
-        let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let before = hold.expiry(&key);
-        let after = match (before, wanted) {
-            // Nothing is told to the journal that is so already.
-            (Some(before), Some(wanted)) if before != wanted => {
-                hold.set_expiry(&key, wanted);
-                wanted
-            }
-            (Some(before), _) => before,
-            (None, _) => None,
-        };
-        let position = hold.finish();
-        Self::done(c, asked, (before.is_some(), after.unwrap_or(0)), position)
+        self.change(c, asked, key, |hold, key| self::expire(hold, key, change))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `KV_GET`: a value as an object, in whatever form that may come.
 
 use objmapper::backing::{Found, keys};
-use objmapper::kv::{Keyspace, Value};
+use objmapper::kv::{Hold, Key, Keyspace, Value};
 use objmapper::{Miss, Mode, Range, Want};
 use objmapper_proto::{Delivery as Form, Kind, ObjectHead, Op, Reason, Status, limits};
 
@@ -22,25 +22,42 @@ impl Service {
     ) -> Answer {
         let key = asked.key(name);
         let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let room = limits::INLINE.min(allowed.0.max_payload - ITEM);
-        match hold.get(&key) {
+        let is_told = self.tell(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
+        let position = hold.finish();
+        if is_told {
+            asked.settle(c, position)
+        } else {
+            self.object(c, asked, (mode, name), allowed)
+        }
+    }
+
+    /// Answers with the bytes of a value, or that there is none. Whether it did: not if it is wanted
+    /// open, or does not lie where it can be copied from at once, or has more than `room` bytes.
+    #[inline]
+    pub(super) fn tell(
+        &self,
+        c: &mut Connection,
+        id: u64,
+        hold: &mut Hold<'_>,
+        key: &Key<'_>,
+        (mode, room): (Mode, usize),
+    ) -> bool {
+        // Bytes of our own: a descriptor for them would have to be made.
+        let short = |value: &Value<'_>| matches!(value, Value::Bytes(b) if b.len() <= room);
+        let fits = |value: &Value<'_>| mode != Mode::Fdpass && short(value);
+        match hold.get_if(key, fits) {
             None => {
-                let position = hold.finish();
-                self.refuse(c, asked.id, Status::NotFound, &"no such key");
-                asked.settle(c, position)
+                self.refuse(c, id, Status::NotFound, &"no such key");
+                true
             }
-            // Bytes of our own: a descriptor for them would have to be made.
-            Some(value @ Value::Bytes(bytes)) if mode != Mode::Fdpass && bytes.len() <= room => {
+            Some(Some(value @ Value::Bytes(bytes))) => {
                 let reason = if mode == Mode::Auto { Reason::Small } else { Reason::Asked };
+                let at = c.link.outbox.bytes().len();
                 place(c.link.outbox.bytes(), &value, bytes, reason);
-                let position = hold.finish();
-                c.link.outbox.head_frame(asked.at, Op::Object, asked.id, 0);
-                asked.settle(c, position)
+                c.link.outbox.head_frame(at, Op::Object, id, 0);
+                true
             }
-            Some(_) => {
-                drop(hold);
-                self.object(c, asked, (mode, name), allowed)
-            }
+            Some(_) => false,
         }
     }
 
@@ -117,6 +134,12 @@ impl Service {
         }
         Answer::Done
     }
+}
+
+/// Bytes that a value may have to go into the frame of its reply.
+#[inline]
+pub(super) fn room(agreed: Agreed) -> usize {
+    limits::INLINE.min(agreed.max_payload - ITEM)
 }
 
 /// Appends room for a header, the head of an object and the bytes of it.
