@@ -257,8 +257,12 @@ impl Keys<'_> {
             | Verb::Add { key, .. }
             | Verb::Expire { key, .. } => (key, 0),
             Verb::Scan(scan) => (scan.from, scan.to.map_or(0, <[u8]>::len)),
-            Verb::Delete(_) | Verb::GetMany(_) | Verb::Batch(_) => (&[][..], 0),
-            Verb::Backup | Verb::Compact | Verb::Status => (&[][..], 0),
+            Verb::Delete(_)
+            | Verb::GetMany(_)
+            | Verb::Batch(_)
+            | Verb::Backup
+            | Verb::Compact
+            | Verb::Status => (&[][..], 0),
         };
         let long = key.len().max(length);
         if long > limits::KEY {

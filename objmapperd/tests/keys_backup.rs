@@ -148,10 +148,10 @@ fn it_is_of_one_moment_however_much_is_written() {
             restore(&copy, &dir).unwrap();
             // A daemon that another test starts has our lock for a moment, between fork and exec.
             let keys = wait_for("it opens", || Keyspace::open(&dir).ok());
-            let value = |at| keys.db(0).get(&format!("together {at}")).unwrap();
+            let value = |at| keys.db(0).get(format!("together {at}")).unwrap();
             let all: Vec<_> = (0..TOGETHER).map(value).collect();
             assert!(all.iter().all(|value| *value == all[0]), "{all:?}");
-            let text = all[0].clone().map(|value| String::from_utf8(value.to_vec()).unwrap());
+            let text = all[0].clone().map(|value| String::from_utf8(value).unwrap());
             let moment: u64 = text.map_or(0, |text| text.parse().unwrap());
             assert!(moment >= before, "{moment} is in it, {before} was answered");
             moment

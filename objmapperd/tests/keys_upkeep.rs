@@ -206,7 +206,7 @@ fn it_is_told_how_the_keyspace_is() {
     let setup = keeping(&place).argument("--kv-maxmemory=1MiB").argument("--kv-sync=always");
     let daemon = setup.argument("--kv-eviction=volatile-ttl").start_in(place);
     let mut client = daemon.client();
-    let lasting = Put::new().expires_in(Duration::from_secs(9000));
+    let lasting = Put::new().expires_in(Duration::from_mins(150));
     fill(&daemon, 10);
     client.keys(7).set_with("ends", "x", &lasting).unwrap();
     client.keys(7).set_with("soon", "x", &Put::new().expires_in(Duration::from_millis(1))).unwrap();

@@ -75,7 +75,10 @@ fn a_disk_that_fails_is_told_by_the_verb_and_reads_go_on() {
         let before = all(db);
         for change in CHANGES {
             let fault = change(db).unwrap_err();
-            assert!(fault.to_string().contains("refused until restart"), "{fault}");
+            assert!(
+                fault.to_string().contains("nothing is changed until the next start"),
+                "{fault}"
+            );
         }
         assert_eq!(all(db), before);
         // Who only reads waits for nothing that will never come.

@@ -47,9 +47,8 @@ impl Told {
 
     /// All of it, at this moment in milliseconds since 1970.
     fn page(&self, now: i64, coloured: bool) -> String {
-        let paint = |text: &str, colour: &str| match coloured {
-            true => format!("\x1b[{colour}m{text}\x1b[0m"),
-            false => text.to_owned(),
+        let paint = |text: &str, colour: &str| {
+            if coloured { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
         };
         let mut rows = Vec::new();
         let state = match self.text("journal.failure") {
