@@ -31,7 +31,7 @@ impl Attendant {
             return 0;
         }
         let batch = self.collect_verbs(c, quantum.left());
-        if batch.len() == 0 {
+        if batch.is_empty() {
             return 0;
         }
         let keyspace = &self.service.key_service().keyspace;
@@ -55,7 +55,7 @@ impl Attendant {
     /// Takes the requests that can be answered together, so many at most.
     fn collect_verbs(&self, c: &mut Connection, most: usize) -> Batch<'_, OneKey<'_>> {
         let (input, mut end) = (self.input.bytes(), 0);
-        let mut batch = Batch::new();
+        let mut batch = Batch::default();
         while batch.len() < most.min(REQUESTS) {
             let rest = input.get(end..).unwrap_or_default();
             let Ok(Split::Whole(frame, used)) = c.session.split(rest) else { break };

@@ -36,7 +36,7 @@ impl KeyService {
         (out, enough): (&mut Vec<u8>, usize),
     ) -> (Answered, u64) {
         let batch = self.collect(&mut room.args, talk, input);
-        if batch.len() == 0 {
+        if batch.is_empty() {
             return (Answered::default(), 0);
         }
         let mut errors = 0;
@@ -73,7 +73,7 @@ impl KeyService {
         input: &'a [u8],
     ) -> Batch<'a, Request> {
         room.clear();
-        let mut batch = Batch::new();
+        let mut batch = Batch::default();
         if talk.transaction.is_some() || !talk.known {
             return batch;
         }
