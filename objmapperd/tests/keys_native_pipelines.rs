@@ -42,7 +42,9 @@ const DONE: Reply<'_> = Reply::KvDone(KvDone { done: true, number: 0 });
 
 fn list(keys: &[&[u8]]) -> Vec<u8> {
     let mut raw = Vec::new();
-    keys.iter().for_each(|key| kv::Keys::push(&mut raw, key));
+    for key in keys {
+        kv::Keys::push(&mut raw, key);
+    }
     raw
 }
 
@@ -440,7 +442,9 @@ fn program_order_is_what_others_see() {
                 let sets = names.map(|name| set(name.as_bytes(), n.as_bytes()));
                 let bytes = piece(&mut writer, &sets);
                 writer.send(&bytes);
-                names.iter().for_each(|_| assert_eq!(writer.frame().reply(), DONE));
+                for _ in names {
+                    assert_eq!(writer.frame().reply(), DONE);
+                }
             }
         });
         while !writing.is_finished() {

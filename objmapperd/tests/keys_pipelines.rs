@@ -6,7 +6,8 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::resp::{Reply, Resp, connect, encoded, ok, start};
+use support::daemon::{Place, Setup, counter};
+use support::resp::{Reply, Resp, connect, encoded, keyspace, ok, start};
 
 /// Numbers that look as if by chance, the same in each run.
 struct Chance(u64);
@@ -85,6 +86,27 @@ fn a_pipeline_is_answered_as_its_requests_one_by_one() {
             let said: Vec<_> = said.map(|word| word.chars().take(20).collect::<String>()).collect();
             assert!(expected == got, "round {round}, request {n}: {said:?}");
         }
+    }
+}
+
+#[test]
+fn what_comes_together_is_one_record() {
+    let place = Place::new();
+    let dir = place.outside("journal");
+    let config = format!("[kv]\ndir = \"{}\"\n", dir.display());
+    let daemon = keyspace(Setup::default().config(&config), &place).start_in(place);
+    let (mut keys, mut client) = (connect(&daemon), daemon.client());
+    let long = "x".repeat(5000);
+    let set = |n: usize| encoded(&["SET", &format!("key {n}"), "value"]);
+    let sets = |numbers: std::ops::Range<usize>| numbers.flat_map(set).collect::<Vec<u8>>();
+    let alone = encoded(&["SET", "long", &long]);
+    let apart = [sets(0..8), alone, sets(8..16)].concat();
+    for (stream, requests, records) in [(sets(0..16), 16, 1), (sets(0..40), 40, 3), (apart, 17, 3)]
+    {
+        let before = counter(&mut client, "journal.appended");
+        keys.send(&stream);
+        (0..requests).for_each(|_| assert_eq!(keys.reply(), ok()));
+        assert_eq!(counter(&mut client, "journal.appended") - before, records);
     }
 }
 

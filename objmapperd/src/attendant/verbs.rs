@@ -30,8 +30,9 @@ impl Attendant {
         if !self.service.may_use_keys(&c.caller) {
             return 0;
         }
-        let batch = self.collect_verbs(c, quantum.left());
-        if batch.len() == 0 {
+        let mut batch = Batch::default();
+        self.collect_verbs(&mut batch, c, quantum.left());
+        if batch.is_empty() {
             return 0;
         }
         let keyspace = &self.service.key_service().keyspace;
@@ -53,9 +54,13 @@ impl Attendant {
     }
 
     /// Takes the requests that can be answered together, so many at most.
-    fn collect_verbs(&self, c: &mut Connection, most: usize) -> Batch<'_, OneKey<'_>> {
+    fn collect_verbs<'a>(
+        &'a self,
+        batch: &mut Batch<'a, OneKey<'a>>,
+        c: &mut Connection,
+        most: usize,
+    ) {
         let (input, mut end) = (self.input.bytes(), 0);
-        let mut batch = Batch::new();
         while batch.len() < most.min(REQUESTS) {
             let rest = input.get(end..).unwrap_or_default();
             let Ok(Split::Whole(frame, used)) = c.session.split(rest) else { break };
@@ -73,6 +78,5 @@ impl Attendant {
             end += used;
             batch.push(key, request, end);
         }
-        batch
     }
 }

@@ -73,11 +73,19 @@ impl Answered {
     }
 }
 
-impl<'a, R> Batch<'a, R> {
+impl<R> Default for Batch<'_, R> {
     /// Empty.
     #[inline]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { keys: SmallVec::new(), requests: SmallVec::new() }
+    }
+}
+
+impl<'a, R> Batch<'a, R> {
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Requests that there are.

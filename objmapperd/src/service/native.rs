@@ -5,6 +5,8 @@
 //!                                                                  └─ position in the journal
 //! ```
 //!
+//! Those on one key each that come together have one hold: [`pipeline`] says which, and does them.
+//!
 //! It is the keyspace that RESP clients use, by the same rules. What must stay true:
 //! - a reply that tells of something not yet durable waits in the outbox until that is
 //!   ([`crate::unsettled`]); one with a descriptor or a body is not made before, and its request asked
@@ -156,7 +158,7 @@ impl Service {
 
     /// Answers with what became of a change; it has put nothing into the outbox.
     #[inline]
-    fn told(&self, c: &mut Connection, id: u64, outcome: &Outcome) {
+    fn tell_outcome(&self, c: &mut Connection, id: u64, outcome: &Outcome) {
         match outcome {
             Ok((done, number)) => {
                 let reply = Reply::KvDone(KvDone { done: *done, number: *number });

@@ -35,8 +35,9 @@ impl KeyService {
         input: &[u8],
         (out, enough): (&mut Vec<u8>, usize),
     ) -> (Answered, u64) {
-        let batch = self.collect(&mut room.args, talk, input);
-        if batch.len() == 0 {
+        let mut batch = Batch::default();
+        self.collect(&mut batch, &mut room.args, talk, input);
+        if batch.is_empty() {
             return (Answered::default(), 0);
         }
         let mut errors = 0;
@@ -68,14 +69,14 @@ impl KeyService {
     /// Takes the requests that can be answered together.
     fn collect<'a>(
         &self,
+        batch: &mut Batch<'a, Request>,
         room: &mut Vec<Range<usize>>,
         talk: &Talk,
         input: &'a [u8],
-    ) -> Batch<'a, Request> {
+    ) {
         room.clear();
-        let mut batch = Batch::new();
         if talk.transaction.is_some() || !talk.known {
-            return batch;
+            return;
         }
         let mut end = 0;
         while batch.len() < REQUESTS {
@@ -95,7 +96,6 @@ impl KeyService {
             batch.push(key, (command, args), next);
             end = next;
         }
-        batch
     }
 
     /// Whether this is a command on one key, which can be done now.

@@ -1,5 +1,7 @@
 //! `KV_SET`, `KV_DEL`, `KV_BATCH`, `KV_INCR` and `KV_EXPIRE`.
 
+#![allow(clippy::unnecessary_wraps)] // all verbs on one key have one form
+
 use objmapper::kv::{self, Change as Kept, Content, Fault, Hold, Key, Keyspace};
 use objmapper_proto::kv::{Batch, Change, Condition, Expiry, Given, Keys, Set};
 use smallvec::SmallVec;
@@ -82,7 +84,7 @@ impl Service {
         let mut hold = asked.keyspace.hold(&key, Keyspace::now());
         let outcome = change(&mut hold, &key);
         let position = hold.finish();
-        self.told(c, asked.id, &outcome);
+        self.tell_outcome(c, asked.id, &outcome);
         asked.settle(c, position)
     }
 
@@ -94,7 +96,7 @@ impl Service {
         let mut hold = asked.keyspace.hold_keys(&keys, Keyspace::now());
         let gone = keys.iter().filter(|key| hold.remove(key)).count();
         let position = hold.finish();
-        self.told(c, asked.id, &Ok((gone > 0, count(gone))));
+        self.tell_outcome(c, asked.id, &Ok((gone > 0, count(gone))));
         asked.settle(c, position)
     }
 
@@ -121,12 +123,12 @@ impl Service {
         let unmet = conditions.position(|(write, key)| !is_met(&mut hold, key, write.condition));
         if let Some(unmet) = unmet {
             let position = hold.finish();
-            self.told(c, asked.id, &Ok((false, count(unmet))));
+            self.tell_outcome(c, asked.id, &Ok((false, count(unmet))));
             return asked.settle(c, position);
         }
         let made = hold.change(keys.into_iter().zip::<Vec<Kept<'_>>>(changes));
         let position = hold.finish();
-        self.told(c, asked.id, &made.map(|made| (true, count(made))));
+        self.tell_outcome(c, asked.id, &made.map(|made| (true, count(made))));
         asked.settle(c, position)
     }
 

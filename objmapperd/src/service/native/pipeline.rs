@@ -1,7 +1,7 @@
 //! Verbs on one key each, which came together: see [`crate::service::batch`].
 
 use objmapper::Mode;
-use objmapper::kv::{Hold, Key};
+use objmapper::kv::{Content, Hold, Key};
 use objmapper_proto::Kv;
 use objmapper_proto::kv::{Change, Given, Set, Verb};
 
@@ -54,10 +54,10 @@ impl Service {
     ) -> bool {
         let outcome: Outcome = match request.verb {
             Verb::Get { mode, .. } => {
-                return self.tell(c, request.id, hold, key, (mode, request.room));
+                return self.tell_value(c, request.id, hold, key, (mode, request.room));
             }
             Verb::Set(Set { value: Given::Bytes(bytes), condition, expiry, .. }) => {
-                let content = objmapper::kv::Content::Bytes(bytes);
+                let content = Content::Bytes(bytes);
                 changes::set(hold, key, content, (condition, expiry))
             }
             Verb::Delete(_) => changes::delete(hold, key),
@@ -65,7 +65,7 @@ impl Service {
             Verb::Expire { change, .. } => changes::expire(hold, key, change),
             _ => return false,
         };
-        self.told(c, request.id, &outcome);
+        self.tell_outcome(c, request.id, &outcome);
         true
     }
 }

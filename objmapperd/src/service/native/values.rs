@@ -22,19 +22,15 @@ impl Service {
     ) -> Answer {
         let key = asked.key(name);
         let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let is_told = self.tell(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
+        let told = self.tell_value(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
         let position = hold.finish();
-        if is_told {
-            asked.settle(c, position)
-        } else {
-            self.object(c, asked, (mode, name), allowed)
-        }
+        if told { asked.settle(c, position) } else { self.object(c, asked, (mode, name), allowed) }
     }
 
     /// Answers with the bytes of a value, or that there is none. Whether it did: not if it is wanted
     /// open, or does not lie where it can be copied from at once, or has more than `room` bytes.
     #[inline]
-    pub(super) fn tell(
+    pub(super) fn tell_value(
         &self,
         c: &mut Connection,
         id: u64,
