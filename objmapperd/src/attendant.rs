@@ -240,7 +240,10 @@ impl Attendant {
             if quantum.is_over() {
                 return Served::Tired;
             }
-            let together = self.answer_if_verbs(c, frame.header, quantum);
+            let together = match self.answer_if_verbs(c, frame.header, quantum) {
+                Ok(used) => used,
+                Err(served) => return served,
+            };
             if together > 0 {
                 self.input.consume(together);
             } else {
@@ -383,7 +386,9 @@ impl Serve for Attendant {
         if self.service.patience != Patience::Never {
             self.service.patience = Patience::For(match c.errand {
                 Resource::Mount(mount) => mount,
-                Resource::Destination | Resource::Journal => MountId::default(),
+                Resource::Destination | Resource::Journal | Resource::Keys | Resource::Locks => {
+                    MountId::default()
+                }
             });
             if c.fetch() {
                 return Turn::Leave;
@@ -429,6 +434,11 @@ impl Serve for Attendant {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {
             self.service.counters.errands.add(1);
+            match connection.errand {
+                Resource::Keys => self.service.counters.long.add(1),
+                Resource::Locks => self.service.counters.locked.add(1),
+                Resource::Mount(_) | Resource::Destination | Resource::Journal => {}
+            }
             self.handoffs.helpers.send(loan);
         } else if connection.waits_for == WaitsFor::Commit {
             self.handoffs.committer.send(loan);

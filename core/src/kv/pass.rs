@@ -128,6 +128,17 @@ impl Keyspace {
         sum
     }
 
+    /// The same, waiting so long for all locks that it takes.
+    pub fn try_totals(&self, wait: Wait) -> Result<Totals, Fault> {
+        let (mut sum, mut waiting) = (Totals::default(), Waiting::new(wait));
+        for db in self.databases() {
+            for shard in 0..self.shards() {
+                self.try_hold_part((db, shard), &mut waiting, 0)?.add_to(&mut sum);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Sets the counters of [`Self::totals`] to zero.
     pub fn reset_counters(&self) {
         for db in self.databases() {
