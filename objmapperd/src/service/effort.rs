@@ -4,14 +4,14 @@
 //! what is short takes up to some 100 us.
 
 /// Keys of one command, and commands of one transaction: more take long. Not tuned.
-pub const MANY: usize = 256;
+pub(super) const MANY: usize = 256;
 
 /// Bytes of a request, or of values that are copied: more take long. What a worker sends of a file in
 /// its turn, unless set otherwise. Not tuned.
-pub const MUCH: u64 = 1 << 20;
+pub(super) const MUCH: u64 = 1 << 20;
 
 /// Pairs of bytes of two values that are compared: more take long. Not tuned.
-pub const PAIRS: u64 = 1 << 22;
+pub(super) const PAIRS: u64 = 1 << 22;
 
 /// Slots of a table that are looked at: more take long. Not tuned.
-pub const SLOTS: u32 = 1024;
+pub(super) const SLOTS: u32 = 1024;
