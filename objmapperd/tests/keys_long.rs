@@ -144,10 +144,10 @@ fn verbs_wait_where_nobody_else_does() {
             let mut client = daemon.client();
             scope.spawn(move || verb(&mut client));
         };
-        say(|c| assert_eq!(c.keys(0).get("key:1").unwrap().unwrap().to_vec(), b"1"));
+        say(|c| assert_eq!(c.keys(0).get("key:1").unwrap().unwrap(), b"1"));
         say(|c| assert!(c.keys(0).set("own:1", "1").is_ok()));
         say(|c| assert_eq!(c.keys(0).add("own:2", 7).unwrap(), 7));
-        say(|c| assert_eq!(c.keys(0).delete(&["own:3"]).unwrap(), 0));
+        say(|c| assert_eq!(c.keys(0).delete(["own:3"]).unwrap(), 0));
         have_left(&mut files, "pool.locked", before[0], 4);
         // By its name among files it waits as for a mount that is slow.
         let mut peer = daemon.greeted();

@@ -11,11 +11,13 @@ use super::keyspace::{Key, Keyspace};
 use super::lock::{Wait, Waiting};
 use super::shard::Watch;
 
+/// Which lock, which key, whose watch.
+type Left = (u32, Box<[u8]>, Watch);
+
 /// Watches that are over, and their shards do not know it yet.
 #[derive(Debug, Default)]
 pub(super) struct Over {
-    /// Which lock, which key, whose watch.
-    watches: Mutex<Vec<(u32, Box<[u8]>, Watch)>>,
+    watches: Mutex<Vec<Left>>,
     any: AtomicBool,
 }
 

@@ -123,12 +123,12 @@ impl KeyService {
         }
         let mut hold;
         let keys = command.keys(&self.keyspace, talk.db, args);
-        let held = match &*keys {
+        let taken = match &*keys {
             [] => Ok(self.keyspace.hold_keys(&[], now)),
             [key] => self.keyspace.try_hold(key, talk.wait(), now),
             keys => self.keyspace.try_hold_keys(keys, talk.wait(), now),
         };
-        hold = match held {
+        hold = match taken {
             Ok(hold) => hold,
             Err(_) => return talk.wants(Need::Locks),
         };
