@@ -12,7 +12,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use objmapper::MountId;
+use objmapper::{MountId, Patience};
+
+use crate::metrics::AnswerCounters;
 
 /// Errands to destinations that run at the same time: as many again are left for mounts. Not tuned.
 const DESTINATIONS: usize = 128;
@@ -30,6 +32,26 @@ pub enum Resource {
     Keys,
     /// Keys that somebody else holds for long.
     Locks,
+}
+
+impl Resource {
+    /// For what a helper may wait that has such an errand: for that mount, and for no other.
+    pub fn patience(self) -> Patience {
+        Patience::For(match self {
+            Self::Mount(mount) => mount,
+            Self::Destination | Self::Journal | Self::Keys | Self::Locks => MountId::default(),
+        })
+    }
+
+    /// Counts a request that goes to a helper.
+    pub fn count(self, counters: &AnswerCounters) {
+        counters.errands.add(1);
+        match self {
+            Self::Keys => counters.long.add(1),
+            Self::Locks => counters.locked.add(1),
+            Self::Mount(_) | Self::Destination | Self::Journal => {}
+        }
+    }
 }
 
 impl Default for Resource {

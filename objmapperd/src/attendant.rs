@@ -25,7 +25,7 @@ mod verbs;
 use std::mem;
 use std::time::Duration;
 
-use objmapper::{MountId, Patience};
+use objmapper::Patience;
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Frame, Op, Status, Violation};
 
@@ -384,12 +384,7 @@ impl Serve for Attendant {
     ) -> Turn {
         c.wake_up();
         if self.service.patience != Patience::Never {
-            self.service.patience = Patience::For(match c.errand {
-                Resource::Mount(mount) => mount,
-                Resource::Destination | Resource::Journal | Resource::Keys | Resource::Locks => {
-                    MountId::default()
-                }
-            });
+            self.service.patience = c.errand.patience();
             if c.fetch() {
                 return Turn::Leave;
             }
@@ -433,12 +428,7 @@ impl Serve for Attendant {
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {
-            self.service.counters.errands.add(1);
-            match connection.errand {
-                Resource::Keys => self.service.counters.long.add(1),
-                Resource::Locks => self.service.counters.locked.add(1),
-                Resource::Mount(_) | Resource::Destination | Resource::Journal => {}
-            }
+            connection.errand.count(&self.service.counters);
             self.handoffs.helpers.send(loan);
         } else if connection.waits_for == WaitsFor::Commit {
             self.handoffs.committer.send(loan);
