@@ -12,6 +12,8 @@ pub mod value;
 
 mod shard;
 
+pub mod lock;
+
 pub mod evict;
 
 pub mod journal;
@@ -21,6 +23,7 @@ pub mod keyspace;
 
 mod pass;
 mod text;
+mod watches;
 
 pub mod order;
 pub mod stream;
@@ -43,6 +46,7 @@ pub use fault::Fault;
 pub use hold::{Change, Hold};
 pub use journal::{JournalOptions, SyncPolicy};
 pub use keyspace::{DATABASES, Key, Keyspace, LONGEST, Options};
+pub use lock::Wait;
 pub use order::{KeyPage, PageSize, Span};
 pub use shard::Watch;
 pub use stream::Stream;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use objmapper::kv::{Expiry, Fault, Keyspace, Options, Policy, evict};
+use objmapper::kv::{Expiry, Fault, Keyspace, Options, Policy, Wait, evict};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -291,7 +291,7 @@ fn what_is_over_the_limit_goes_by_the_policy_or_is_refused() {
         let mut refused = 0;
         for n in 0..5000 {
             let now = NOW + i64::from(n) * 1000;
-            match keys.make_room(now) {
+            match keys.make_room(Wait::Long, now) {
                 Ok(()) => {
                     let end = Expiry::At(now + 1_000_000_000 - i64::from(n) * 10_000);
                     set(&keys, format!("{n}").as_bytes(), &[b'x'; 100], end, now);

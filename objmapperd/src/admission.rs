@@ -4,13 +4,17 @@
 //! - a mount has at most so many errands running: if it hangs, these hang, and the others of
 //!   its errands wait; everybody else's go on;
 //! - one user has at most so many of them: the rest is for others on the same mount;
+//! - what takes long with keys has few threads, and one user one fewer: it needs a CPU rather than
+//!   a disk, and workers need CPUs too;
 //! - destinations that users passed have threads of each user's own: nobody waits for another's;
 //! - accounts take turns, so that a user with many errands delays another by one.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use objmapper::MountId;
+use objmapper::{MountId, Patience};
+
+use crate::metrics::AnswerCounters;
 
 /// Errands to destinations that run at the same time: as many again are left for mounts. Not tuned.
 const DESTINATIONS: usize = 128;
@@ -24,6 +28,30 @@ pub enum Resource {
     Destination,
     /// The journal's disk: for those who asked to wait for it.
     Journal,
+    /// Time: what takes long with keys.
+    Keys,
+    /// Keys that somebody else holds for long.
+    Locks,
+}
+
+impl Resource {
+    /// For what a helper may wait that has such an errand: for that mount, and for no other.
+    pub fn patience(self) -> Patience {
+        Patience::For(match self {
+            Self::Mount(mount) => mount,
+            Self::Destination | Self::Journal | Self::Keys | Self::Locks => MountId::default(),
+        })
+    }
+
+    /// Counts a request that goes to a helper.
+    pub fn count(self, counters: &AnswerCounters) {
+        counters.errands.add(1);
+        match self {
+            Self::Keys => counters.long.add(1),
+            Self::Locks => counters.locked.add(1),
+            Self::Mount(_) | Self::Destination | Self::Journal => {}
+        }
+    }
 }
 
 impl Default for Resource {
@@ -53,6 +81,8 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct Admission<T> {
     per_mount: usize,
+    /// For what takes long with keys.
+    long: usize,
     waiting: HashMap<Account, VecDeque<T>>,
     /// Accounts with something waiting, in turn.
     turns: VecDeque<Account>,
@@ -60,11 +90,11 @@ pub struct Admission<T> {
 }
 
 impl<T> Admission<T> {
-    /// With at most so many running for one mount; one user has one less, if there is one
-    /// less.
-    pub fn new(per_mount: usize) -> Self {
+    /// With at most so many running for one mount, and so many that take long with keys; one user
+    /// has one less, if there is one less.
+    pub fn new(per_mount: usize, long: usize) -> Self {
         let (waiting, turns, running) = (HashMap::new(), VecDeque::new(), Vec::new());
-        Self { per_mount: per_mount.max(1), waiting, turns, running }
+        Self { per_mount: per_mount.max(1), long: long.max(1), waiting, turns, running }
     }
 
     /// One more that waits.
@@ -132,11 +162,14 @@ impl<T> Admission<T> {
             all += 1;
             own += usize::from(ticket.account.uid == account.uid);
         }
-        let most = match account.resource {
-            Resource::Mount(_) | Resource::Journal => self.per_mount,
-            Resource::Destination => DESTINATIONS,
+        let (most, own_most) = match account.resource {
+            Resource::Mount(_) | Resource::Journal | Resource::Locks => {
+                (self.per_mount, self.per_mount)
+            }
+            Resource::Destination => (DESTINATIONS, self.per_mount),
+            Resource::Keys => (self.long, self.long),
         };
-        all < most && own < self.per_mount.saturating_sub(1).max(1)
+        all < most && own < own_most.saturating_sub(1).max(1)
     }
 }
 
@@ -159,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_mount_that_hangs_stops_its_own_errands_only() {
-        let mut admission = Admission::new(4);
+        let mut admission = Admission::new(4, 2);
         for n in 0..10 {
             admission.push(account("/hung", n), "hung");
         }
@@ -173,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_user_leaves_one_of_a_mount_to_others() {
-        let mut admission = Admission::new(4);
+        let mut admission = Admission::new(4, 2);
         for _ in 0..10 {
             admission.push(account("/", 1), 1);
         }
@@ -184,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_users_destinations_are_nobody_elses_business() {
-        let mut admission = Admission::new(4);
+        let mut admission = Admission::new(4, 2);
         let to = |uid| Account { resource: Resource::Destination, uid };
         for _ in 0..10 {
             (1..=5).for_each(|uid| admission.push(to(uid), uid));
@@ -200,15 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_long_has_threads_of_its_own_and_one_user_not_all_of_them() {
+        let mut admission = Admission::new(4, 2);
+        let of = |resource, uid| Account { resource, uid };
+        for uid in [1, 1, 2, 3] {
+            admission.push(of(Resource::Keys, uid), "long");
+        }
+        assert_eq!(all(&mut admission), ["long"; 2], "one of user 1, one of user 2");
+        for _ in 0..10 {
+            admission.push(of(Resource::Locks, 1), "short");
+        }
+        assert_eq!(all(&mut admission), ["short"; 3], "they wait for others' keys only");
+        assert_eq!(admission.waiting(), 9);
+    }
+
+    #[test]
     fn a_single_helper_serves_a_single_user() {
-        let mut admission = Admission::new(1);
+        let mut admission = Admission::new(1, 2);
         admission.push(account("/", 1), 1);
         assert_eq!(all(&mut admission), [1]);
     }
 
     #[test]
     fn accounts_take_turns() {
-        let mut admission = Admission::new(1);
+        let mut admission = Admission::new(1, 2);
         for n in [10, 11, 12] {
             admission.push(account("/", 1), n);
         }
@@ -224,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_one_that_runs_longest_is_known() {
-        let mut admission = Admission::new(4);
+        let mut admission = Admission::new(4, 2);
         admission.push(account("/", 1), ());
         admission.push(account("/", 2), ());
         let start = Instant::now();

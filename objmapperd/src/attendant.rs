@@ -25,7 +25,7 @@ mod verbs;
 use std::mem;
 use std::time::Duration;
 
-use objmapper::{MountId, Patience};
+use objmapper::Patience;
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Frame, Op, Status, Violation};
 
@@ -240,7 +240,10 @@ impl Attendant {
             if quantum.is_over() {
                 return Served::Tired;
             }
-            let together = self.answer_if_verbs(c, frame.header, quantum);
+            let together = match self.answer_if_verbs(c, frame.header, quantum) {
+                Ok(used) => used,
+                Err(served) => return served,
+            };
             if together > 0 {
                 self.input.consume(together);
             } else {
@@ -381,10 +384,7 @@ impl Serve for Attendant {
     ) -> Turn {
         c.wake_up();
         if self.service.patience != Patience::Never {
-            self.service.patience = Patience::For(match c.errand {
-                Resource::Mount(mount) => mount,
-                Resource::Destination | Resource::Journal => MountId::default(),
-            });
+            self.service.patience = c.errand.patience();
             if c.fetch() {
                 return Turn::Leave;
             }
@@ -428,7 +428,7 @@ impl Serve for Attendant {
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
         if connection.waits_for == WaitsFor::Disk {
-            self.service.counters.errands.add(1);
+            connection.errand.count(&self.service.counters);
             self.handoffs.helpers.send(loan);
         } else if connection.waits_for == WaitsFor::Commit {
             self.handoffs.committer.send(loan);

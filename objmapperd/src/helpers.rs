@@ -1,4 +1,5 @@
-//! Helpers: threads that may wait for a disk, or for whoever answers for a file system.
+//! Helpers: threads that may wait for a disk, or for whoever answers for a file system; and that have
+//! the time for what takes long with keys.
 //!
 //! A request that would have to wait (a cold name, a cold page of a small body, a
 //! directory, anything on a network or user-space file system) takes its connection here,
@@ -68,10 +69,11 @@ pub struct Figures {
 }
 
 impl Helpers {
-    /// Nobody yet. At most `per_mount` threads will wait for one mount.
-    pub fn new(per_mount: usize) -> Self {
+    /// Nobody yet. At most `per_mount` threads will wait for one mount, and `long` do what takes long
+    /// with keys.
+    pub fn new(per_mount: usize, long: usize) -> Self {
         let state = State {
-            errands: Admission::new(per_mount),
+            errands: Admission::new(per_mount, long),
             starter: None,
             threads: 0,
             idle: 0,

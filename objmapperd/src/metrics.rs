@@ -111,6 +111,10 @@ counters! {
         violations: "connections.violations",
         /// Requests that went to a helper because they would have had to wait.
         errands: "pool.errands",
+        /// Of these, requests about keys that may take long.
+        long: "pool.long",
+        /// Of these, requests about keys that somebody else held for long.
+        locked: "pool.locked",
         /// Bodies that were streamed.
         transfers: "transfer.bodies",
         /// Those of them that a worker sent.

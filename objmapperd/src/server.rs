@@ -173,9 +173,15 @@ fn daemon(
         closers: Closers::default(),
         stats_for: settings.listen.stats,
         metrics,
-        helpers: Helpers::new(settings.pool.helpers),
+        helpers: Helpers::new(settings.pool.helpers, long_at_once(settings.pool.workers)),
         draining: AtomicBool::new(false),
     }))
+}
+
+/// Commands on keys that take long and run at the same time: half of the CPUs stay for whoever serves,
+/// and a second user need not wait for the first.
+fn long_at_once(workers: usize) -> usize {
+    (workers / 2).max(2)
 }
 
 /// Whoever answers those that speak RESP.
@@ -190,6 +196,7 @@ fn key_service(
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),
         copying: Mutex::default(),
+        totals: Mutex::default(),
         keyspace,
     })
 }

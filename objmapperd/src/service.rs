@@ -4,6 +4,7 @@
 //! decoded and puts its reply into the connection's outbox.
 
 pub mod batch;
+mod effort;
 pub mod keys;
 mod many;
 pub mod native;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_utils::CachePadded;
+use objmapper::kv::Wait;
 use objmapper::{Caller, Patience, Rules, Store, Verbs};
 use objmapper_os::peer;
 
@@ -127,7 +129,7 @@ impl Daemon {
         for (name, value) in lines {
             metrics::line(&mut out, name, value);
         }
-        self.key_service.write_figures(&mut out);
+        self.key_service.write_figures(Wait::Briefly, &mut out);
         out
     }
 }

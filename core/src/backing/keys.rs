@@ -5,6 +5,7 @@
 //!   written as it is, any other byte may be escaped;
 //! - what is handed out is sealed: a version of the value that stays as it is, whatever happens to
 //!   the key; short values are copied into a memfd for it, long ones lie in one;
+//! - nobody waits for a key's lock, or not for long, who may not wait for a disk;
 //! - nothing is told before it is as durable as the journal's policy promises: who may not wait for
 //!   a disk is sent to where it may be waited for, as with a name that is not in memory.
 //!
@@ -22,7 +23,7 @@ use objmapper_proto::{Kind, Version};
 use os::opened::Opened;
 
 use super::{Backing, Found, Name, Names, Patience};
-use crate::kv::{Keyspace, Sealed, SyncPolicy, Taken, Value};
+use crate::kv::{Fault, Keyspace, Sealed, SyncPolicy, Taken, Value, Wait};
 use crate::object::{Object, version_of};
 use crate::refusal::{Miss, Refusal};
 
@@ -44,7 +45,9 @@ impl Keys {
 
     fn take(&self, key: &[u8], patience: Patience) -> Result<Taken, Miss> {
         let failed = self.keyspace.journal().is_some_and(|journal| journal.has_failed());
-        let (taken, position) = take(&self.keyspace, self.db, key);
+        let wait = if patience == Patience::Never { Wait::Briefly } else { Wait::Long };
+        let (taken, position) =
+            take(&self.keyspace, self.db, key, wait).map_err(|_| Miss::WouldBlock)?;
         self.settle(failed, position, patience)?;
         taken
     }
@@ -64,20 +67,31 @@ impl Keys {
 }
 
 /// The value of a key as it is now, and up to where the journal must be durable before anybody is
-/// told ([`Keyspace::settle`]).
-fn take(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Taken, Miss>, u64) {
+/// told ([`Keyspace::settle`]). [`Fault::Locked`] is its only fault.
+fn take(
+    keyspace: &Keyspace,
+    db: u8,
+    key: &[u8],
+    wait: Wait,
+) -> Result<(Result<Taken, Miss>, u64), Fault> {
     let key = keyspace.key(db, key);
-    let mut hold = keyspace.hold(&key, Keyspace::now());
+    let mut hold = keyspace.try_hold(&key, wait, Keyspace::now())?;
     let taken = hold.get(&key).map(|value| value.taken());
     let taken = taken.ok_or_else(|| Refusal::NotFound.into());
-    (taken, hold.finish())
+    Ok((taken, hold.finish()))
 }
 
 /// The value of a key, open: sealed memory, made for it if it lies elsewhere. Also gives up to where
-/// the journal must be durable before anybody is told ([`Keyspace::settle`]).
-pub fn open(keyspace: &Keyspace, db: u8, key: &[u8]) -> (Result<Found, Miss>, u64) {
-    let (taken, position) = take(keyspace, db, key);
-    (taken.and_then(Taken::open), position)
+/// the journal must be durable before anybody is told ([`Keyspace::settle`]). [`Fault::Locked`] is its
+/// only fault.
+pub fn open(
+    keyspace: &Keyspace,
+    db: u8,
+    key: &[u8],
+    wait: Wait,
+) -> Result<(Result<Found, Miss>, u64), Fault> {
+    let (taken, position) = take(keyspace, db, key, wait)?;
+    Ok((taken.and_then(Taken::open), position))
 }
 
 /// What tells a value from others that its key has had.

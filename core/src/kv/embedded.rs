@@ -47,6 +47,7 @@ mod iterate;
 
 use super::hold::Hold;
 use super::keyspace::{Key, Keyspace, LONGEST};
+use super::lock::Wait;
 use super::value::Taken;
 use super::{Content, Expiry, Fault};
 
@@ -143,7 +144,7 @@ impl<'k> Db<'k> {
         let names = self.names_of(entries.iter().map(|(key, _)| key.as_ref()))?;
         let contents = entries.iter().map(|(_, value)| self.keyspace.content(value.as_ref()));
         let contents = contents.collect::<Result<Vec<_>, _>>()?;
-        self.keyspace.make_room(Keyspace::now())?;
+        self.keyspace.make_room(Wait::Long, Keyspace::now())?;
         let changes = names.iter().zip(contents);
         let mut changes = changes.map(|(key, content)| (*key, Some((content, Expiry::Never))));
         self.under(&names, |hold| hold.change(&mut changes)).map(drop)
@@ -234,7 +235,7 @@ impl<'k> Db<'k> {
     ) -> Result<bool, Fault> {
         let key = self.name(key)?;
         self.keyspace.may_write()?;
-        self.keyspace.make_room(Keyspace::now())?;
+        self.keyspace.make_room(Wait::Long, Keyspace::now())?;
         self.under(&[key], |hold| {
             let wanted = wanted(hold, &key);
             if wanted {

@@ -38,6 +38,10 @@ pub enum Fault {
         /// Bytes.
         limit: u64,
     },
+    /// Somebody holds a lock for long, and it was not to be waited for: ask again where it may be
+    /// ([`Wait::Long`](super::Wait::Long)).
+    #[error("somebody holds these keys for long: try again")]
+    Locked,
     /// The journal cannot be written: nothing is changed any more.
     #[error("the journal cannot be written, so nothing is changed until the next start: {why}")]
     Journal {

@@ -10,6 +10,7 @@
 //! What must stay true:
 //! - locks are taken in ascending order of their numbers, all before the first verb: no cycle of
 //!   waiting, and nobody sees a part of what is done under one hold;
+//! - who serves others waits for locks [`Wait::Briefly`], and has none of them then if one is missing;
 //! - the journal's order of what happened to a key is the order in which it happened.
 
 use std::sync::OnceLock;
@@ -17,15 +18,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use objmapper_os::clock;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::bell::Bell;
 use super::evict::{self, Memory, Policy};
 use super::hold::{Hold, Part};
 use super::journal::kept::Kept;
+use super::lock::{Wait, Waiting};
 use super::shard::Shard;
 use super::value::Sealed;
+use super::watches::Over;
 use super::{Content, Fault};
 use crate::index::Hash;
 use crate::index::sharded::{Hashing, Sharded};
@@ -101,6 +104,7 @@ pub struct Keyspace {
     pub(super) memory: Memory,
     pub(super) journal: Option<Kept>,
     pub(super) bell: Bell,
+    pub(super) over: Over,
     pub(super) sealed: AtomicI64,
 }
 
@@ -114,6 +118,7 @@ impl Keyspace {
             options,
             journal: None,
             bell: Bell::default(),
+            over: Over::default(),
             sealed: AtomicI64::new(0),
         }
     }
@@ -143,11 +148,40 @@ impl Keyspace {
 
     /// Takes the locks of these keys' shards, and all locks of some databases.
     pub fn hold_also(&self, keys: &[Key<'_>], databases: &[u8], now: i64) -> Hold<'_> {
+        self.hold_parts(self.numbers(keys, databases), now)
+    }
+
+    /// [`Self::hold`], waiting so long.
+    #[inline]
+    pub fn try_hold(&self, key: &Key<'_>, wait: Wait, now: i64) -> Result<Hold<'_>, Fault> {
+        let mut parts = SmallVec::new();
+        parts.extend(self.try_lock(key.part, &mut Waiting::new(wait))?);
+        Ok(Hold::new(self, now, parts))
+    }
+
+    /// [`Self::hold_keys`], waiting so long for all of them.
+    pub fn try_hold_keys(&self, keys: &[Key<'_>], wait: Wait, now: i64) -> Result<Hold<'_>, Fault> {
+        self.try_hold_parts(keys.iter().map(|key| key.part).collect(), wait, now)
+    }
+
+    /// [`Self::hold_also`], waiting so long for all of them.
+    pub fn try_hold_also(
+        &self,
+        keys: &[Key<'_>],
+        databases: &[u8],
+        wait: Wait,
+        now: i64,
+    ) -> Result<Hold<'_>, Fault> {
+        self.try_hold_parts(self.numbers(keys, databases), wait, now)
+    }
+
+    /// Which locks these are.
+    fn numbers(&self, keys: &[Key<'_>], databases: &[u8]) -> SmallVec<[u32; 16]> {
         let whole = databases.iter().flat_map(|&db| {
             let db = db % DATABASES;
             (0..self.database(db).shards.len()).map(move |shard| part_number(db, shard))
         });
-        self.hold_parts(keys.iter().map(|key| key.part).chain(whole).collect(), now)
+        keys.iter().map(|key| key.part).chain(whole).collect()
     }
 
     /// The databases that were ever used.
@@ -224,10 +258,21 @@ impl Keyspace {
     /// Takes one lock alone.
     #[inline]
     pub(super) fn lock(&self, number: u32) -> Option<Part<'_>> {
+        Some(Part::new(number, self.shard(number)?.lock()))
+    }
+
+    /// The same, if it does not take too long; `None` where there is no such lock.
+    #[inline]
+    fn try_lock(&self, number: u32, waiting: &mut Waiting) -> Result<Option<Part<'_>>, Fault> {
+        let Some(shard) = self.shard(number) else { return Ok(None) };
+        let shard = waiting.lock(shard).ok_or(Fault::Locked)?;
+        Ok(Some(Part::new(number, shard)))
+    }
+
+    #[inline]
+    pub(super) fn shard(&self, number: u32) -> Option<&Mutex<Shard>> {
         let (db, shard) = (number >> 16, number & 0xffff);
-        let database = self.databases.get(db as usize)?.get()?;
-        let shard: MutexGuard<'_, Shard> = database.shards.part(shard as usize)?.lock();
-        Some(Part::new(number, shard))
+        self.databases.get(db as usize)?.get()?.shards.part(shard as usize)
     }
 
     /// Takes the lock of one shard.
@@ -237,11 +282,38 @@ impl Keyspace {
         Hold::new(self, now, parts)
     }
 
+    /// The same, waiting for what is left of this.
+    pub(super) fn try_hold_part(
+        &self,
+        (db, shard): (u8, usize),
+        waiting: &mut Waiting,
+        now: i64,
+    ) -> Result<Hold<'_>, Fault> {
+        let mut parts = SmallVec::new();
+        parts.extend(self.try_lock(part_number(db % DATABASES, shard), waiting)?);
+        Ok(Hold::new(self, now, parts))
+    }
+
     fn hold_parts(&self, mut numbers: SmallVec<[u32; 16]>, now: i64) -> Hold<'_> {
         numbers.sort_unstable();
         numbers.dedup();
         let parts = numbers.into_iter().filter_map(|number| self.lock(number)).collect();
         Hold::new(self, now, parts)
+    }
+
+    fn try_hold_parts(
+        &self,
+        mut numbers: SmallVec<[u32; 16]>,
+        wait: Wait,
+        now: i64,
+    ) -> Result<Hold<'_>, Fault> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let (mut parts, mut waiting) = (SmallVec::new(), Waiting::new(wait));
+        for number in numbers {
+            parts.extend(self.try_lock(number, &mut waiting)?);
+        }
+        Ok(Hold::new(self, now, parts))
     }
 
     /// Counts how many more records with an expiry, and values in sealed memory, there are.
@@ -266,7 +338,7 @@ impl Keyspace {
 
     /// Whether [`Self::tick`] has anything to do, now or when a key's time is up.
     pub fn has_to_tick(&self) -> bool {
-        self.has_volatile() || self.memory.is_pressed()
+        self.has_volatile() || self.memory.is_pressed() || !self.over.is_empty()
     }
 
     /// Waits until [`Self::has_to_tick`], without a timer; or until [`Self::rouse`] is called. For

@@ -11,6 +11,7 @@
 //! of its bytes, and each key that was there all the time.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::Bound;
 
 use super::keyspace::Keyspace;
@@ -87,12 +88,13 @@ impl Keyspace {
         let mut smallest = Smallest { span, size, keys: BTreeSet::new(), bytes: 0, more: false };
         let (mut cursor, mut position) = (0, 0);
         loop {
-            cursor = self.walk(cursor, AT_ONCE, |at, left| {
+            let Ok::<_, Infallible>(next) = self.walk(cursor, AT_ONCE, |at, left| {
                 let mut hold = self.hold_part(db, at.0, now);
                 let pass = hold.pass((db, at.0), at.1, left, |key, _, _| smallest.offer(key));
                 position = position.max(hold.finish());
-                pass
+                Ok(pass)
             });
+            cursor = next;
             if cursor == 0 {
                 let Smallest { keys, more, .. } = smallest;
                 return KeyPage { keys: keys.into_iter().collect(), more, position };

@@ -5,6 +5,7 @@
 //!   the time is seen, whatever comes and goes (some of it twice, if much does);
 //! - a cursor is where to go on: 0 to begin with, and again when all has been seen.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Totals;
@@ -12,6 +13,7 @@ use super::evict::Pressure;
 use super::fault::Fault;
 use super::hold::Hold;
 use super::keyspace::{DATABASES, Keyspace};
+use super::lock::{Wait, Waiting};
 use super::value::Value;
 
 /// Keys of one shard that may be removed in one hold because their time is up. Not tuned.
@@ -31,9 +33,26 @@ impl Keyspace {
         now: i64,
         mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
     ) -> u64 {
-        self.walk(cursor, count, |at, left| {
+        let Ok::<_, Infallible>(next) = self.walk(cursor, count, |at, left| {
             let mut hold = self.hold_part(db, at.0, now);
-            hold.pass((db, at.0), at.1, left, &mut each)
+            Ok(hold.pass((db, at.0), at.1, left, &mut each))
+        });
+        next
+    }
+
+    /// The same, waiting so long for all the locks that it takes; some keys may have been seen before
+    /// one was missing.
+    pub fn try_scan(
+        &self,
+        (db, cursor, count): (u8, u64, u32),
+        wait: Wait,
+        now: i64,
+        mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
+    ) -> Result<u64, Fault> {
+        let mut waiting = Waiting::new(wait);
+        self.walk(cursor, count, |at, left| {
+            let mut hold = self.try_hold_part((db, at.0), &mut waiting, now)?;
+            Ok(hold.pass((db, at.0), at.1, left, &mut each))
         })
     }
 
@@ -46,35 +65,37 @@ impl Keyspace {
         count: u32,
         mut each: impl FnMut(&[u8], Value<'_>, Option<i64>),
     ) -> u64 {
-        self.walk(cursor, count, |at, left| hold.pass((db, at.0), at.1, left, &mut each))
+        let Ok::<_, Infallible>(next) =
+            self.walk(cursor, count, |at, left| Ok(hold.pass((db, at.0), at.1, left, &mut each)));
+        next
     }
 
     /// Goes from shard to shard. A cursor is the shard below and its own cursor above, plus
     /// one.
-    pub(super) fn walk(
+    pub(super) fn walk<E>(
         &self,
         cursor: u64,
         count: u32,
-        mut pass: impl FnMut((usize, u32), u32) -> (u32, Option<u32>),
-    ) -> u64 {
+        mut pass: impl FnMut((usize, u32), u32) -> Result<(u32, Option<u32>), E>,
+    ) -> Result<u64, E> {
         let shards = self.shards() as u64;
         let bits = shards.trailing_zeros();
         let cursor = cursor.saturating_sub(1);
         let mut shard = cursor & (shards - 1);
-        let Ok(mut chain) = u32::try_from(cursor >> bits) else { return 0 };
+        let Ok(mut chain) = u32::try_from(cursor >> bits) else { return Ok(0) };
         let mut left = count.max(1);
         loop {
-            let (seen, next) = pass((usize::try_from(shard).unwrap_or(0), chain), left);
+            let (seen, next) = pass((usize::try_from(shard).unwrap_or(0), chain), left)?;
             if let Some(next) = next {
-                return (u64::from(next) << bits | shard) + 1;
+                return Ok((u64::from(next) << bits | shard) + 1);
             }
             (shard, chain) = (shard + 1, 0);
             if shard == shards {
-                return 0;
+                return Ok(0);
             }
             left = left.saturating_sub(seen);
             if left == 0 {
-                return shard + 1;
+                return Ok(shard + 1);
             }
         }
     }
@@ -107,6 +128,17 @@ impl Keyspace {
         sum
     }
 
+    /// The same, waiting so long for all locks that it takes.
+    pub fn try_totals(&self, wait: Wait) -> Result<Totals, Fault> {
+        let (mut sum, mut waiting) = (Totals::default(), Waiting::new(wait));
+        for db in self.databases() {
+            for shard in 0..self.shards() {
+                self.try_hold_part((db, shard), &mut waiting, 0)?.add_to(&mut sum);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Sets the counters of [`Self::totals`] to zero.
     pub fn reset_counters(&self) {
         for db in self.databases() {
@@ -117,16 +149,18 @@ impl Keyspace {
     }
 
     /// Makes room for a write, if there is too little, by the policy; [`Fault::Full`] if it cannot.
+    /// Waits so long for the locks of what has to go.
     #[inline]
-    pub fn make_room(&self, now: i64) -> Result<(), Fault> {
+    pub fn make_room(&self, wait: Wait, now: i64) -> Result<(), Fault> {
         if !self.memory.is_over() {
             return Ok(());
         }
-        self.evict_until(self.memory.limit(), now)
+        self.evict_until(self.memory.limit(), wait, now)
     }
 
     #[cold]
-    fn evict_until(&self, target: u64, now: i64) -> Result<(), Fault> {
+    fn evict_until(&self, target: u64, wait: Wait, now: i64) -> Result<(), Fault> {
+        let mut waiting = Waiting::new(wait);
         let policy = self.memory.policy();
         let databases: Vec<u8> = self.databases().collect();
         let parts = databases.len() * self.shards();
@@ -135,9 +169,19 @@ impl Keyspace {
             let luck = chance();
             let at = usize::try_from(luck % parts.max(1) as u64).unwrap_or(0);
             // In vain by chance: then one after the other, so that none is missed.
-            let at = if in_vain < 16 { at } else { in_vain % parts.max(1) };
+            let by_chance = in_vain < 16;
+            let at = if by_chance { at } else { in_vain % parts.max(1) };
             let db = databases.get(at / self.shards()).copied().unwrap_or(0);
-            let mut hold = self.hold_part(db, at % self.shards(), now);
+            let at = (db, at % self.shards());
+            let mut hold = match self.try_hold_part(at, &mut waiting, now) {
+                Ok(hold) => hold,
+                // Another will do.
+                Err(_) if by_chance => {
+                    in_vain += 1;
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
             if hold.evict(policy, luck) {
                 (gone, in_vain) = (gone + 1, 0);
             } else {
@@ -174,8 +218,9 @@ impl Keyspace {
         }
         if self.memory.is_pressed() {
             // To where pressure is high no longer; if nothing may go, writers are told.
-            let _ = self.evict_until(self.memory.limit() / 100 * 84, now);
+            let _ = self.evict_until(self.memory.limit() / 100 * 84, Wait::Long, now);
         }
+        self.unwatch_rest();
         if let Some(journal) = &self.journal {
             // Nobody waits to be told of it. If it cannot be written, the next change is refused.
             let _ = journal.write_out(journal.appended());

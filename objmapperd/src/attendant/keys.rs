@@ -9,7 +9,7 @@ use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
 use crate::quantum::Quantum;
-use crate::session::keys::{Keys, Patience};
+use crate::session::keys::{Keys, Need, Patience};
 use crate::unsettled::Failed;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
@@ -37,8 +37,9 @@ impl Attendant {
         }
         keys.talk.patience = match keys.talk.patience {
             _ if self.service.patience == objmapper::Patience::Never => Patience::None,
-            Patience::Wanted(since, position) => Patience::Given(Some((since, position))),
-            _ => Patience::Given(None),
+            Patience::Wanted(need) => Patience::Given(need),
+            // Locks may be waited for by whoever may wait for anything.
+            _ => Patience::Given(Need::Locks),
         };
         let served = self.converse(c, &mut keys, quantum);
         keys.talk.show();
@@ -58,6 +59,9 @@ impl Attendant {
         let (mut answered, mut begun) = (0, None);
         while answered < REQUESTS {
             let together = self.answer_together(c, keys);
+            if let Some(served) = go_where_it_may(c, keys) {
+                return served;
+            }
             if together > 0 {
                 answered += together;
                 if c.link.outbox.len() >= ENOUGH
@@ -76,16 +80,13 @@ impl Attendant {
                     let (key_service, at) = (self.service.key_service(), c.link.outbox.len());
                     let failed = Failed::before(&key_service.keyspace);
                     keys.talk.position = 0;
-                    if used > LARGE || key_service.may_take_long(args) {
+                    if used > LARGE {
                         quantum.foresee();
                     }
                     let fine =
                         key_service.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
-                    if keys.talk.is_impatient() {
-                        // Asked again, all of it, by somebody with patience.
-                        keys.decoder.reset();
-                        (c.errand, c.waits_for) = (Resource::Journal, WaitsFor::Disk);
-                        return Served::Cold;
+                    if let Some(served) = go_where_it_may(c, keys) {
+                        return served;
                     }
                     self.service.counters.commands.add(1);
                     if !fine {
@@ -177,6 +178,21 @@ impl Attendant {
             }
         }
     }
+}
+
+/// Why serving stops, if the request at the front needs what it has elsewhere: it is asked again there,
+/// all of it.
+#[inline]
+fn go_where_it_may(c: &mut Connection, keys: &mut Keys) -> Option<Served> {
+    let need = keys.talk.wanted()?;
+    keys.decoder.reset();
+    c.waits_for = WaitsFor::Disk;
+    c.errand = match need {
+        Need::Journal(_) => Resource::Journal,
+        Need::Locks => Resource::Locks,
+        Need::Time => Resource::Keys,
+    };
+    Some(Served::Cold)
 }
 
 /// A request that could never be read to its end.

@@ -3,8 +3,9 @@
 use objmapper_proto::frame::Split;
 use objmapper_proto::{Header, Request};
 
-use super::Attendant;
-use crate::connection::Connection;
+use super::{Attendant, Served};
+use crate::admission::Resource;
+use crate::connection::{Connection, WaitsFor};
 use crate::link::ENOUGH;
 use crate::quantum::Quantum;
 use crate::service::batch::{Batch, LONG, REQUESTS};
@@ -14,43 +15,48 @@ use crate::unsettled::Failed;
 
 impl Attendant {
     /// Answers what can be answered under one hold of the requests at the front of the input, of which
-    /// this is the first one's header. Gives how many bytes they have: 0 if that is none of them.
+    /// this is the first one's header. Gives how many bytes they have: 0 if that is none of them; or why
+    /// serving stops, if somebody holds their keys for long.
     #[inline]
     pub(super) fn answer_if_verbs(
         &self,
         c: &mut Connection,
         first: Header,
         quantum: &mut Quantum<'_>,
-    ) -> usize {
-        if first.is_kv() { self.answer_verbs(c, quantum) } else { 0 }
+    ) -> Result<usize, Served> {
+        if first.is_kv() { self.answer_verbs(c, quantum) } else { Ok(0) }
     }
 
     #[inline(never)]
-    fn answer_verbs(&self, c: &mut Connection, quantum: &mut Quantum<'_>) -> usize {
+    fn answer_verbs(&self, c: &mut Connection, quantum: &mut Quantum<'_>) -> Result<usize, Served> {
         if !self.service.may_use_keys(&c.caller) {
-            return 0;
+            return Ok(0);
         }
         let mut batch = Batch::default();
         self.collect_verbs(&mut batch, c, quantum.left());
         if batch.is_empty() {
-            return 0;
+            return Ok(0);
         }
         let keyspace = &self.service.key_service().keyspace;
         let failed = Failed::before(keyspace);
         let begin = c.link.outbox.bytes().len();
-        let answered = batch.answer(batch.hold(keyspace), |hold, key, request| {
+        let Ok(hold) = batch.hold(keyspace, self.service.wait()) else {
+            (c.errand, c.waits_for) = (Resource::Locks, WaitsFor::Disk);
+            return Err(Served::Cold);
+        };
+        let answered = batch.answer(hold, |hold, key, request| {
             let room = c.link.outbox.len() < ENOUGH;
             (room && self.service.answer_one(c, hold, &key, request))
                 .then(|| c.link.outbox.bytes().len())
         });
         if answered.used == 0 {
-            return 0;
+            return Ok(0);
         }
         c.has_come();
         (0..answered.count()).for_each(|_| quantum.spend());
         self.service.counters.keys.add(answered.count() as u64);
         answered.withhold((keyspace, failed), begin, &mut c.unsettled);
-        answered.used
+        Ok(answered.used)
     }
 
     /// Takes the requests that can be answered together, so many at most.

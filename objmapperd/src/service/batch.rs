@@ -7,9 +7,10 @@
 //! What must stay true:
 //! - the order is that of the pipeline, and nobody sees a later write of it before an earlier one;
 //! - a reply waits for the journal if it would by itself: not for what its batch changed elsewhere;
-//! - what takes other locks, or may take long, is not among them: it is answered by itself.
+//! - what takes other locks, or may take long, is not among them: it is answered by itself;
+//! - if somebody holds one of the locks for long, none of them is answered here.
 
-use objmapper::kv::{Hold, Key, Keyspace};
+use objmapper::kv::{Fault, Hold, Key, Keyspace, Wait};
 use smallvec::SmallVec;
 
 use crate::unsettled::{Failed, Unsettled};
@@ -101,16 +102,16 @@ impl<'a, R> Batch<'a, R> {
         self.requests.push((request, end));
     }
 
-    /// Takes the locks of all keys, and has what they lead to brought near.
+    /// Takes the locks of all keys, waiting so long, and has what they lead to brought near.
     #[inline]
-    pub fn hold<'k>(&self, keyspace: &'k Keyspace) -> Hold<'k> {
+    pub fn hold<'k>(&self, keyspace: &'k Keyspace, wait: Wait) -> Result<Hold<'k>, Fault> {
         let now = Keyspace::now();
         match &*self.keys {
-            [key] => keyspace.hold(key, now),
+            [key] => keyspace.try_hold(key, wait, now),
             keys => {
-                let hold = keyspace.hold_keys(keys, now);
+                let hold = keyspace.try_hold_keys(keys, wait, now)?;
                 hold.prefetch(keys);
-                hold
+                Ok(hold)
             }
         }
     }

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! What must stay true:
+//! - what takes long is told from the rest before it begins (`estimate`), and waits for somebody who
+//!   may take long; so does what needs locks that somebody holds for long;
 //! - a command is a row of `table` and a function; what holds for all of them is decided here;
 //! - its keys are where its row says, and their locks are held before it runs: so a transaction
 //!   can hold those of all its commands first.
@@ -22,6 +24,7 @@ mod catalog;
 mod client;
 mod connection;
 mod durability;
+mod estimate;
 mod expiry;
 mod figures;
 mod general;
@@ -42,14 +45,14 @@ mod values;
 use std::sync::Arc;
 
 use objmapper::Caller;
-use objmapper::kv::{Key, Keyspace};
+use objmapper::kv::{Key, Keyspace, Totals};
 use objmapper_proto::resp::{Args, Encoder};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::clients::Clients;
 use crate::seldom;
-use crate::session::keys::{Mute, Talk};
+use crate::session::keys::{Mute, Need, Talk};
 use crate::ticker::Ticker;
 use access::Access;
 use call::{Call, Oops};
@@ -71,21 +74,16 @@ pub struct KeyService {
     pub facts: Facts,
     /// Held by who makes a backup, or compacts, for a client: one at a time.
     pub copying: Mutex<()>,
+    /// Sums over all shards, as they were when they could be counted last.
+    pub totals: Mutex<Totals>,
 }
 
 /// Keys of one command: mostly one.
 type Names<'a> = SmallVec<[Key<'a>; 2]>;
 
 impl KeyService {
-    /// Whether a request may take as long as a thousand others, however short it is.
-    #[inline]
-    pub fn may_take_long(&self, args: Args<'_>) -> bool {
-        const LONG: [&[u8]; 6] = [b"exec", b"flushall", b"flushdb", b"keys", b"lcs", b"scan"];
-        // Lengths are compared first: that is all it costs most requests.
-        LONG.iter().any(|long| args.at(0).eq_ignore_ascii_case(long))
-    }
-
-    /// Answers one request: its reply is appended to `out`. Whether that is no error.
+    /// Answers one request: its reply is appended to `out`. Whether that is no error. What needs
+    /// something that it does not have here ([`Talk::wanted`]) has done nothing, and has no reply.
     #[inline]
     pub fn answer(
         &self,
@@ -96,7 +94,7 @@ impl KeyService {
     ) -> bool {
         let at = out.len();
         let fine = self.respond(talk, caller, args, out);
-        if talk.is_impatient() {
+        if talk.wanted().is_some() {
             out.truncate(at);
             return true;
         }
@@ -110,21 +108,29 @@ impl KeyService {
         let now = Keyspace::now();
         let command = match self.admit(talk, args, now) {
             Ok(command) => command,
+            Err(Oops::Elsewhere(need)) => return talk.wants(need),
             Err(oops) => {
                 out.error(transaction::spoil(talk, args, oops));
                 return false;
             }
         };
+        if let Some(need) = self.estimate(command, talk, args) {
+            return talk.wants(need);
+        }
         talk.last = (now, table::address(command));
         if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) {
             return transaction::queue(talk, command, args, &mut out);
         }
         let mut hold;
         let keys = command.keys(&self.keyspace, talk.db, args);
-        hold = match &*keys {
-            [] => self.keyspace.hold_keys(&[], now),
-            [key] => self.keyspace.hold(key, now),
-            keys => self.keyspace.hold_keys(keys, now),
+        let taken = match &*keys {
+            [] => Ok(self.keyspace.hold_keys(&[], now)),
+            [key] => self.keyspace.try_hold(key, talk.wait(), now),
+            keys => self.keyspace.try_hold_keys(keys, talk.wait(), now),
+        };
+        hold = match taken {
+            Ok(hold) => hold,
+            Err(_) => return talk.wants(Need::Locks),
         };
         if talk.touches_nothing {
             hold.touch_nothing();
@@ -152,7 +158,7 @@ impl KeyService {
             self.keyspace.may_write()?;
         }
         if command.flags.has(Flags::GROWS) {
-            self.keyspace.make_room(now)?;
+            self.keyspace.make_room(talk.wait(), now)?;
         }
         Ok(command)
     }

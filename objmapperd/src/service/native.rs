@@ -11,6 +11,7 @@
 //! - a reply that tells of something not yet durable waits in the outbox until that is
 //!   ([`crate::unsettled`]); one with a descriptor or a body is not made before, and its request asked
 //!   again;
+//! - what takes long, and what needs locks that somebody holds for long, is asked again of a helper;
 //! - nothing long is done under a lock, and nothing is done with a descriptor that a client passed but
 //!   by a helper.
 
@@ -27,12 +28,13 @@ use std::fmt::Display;
 
 use changes::Outcome;
 use objmapper::kv::journal::Failure;
-use objmapper::kv::{Fault, Key, Keyspace};
-use objmapper::{Caller, MountId, Patience};
+use objmapper::kv::{Fault, Hold, Key, Keyspace, Wait};
+use objmapper::{Caller, Patience};
 use objmapper_os::peer;
 use objmapper_proto::kv::Verb;
 use objmapper_proto::{Kv, KvDone, Reply, Status};
 
+use super::effort::MANY;
 use super::objects::RETRY_MS;
 use super::{Answer, Service};
 use crate::admission::Resource;
@@ -49,6 +51,8 @@ struct Asked<'k> {
     failed: Failed,
     /// Where its reply begins in the outbox.
     at: usize,
+    /// How long the locks of keys are waited for.
+    wait: Wait,
 }
 
 impl Service {
@@ -75,7 +79,13 @@ impl Service {
         }
         let keyspace = &*key_service.keyspace;
         let failed = Failed::before(keyspace);
-        let asked = Asked { id, db, keyspace, failed, at: c.link.outbox.bytes().len() };
+        let asked =
+            Asked { id, db, keyspace, failed, at: c.link.outbox.bytes().len(), wait: self.wait() };
+        if takes_long(&kv.verb)
+            && let Some(cold) = self.unless_for(c, Resource::Keys)
+        {
+            return cold;
+        }
         match kv.verb {
             Verb::Get { mode, key } => self.value(c, &asked, (mode, key), (agreed, order)),
             Verb::Set(set) => self.set(c, &asked, &set),
@@ -121,11 +131,22 @@ impl Service {
             );
             return Some(self.refuse(c, asked.id, Status::Denied, &why));
         }
-        if self.patience.at(MountId::default()) == Patience::Never {
-            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
-            return Some(Answer::Cold);
+        self.unless_for(c, Resource::Destination)
+    }
+
+    /// Nothing, if this is done by a helper who has that errand; else it is to be asked again of one.
+    fn unless_for(&self, c: &mut Connection, resource: Resource) -> Option<Answer> {
+        if self.patience != Patience::Never && c.errand == resource {
+            return None;
         }
-        None
+        (c.errand, c.waits_for) = (resource, WaitsFor::Disk);
+        Some(Answer::Cold)
+    }
+
+    /// How long the locks of keys are waited for.
+    #[inline]
+    pub fn wait(&self) -> Wait {
+        if self.patience == Patience::Never { Wait::Briefly } else { Wait::Long }
     }
 
     /// Answers that what [`Self::defer`] is about has failed.
@@ -152,6 +173,10 @@ impl Service {
     /// Answers with why nothing was done. What was seen for that may still have to be waited for.
     fn fault(&self, c: &mut Connection, asked: &Asked<'_>, fault: &Fault, position: u64) -> Answer {
         c.link.outbox.bytes().truncate(asked.at);
+        if *fault == Fault::Locked {
+            (c.errand, c.waits_for) = (Resource::Locks, WaitsFor::Disk);
+            return Answer::Cold;
+        }
         self.refuse(c, asked.id, status_of(fault), fault);
         asked.settle(c, position)
     }
@@ -193,7 +218,26 @@ impl Asked<'_> {
     /// Whether keys may be changed, and take room.
     fn may_grow(&self) -> Result<(), Fault> {
         self.keyspace.may_write()?;
-        self.keyspace.make_room(Keyspace::now())
+        self.keyspace.make_room(self.wait, Keyspace::now())
+    }
+
+    fn hold(&self, key: &Key<'_>) -> Result<Hold<'_>, Fault> {
+        self.keyspace.try_hold(key, self.wait, Keyspace::now())
+    }
+
+    fn hold_all(&self, keys: &[Key<'_>]) -> Result<Hold<'_>, Fault> {
+        self.keyspace.try_hold_keys(keys, self.wait, Keyspace::now())
+    }
+}
+
+/// Whether a request may take longer than a worker's turn.
+fn takes_long(verb: &Verb<'_>) -> bool {
+    match verb {
+        Verb::Delete(keys) | Verb::GetMany(keys) => keys.count() > MANY,
+        Verb::Batch(batch) => batch.count() > MANY,
+        // A page costs a pass over its database.
+        Verb::Scan(_) => true,
+        _ => false,
     }
 }
 
@@ -206,7 +250,7 @@ fn status_of(fault: &Fault) -> Status {
         Fault::TooLong { .. } => Status::TooLarge,
         Fault::NoKey => Status::NotFound,
         Fault::BadExpiry => Status::BadRequest,
-        Fault::Full { .. } => Status::Busy,
+        Fault::Full { .. } | Fault::Locked => Status::Busy,
         Fault::Io(error) if error.is_resource() => Status::Busy,
         Fault::Journal { .. } | Fault::Io(_) => Status::Io,
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use objmapper::kv::{Hold, Key, Keyspace, Watch};
+use objmapper::kv::{Hold, Key, Keyspace, Wait, Watch};
 use objmapper_proto::resp::{Args, Decoder};
 
 use crate::budget::Over;
@@ -59,7 +59,7 @@ pub struct Talk {
     pub over: bool,
     /// How far the journal must be durable before the replies may leave.
     pub position: u64,
-    /// What a request is to wait for that may not wait where it is served.
+    /// What a request may wait for where it is served, or needs elsewhere.
     pub patience: Patience,
     /// Why no more can be kept for it now.
     pub crowded: Option<Over>,
@@ -69,16 +69,27 @@ pub struct Talk {
     pub last: (i64, usize),
 }
 
-/// Whether a request may wait for a disk.
+/// What a request may need that not everybody who serves can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To wait for the journal's disk: if it wanted that before, since then, for what the journal
+    /// held then.
+    Journal(Option<(Instant, u64)>),
+    /// To wait for keys that somebody else holds for long. Whoever has any patience has this.
+    Locks,
+    /// To take long itself.
+    Time,
+}
+
+/// What a request may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// No: it is served by a worker.
+    /// Nothing: it is served by a worker.
     None,
-    /// One would have to wait, since then, for what the journal held then: it is asked again where
-    /// that is possible.
-    Wanted(Instant, u64),
-    /// Yes: for what one wanted before, if it did.
-    Given(Option<(Instant, u64)>),
+    /// One needs this: it is asked again where it has it.
+    Wanted(Need),
+    /// This.
+    Given(Need),
 }
 
 /// What is not answered, as `CLIENT REPLY` has it.
@@ -117,23 +128,47 @@ impl Talk {
         }
     }
 
-    /// Whether a request was not answered, since it would have had to wait.
+    /// What a request needs that was therefore not answered.
     #[inline]
-    pub fn is_impatient(&self) -> bool {
-        matches!(self.patience, Patience::Wanted(..))
+    pub fn wanted(&self) -> Option<Need> {
+        match self.patience {
+            Patience::Wanted(need) => Some(need),
+            Patience::None | Patience::Given(_) => None,
+        }
+    }
+
+    /// A request needs this, and has done nothing. Always true: that is no error.
+    #[cold]
+    pub fn wants(&mut self, need: Need) -> bool {
+        self.patience = Patience::Wanted(need);
+        true
+    }
+
+    /// How long the locks of keys are waited for.
+    #[inline]
+    pub fn wait(&self) -> Wait {
+        match self.patience {
+            Patience::Given(_) => Wait::Long,
+            Patience::None | Patience::Wanted(_) => Wait::Briefly,
+        }
+    }
+
+    /// Whether a request may take long here and now.
+    pub fn may_take_long(&self) -> bool {
+        self.patience == Patience::Given(Need::Time)
     }
 
     /// From when on, and for which position of the journal, a request may wait here and now that is
     /// about what there is now. `None`: it is asked again where it may.
     pub fn may_wait(&mut self, position: u64) -> Option<(Instant, u64)> {
         match self.patience {
-            Patience::Given(wanted) => {
-                self.patience = Patience::Given(None);
+            Patience::Given(Need::Journal(wanted)) => {
+                self.patience = Patience::Given(Need::Journal(None));
                 Some(wanted.unwrap_or_else(|| (Instant::now(), position)))
             }
             Patience::Wanted(..) => None,
-            Patience::None => {
-                self.patience = Patience::Wanted(Instant::now(), position);
+            Patience::None | Patience::Given(_) => {
+                self.patience = Patience::Wanted(Need::Journal(Some((Instant::now(), position))));
                 None
             }
         }
@@ -203,6 +238,8 @@ pub struct Transaction {
     pub broken: bool,
     /// One of them may need room.
     pub grows: bool,
+    /// One of them takes long by itself, or takes all locks.
+    pub long: bool,
     /// Bytes that they take.
     pub bytes: usize,
     /// Why none is kept any more.
@@ -311,8 +348,7 @@ impl Watched {
     pub fn release(&mut self) {
         if let Some(keyspace) = self.keyspace.take() {
             for (db, name) in &self.keys {
-                let key = keyspace.key(*db, name);
-                keyspace.hold(&key, 0).unwatch(&key, &self.told);
+                keyspace.unwatch(&keyspace.key(*db, name), &self.told);
             }
             self.forget();
         }

@@ -33,9 +33,24 @@ impl Held {
         let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
         let named = |dir: &Path| fs::read_to_string(dir.join("comm")).unwrap().trim() == thread;
         let task = tasks.map(|task| task.unwrap().path()).find(|dir| named(dir)).unwrap();
+        let task = task.file_name().unwrap().to_str().unwrap().to_owned();
+        Self::trace(daemon, &["-p", &task], (call, nth), seconds)
+    }
+
+    /// The same for whichever thread makes this call; each is held back once.
+    pub fn whoever(daemon: &Daemon, call: &'static str, seconds: u32) -> Option<Self> {
+        Self::trace(daemon, &["-f", "-p", &daemon.pid().to_string()], (call, 1), seconds)
+    }
+
+    fn trace(
+        daemon: &Daemon,
+        whom: &[&str],
+        (call, nth): (&'static str, usize),
+        seconds: u32,
+    ) -> Option<Self> {
         let log = daemon.outside("strace");
         let strace = Command::new("strace")
-            .args(["-p", task.file_name().unwrap().to_str().unwrap()])
+            .args(whom)
             .args(["-e", &format!("trace={call}")])
             .args(["-e", &format!("inject={call}:delay_enter={seconds}s:when={nth}")])
             .stderr(fs::File::create(&log).unwrap())

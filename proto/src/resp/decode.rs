@@ -346,6 +346,15 @@ impl<'a> Args<'a> {
         self.ranges.iter().map(|range| self.bytes.get(range.clone()).unwrap_or_default())
     }
 
+    /// Bytes from the beginning of the first to the end of the last.
+    #[inline]
+    pub fn span(&self) -> usize {
+        match (self.ranges.first(), self.ranges.last()) {
+            (Some(first), Some(last)) => last.end.saturating_sub(first.start),
+            _ => 0,
+        }
+    }
+
     /// All from this one on.
     #[must_use]
     pub fn from(&self, at: usize) -> Self {

@@ -1,4 +1,5 @@
-//! RESP requests that came together: those on one key each, as [`crate::service::batch`] has them.
+//! RESP requests that came together: those on one key each, as [`crate::service::batch`] has them. What
+//! needs something that it does not have here ends them ([`Talk::wanted`]).
 
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use super::call::Call;
 use super::table::{self, Command, Flags};
 use super::{KeyService, Names};
 use crate::service::batch::{self, Answered, Batch, LONG, REQUESTS};
-use crate::session::keys::Talk;
+use crate::session::keys::{Need, Talk};
 
 /// Arguments that a request may have. None of these commands takes more.
 const ARGUMENTS: usize = 8;
@@ -41,7 +42,10 @@ impl KeyService {
             return (Answered::default(), 0);
         }
         let mut errors = 0;
-        let mut hold = batch.hold(&self.keyspace);
+        let Ok(mut hold) = batch.hold(&self.keyspace, talk.wait()) else {
+            talk.wants(Need::Locks);
+            return (Answered::default(), 0);
+        };
         if talk.touches_nothing {
             hold.touch_nothing();
         }
@@ -56,6 +60,9 @@ impl KeyService {
                 let (key_service, talk, in_exec) = (self, &mut *talk, false);
                 Call { args, keys, out, talk, caller, key_service, hold, in_exec }.run(command)
             };
+            if talk.wanted().is_some() {
+                return None;
+            }
             talk.mute(out, at);
             talk.last = (now, table::address(command));
             errors += u64::from(!fine);

@@ -8,7 +8,7 @@ use objmapper_proto::resp::{Args, Encoder};
 
 use super::table::{Command, Flags};
 use super::{KeyService, Names};
-use crate::session::keys::Talk;
+use crate::session::keys::{Need, Talk};
 
 /// What a command has to work with. Its keys' locks are held.
 pub(super) struct Call<'a, 'k> {
@@ -43,6 +43,10 @@ impl Call<'_, '_> {
         }
         match answer {
             Ok(()) => true,
+            Err(Oops::Elsewhere(need)) => {
+                self.out.out().truncate(at);
+                self.talk.wants(need)
+            }
             Err(oops) => {
                 self.out.out().truncate(at);
                 self.out.error(oops);
@@ -57,6 +61,16 @@ impl Call<'_, '_> {
     pub(super) fn fits(&mut self, more: u64) -> Answer {
         let all = (self.out.out().len() as u64).saturating_add(more);
         if all <= self.talk.room as u64 { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    /// Whether so much may be done here and now: so many bytes copied, or so many pairs of them
+    /// compared. To be asked before anything is done; in a transaction EXEC has.
+    #[inline]
+    pub(super) fn may_take(&self, (effort, limit): (u64, u64)) -> Answer {
+        if effort <= limit || self.in_exec || self.talk.may_take_long() {
+            return Ok(());
+        }
+        Err(Oops::Elsewhere(Need::Time))
     }
 
     #[cold]
@@ -86,6 +100,8 @@ pub(super) enum Oops {
     NoAuth,
     /// Arguments that do not fit together.
     Syntax,
+    /// Nothing was done, since it needs what it does not have here: it is asked again.
+    Elsewhere(Need),
     /// The keyspace says no.
     Fault(Fault),
     /// Anything else, its class in front.
@@ -116,7 +132,10 @@ impl Oops {
 
 impl From<Fault> for Oops {
     fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+        match fault {
+            Fault::Locked => Self::Elsewhere(Need::Locks),
+            fault => Self::Fault(fault),
+        }
     }
 }
 
@@ -128,6 +147,8 @@ impl fmt::Display for Oops {
                 return write!(f, "ERR wrong number of arguments for '{name}' command");
             }
             Self::NoAuth => "NOAUTH Authentication required.",
+            // Not told to anybody.
+            Self::Elsewhere(_) => "ERR try again",
             Self::Syntax => "ERR syntax error",
             Self::Text(text) => text,
             Self::Fault(fault) => return say(fault, f),
@@ -143,6 +164,7 @@ fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fault::NotNumber => "ERR value is not a valid float",
         Fault::NotFinite => "ERR increment would produce NaN or Infinity",
         Fault::TooLong { .. } => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        Fault::Locked => "ERR somebody holds these keys for long: try again",
         Fault::NoKey => "ERR no such key",
         Fault::Full { .. } => "OOM command not allowed when used memory > 'maxmemory'.",
         Fault::BadExpiry => "ERR invalid expire time",

@@ -1,20 +1,28 @@
 //! What there is to tell of the keyspace by the names of our own counters: numbers for STATS, and with
 //! words beside them for `KV_STATUS`. INFO has the names of Redis.
 //!
-//! What must stay true: nobody is made to wait for a disk, and nothing is counted for this alone.
+//! What must stay true: nobody is made to wait for a disk, nor for keys that somebody holds for long where
+//! others are served; and nothing is counted for this alone.
 
 use std::fmt::{Display, Write};
 
-use objmapper::kv::{DATABASES, SyncPolicy};
+use objmapper::kv::{DATABASES, SyncPolicy, Wait};
 
 use super::KeyService;
 use crate::metrics;
 
 impl KeyService {
-    /// Appends the counters, as STATS tells them: one a line.
-    pub fn write_figures(&self, out: &mut String) {
+    /// Appends the counters, as STATS tells them: one a line. What shards count is as it was last where
+    /// somebody holds one of them longer than this waits.
+    pub fn write_figures(&self, wait: Wait, out: &mut String) {
         let (keyspace, memory) = (&self.keyspace, self.keyspace.memory());
-        let totals = keyspace.totals();
+        let totals = match keyspace.try_totals(wait) {
+            Ok(totals) => {
+                *self.totals.lock() = totals;
+                totals
+            }
+            Err(_) => *self.totals.lock(),
+        };
         let journal = keyspace.journal().map(|journal| journal.figures()).unwrap_or_default();
         let lines = [
             ("kv.keys", totals.keys),
@@ -50,7 +58,7 @@ impl KeyService {
     /// The same, and what is no number: how it is kept, why it failed, the keys of each database.
     pub fn status(&self) -> String {
         let mut out = String::with_capacity(1024);
-        self.write_figures(&mut out);
+        self.write_figures(Wait::Long, &mut out);
         line(&mut out, "kv.eviction", self.keyspace.memory().policy().name());
         if let Some(journal) = self.keyspace.journal() {
             let (sync, interval) = match journal.options().sync {

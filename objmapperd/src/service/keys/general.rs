@@ -4,6 +4,7 @@ use objmapper::kv::{DATABASES, Fault};
 use objmapper_proto::resp::Args;
 
 use super::call::{Answer, Call, Oops, integer};
+use crate::service::effort::MUCH;
 
 pub(super) fn del(call: &mut Call<'_, '_>) -> Answer {
     let gone = call.keys.iter().filter(|key| call.hold.remove(key)).count();
@@ -69,6 +70,9 @@ pub(super) fn copy(call: &mut Call<'_, '_>) -> Answer {
     if from.is(to) {
         return Err(SAME);
     }
+    // In sealed memory it is shared; else copied under two locks.
+    let length = call.hold.peek(from).map_or(0, |value| value.len());
+    call.may_take((length, MUCH))?;
     let done = (replace || !call.hold.has(to)) && call.hold.copy(from, to)?;
     call.out.integer(i64::from(done));
     Ok(())

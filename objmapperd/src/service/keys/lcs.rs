@@ -8,9 +8,10 @@
 use objmapper::kv::Value;
 
 use super::call::{Answer, Call, Oops, integer};
+use crate::service::effort::PAIRS;
 
 /// Pairs of prefixes at most: Redis has four bytes for each, and 512 MiB.
-const PAIRS: u64 = (512 << 20) / 4;
+const MOST: u64 = (512 << 20) / 4;
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -56,11 +57,13 @@ pub(super) fn lcs(call: &mut Call<'_, '_>) -> Answer {
         value.map_or(1, |value| value.len() + 1)
     };
     // Before anything is copied.
-    if prefixes(0).saturating_mul(prefixes(1)) > PAIRS {
+    let pairs = prefixes(0).saturating_mul(prefixes(1));
+    if pairs > MOST {
         return Err(Oops::Text(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ));
     }
+    call.may_take((pairs, PAIRS))?;
     let (a, b) = (read(call, 0)?, read(call, 1)?);
     call.let_go();
     let table = Table::new(&a, &b);

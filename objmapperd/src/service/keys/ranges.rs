@@ -3,8 +3,11 @@
 use objmapper::kv::Value;
 
 use super::call::{Answer, Call, Oops, integer};
+use crate::service::effort::MUCH;
+use crate::session::keys::Need;
 
 pub(super) fn append(call: &mut Call<'_, '_>) -> Answer {
+    may_write(call, 0)?;
     let Some(key) = call.keys.first() else { return Ok(()) };
     let length = call.hold.append(key, call.args.at(2))?;
     length_is(call, length)
@@ -19,6 +22,7 @@ pub(super) fn strlen(call: &mut Call<'_, '_>) -> Answer {
 pub(super) fn setrange(call: &mut Call<'_, '_>) -> Answer {
     let offset = u64::try_from(integer(call.args.at(2))?)
         .map_err(|_| Oops::Text("ERR offset is out of range"))?;
+    may_write(call, offset)?;
     let Some(key) = call.keys.first() else { return Ok(()) };
     let bytes = call.args.at(3);
     let length = if bytes.is_empty() {
@@ -42,6 +46,9 @@ pub(super) fn getrange(call: &mut Call<'_, '_>) -> Answer {
         return Ok(());
     };
     let (from, length) = within(start, end, value.len());
+    if length > MUCH && !(call.in_exec || call.talk.may_take_long()) {
+        return Err(Oops::Elsewhere(Need::Time));
+    }
     if let Value::Sealed(sealed) = value {
         let sealed = sealed.clone();
         call.let_go();
@@ -51,6 +58,17 @@ pub(super) fn getrange(call: &mut Call<'_, '_>) -> Answer {
     value.read_into(call.out.out(), from, length).map_err(|error| Oops::Fault(error.into()))?;
     call.out.end();
     Ok(())
+}
+
+/// Whether a value may be written to here and now, from there on: zeros may be needed before that, and
+/// a copy of what lies in sealed memory.
+fn may_write(call: &mut Call<'_, '_>, offset: u64) -> Answer {
+    let bytes = match call.keys.first().and_then(|key| call.hold.peek(key)) {
+        Some(Value::Sealed(sealed)) => offset.max(sealed.size()),
+        Some(Value::Bytes(bytes)) => offset.saturating_sub(bytes.len() as u64),
+        None => offset,
+    };
+    call.may_take((bytes, MUCH))
 }
 
 /// Where the bytes from `start` to `end` are, both among them, and how many; negative ones count

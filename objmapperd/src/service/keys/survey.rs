@@ -8,15 +8,13 @@ use objmapper::kv::glob;
 use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops, integer};
-
-/// Slots that are looked at in one hold where all are to be seen. Not tuned.
-const MANY: u32 = 1 << 14;
+use crate::service::effort::SLOTS;
 
 pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
     let mut found = Found::new(call.out.is_three());
     let mut cursor = 0;
     loop {
-        cursor = look(call, cursor, MANY, Wanted::like(call.args.at(1)), &mut found);
+        cursor = look(call, cursor, SLOTS, Wanted::like(call.args.at(1)), &mut found)?;
         if cursor == 0 {
             break;
         }
@@ -47,8 +45,9 @@ pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
         }
         at += 2;
     }
+    call.may_take((count.into(), SLOTS.into()))?;
     let mut found = Found::new(call.out.is_three());
-    let next = look(call, cursor, count, wanted, &mut found);
+    let next = look(call, cursor, count, wanted, &mut found)?;
     call.out.array(2);
     call.out.text(next);
     found.answer(call);
@@ -105,7 +104,7 @@ fn look(
     count: u32,
     wanted: Wanted<'_>,
     found: &mut Found,
-) -> u64 {
+) -> Result<u64, Oops> {
     let each = |key: &[u8], _: objmapper::kv::Value<'_>, _: Option<i64>| {
         if wanted.has(key) {
             found.add(key);
@@ -113,11 +112,12 @@ fn look(
     };
     let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
     if call.in_exec {
-        return keyspace.scan_held(call.hold, db, cursor, count, each);
+        return Ok(keyspace.scan_held(call.hold, db, cursor, count, each));
     }
-    let next = keyspace.scan(db, cursor, count, call.hold.now(), each);
+    let (wait, now) = (call.talk.wait(), call.hold.now());
+    let next = keyspace.try_scan((db, cursor, count), wait, now, each)?;
     seen(call);
-    next
+    Ok(next)
 }
 
 /// What was seen without the command's own locks is not to be told before it is as durable as the

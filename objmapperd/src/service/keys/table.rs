@@ -44,6 +44,8 @@ impl Flags {
     pub(super) const CONTAINER: Self = Self(1024);
     /// Its second key may belong to another database, which its arguments say.
     pub(super) const ELSEWHERE: Self = Self(2048);
+    /// May take long, or takes all locks one after the other.
+    pub(super) const LONG: Self = Self(4096);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -136,6 +138,8 @@ const WRITES_FAST: Flags = Flags::WRITES.and(Flags::FAST);
 const GROWS: Flags = Flags::WRITES.and(Flags::GROWS);
 const ADMIN: Flags = Flags::ADMIN;
 const CONTAINER: Flags = Flags::CONTAINER;
+/// See [`Flags::LONG`].
+const LONG: Flags = Flags::LONG;
 /// Done at once, also after MULTI.
 const AT_ONCE: Flags = Flags::FAST.and(Flags::NOT_QUEUED);
 const GROWS_FAST: Flags = GROWS.and(Flags::FAST);
@@ -157,20 +161,20 @@ pub(super) static COMMANDS: &[Command] = commands! {
     "command" -1 CONTAINER, NOWHERE, catalog::all;
     "config" -2 CONTAINER, NOWHERE, catalog::bare;
     "copy" -3 GROWS.and(Flags::ELSEWHERE), TWO, general::copy;
-    "dbsize" 1 READS_FAST.and(Flags::WHOLE), NOWHERE, survey::dbsize;
+    "dbsize" 1 READS_FAST.and(Flags::WHOLE).and(LONG), NOWHERE, survey::dbsize;
     "debug" -2 ADMIN, NOWHERE, server::debug;
     "decr" 2 GROWS_FAST, ONE, numbers::decr;
     "decrby" 3 GROWS_FAST, ONE, numbers::decrby;
     "del" -2 WRITES, ALL, general::del;
     "discard" 1 AT_ONCE, NOWHERE, transaction::discard;
     "echo" 2 Flags::FAST, NOWHERE, connection::echo;
-    "exec" 1 Flags::NOT_QUEUED, NOWHERE, transaction::exec;
+    "exec" 1 Flags::NOT_QUEUED.and(LONG), NOWHERE, transaction::exec;
     "exists" -2 READS_FAST, ALL, general::exists;
     "expire" -3 WRITES_FAST, ONE, expiry::expire;
     "expireat" -3 WRITES_FAST, ONE, expiry::expireat;
     "expiretime" 2 READS_FAST, ONE, expiry::expiretime;
-    "flushall" -1 WRITES.and(Flags::EVERYTHING), NOWHERE, survey::flushall;
-    "flushdb" -1 WRITES.and(Flags::WHOLE), NOWHERE, survey::flushdb;
+    "flushall" -1 WRITES.and(Flags::EVERYTHING).and(LONG), NOWHERE, survey::flushall;
+    "flushdb" -1 WRITES.and(Flags::WHOLE).and(LONG), NOWHERE, survey::flushdb;
     "get" 2 READS_FAST, ONE, strings::get;
     "getdel" 2 WRITES_FAST, ONE, strings::getdel;
     "getex" -2 WRITES_FAST, ONE, strings::getex;
@@ -180,11 +184,11 @@ pub(super) static COMMANDS: &[Command] = commands! {
     "incr" 2 GROWS_FAST, ONE, numbers::incr;
     "incrby" 3 GROWS_FAST, ONE, numbers::incrby;
     "incrbyfloat" 3 GROWS_FAST, ONE, numbers::incrbyfloat;
-    "info" -1 Flags::EVERYTHING, NOWHERE, info::info;
-    "keys" 2 READS.and(Flags::WHOLE), NOWHERE, survey::keys;
+    "info" -1 Flags::EVERYTHING.and(LONG), NOWHERE, info::info;
+    "keys" 2 READS.and(Flags::WHOLE).and(LONG), NOWHERE, survey::keys;
     "lastsave" 1 Flags::FAST, NOWHERE, durability::lastsave;
     "latency" -2 CONTAINER, NOWHERE, catalog::bare;
-    "lcs" -3 READS, TWO, lcs::lcs;
+    "lcs" -3 READS.and(LONG), TWO, lcs::lcs;
     "memory" -2 CONTAINER, NOWHERE, catalog::bare;
     "mget" -2 READS_FAST, ALL, strings::mget;
     "module" -2 CONTAINER, NOWHERE, catalog::bare;
@@ -201,7 +205,7 @@ pub(super) static COMMANDS: &[Command] = commands! {
     "psetex" 4 GROWS, ONE, strings::psetex;
     "pttl" 2 READS_FAST, ONE, expiry::pttl;
     "quit" -1 AT_ONCE.and(Flags::NO_AUTH), NOWHERE, connection::quit;
-    "randomkey" 1 READS.and(Flags::WHOLE), NOWHERE, survey::randomkey;
+    "randomkey" 1 READS.and(Flags::WHOLE).and(LONG), NOWHERE, survey::randomkey;
     "rename" 3 WRITES, TWO, general::rename;
     "renamenx" 3 WRITES_FAST, TWO, general::renamenx;
     "reset" 1 AT_ONCE.and(Flags::NO_AUTH), NOWHERE, connection::reset;
@@ -251,7 +255,7 @@ pub(super) static SUBCOMMANDS: &[Command] = commands! {
     "command|list" -2 Flags::NONE, NOWHERE, catalog::list;
     "config|get" -3 ADMIN, NOWHERE, parameters::get;
     "config|help" 2 Flags::NONE, NOWHERE, catalog::help;
-    "config|resetstat" 2 ADMIN.and(Flags::EVERYTHING), NOWHERE, parameters::resetstat;
+    "config|resetstat" 2 ADMIN.and(Flags::EVERYTHING).and(LONG), NOWHERE, parameters::resetstat;
     "config|rewrite" 2 ADMIN, NOWHERE, parameters::rewrite;
     "config|set" -4 ADMIN, NOWHERE, parameters::set;
     "latency|doctor" 2 ADMIN, NOWHERE, server::latency_doctor;
@@ -262,7 +266,7 @@ pub(super) static SUBCOMMANDS: &[Command] = commands! {
     "memory|doctor" 2 Flags::NONE, NOWHERE, server::memory_doctor;
     "memory|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "memory|purge" 2 Flags::NONE, NOWHERE, server::memory_purge;
-    "memory|stats" 2 Flags::EVERYTHING, NOWHERE, server::memory_stats;
+    "memory|stats" 2 Flags::EVERYTHING.and(LONG), NOWHERE, server::memory_stats;
     "memory|usage" -3 READS, SECOND, object::usage;
     "module|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "module|list" 2 ADMIN, NOWHERE, server::none;

@@ -8,12 +8,13 @@
 //! - a command that takes locks by itself says so in its row ([`Flags::WHOLE`],
 //!   [`Flags::EVERYTHING`]) and uses what is held instead.
 
-use objmapper::kv::{DATABASES, Key, Keyspace};
+use objmapper::kv::{DATABASES, Hold, Key, Keyspace};
 use objmapper_proto::resp::{Args, Encoder};
 
 use super::call::{Answer, Call, Oops, integer};
 use super::table::{self, Command, Flags};
-use crate::session::keys::{Talk, Transaction};
+use crate::service::effort::MUCH;
+use crate::session::keys::{Need, Talk, Transaction};
 
 /// Keeps a command until EXEC, if it may be kept.
 #[cold]
@@ -36,6 +37,7 @@ pub(super) fn queue(
     }
     if let Some(transaction) = &mut talk.transaction {
         transaction.grows |= command.flags.has(Flags::GROWS);
+        transaction.long |= command.flags.has(Flags::LONG) || command.flags.has(Flags::WHOLE);
         transaction.push(args);
     }
     out.simple("QUEUED");
@@ -112,20 +114,14 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
         return Err(Oops::Text("EXECABORT Transaction discarded because of previous errors."));
     }
     let keyspace = &*call.key_service.keyspace;
-    if transaction.grows
-        && let Err(fault) = keyspace.make_room(call.hold.now())
-    {
-        return Err(spoil(call.talk, call.args, fault.into()));
-    }
-    let wanted = Wanted::of(&transaction, keyspace, call.talk.db);
-    let mut keys = wanted.keys;
-    let watched = call.talk.watched.keys(keyspace);
-    keys.extend(&watched);
-    let mut hold = keyspace.hold_also(&keys, &wanted.databases, Keyspace::now());
-    drop((keys, watched));
-    if call.talk.touches_nothing {
-        hold.touch_nothing();
-    }
+    let mut hold = match hold_for(call, &transaction) {
+        Ok(hold) => hold,
+        Err(oops @ Oops::Elsewhere(_)) => {
+            call.talk.transaction = Some(transaction);
+            return Err(oops);
+        }
+        Err(oops) => return Err(spoil(call.talk, call.args, oops)),
+    };
     if call.talk.watched.settle(&mut hold) {
         *call.hold = hold;
         call.out.null_array();
@@ -154,6 +150,31 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
     }
     *call.hold = hold;
     Ok(())
+}
+
+/// Takes all locks of a transaction, if it may be done here and now.
+fn hold_for<'k>(call: &mut Call<'_, 'k>, transaction: &Transaction) -> Result<Hold<'k>, Oops> {
+    let keyspace = &*call.key_service.keyspace;
+    if transaction.grows {
+        keyspace.make_room(call.talk.wait(), call.hold.now())?;
+    }
+    let mut wanted = Wanted::of(transaction, keyspace, call.talk.db);
+    let watched = call.talk.watched.keys(keyspace);
+    wanted.keys.extend(&watched);
+    let (wait, now) = (call.talk.wait(), Keyspace::now());
+    let mut hold = keyspace.try_hold_also(&wanted.keys, &wanted.databases, wait, now)?;
+    if !call.talk.may_take_long() {
+        let length = |key| hold.peek(key).map_or(0, |value| value.len());
+        let bytes = wanted.keys.iter().map(length).fold(0, u64::saturating_add);
+        // Values may be compared with each other as well.
+        if bytes > MUCH {
+            return Err(Oops::Elsewhere(Need::Time));
+        }
+    }
+    if call.talk.touches_nothing {
+        hold.touch_nothing();
+    }
+    Ok(hold)
 }
 
 /// The locks that a transaction takes.

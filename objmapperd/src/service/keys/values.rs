@@ -9,6 +9,8 @@ use std::sync::Arc;
 use objmapper::kv::{Content, Sealed, Taken, Value};
 
 use super::call::{Answer, Call, Oops};
+use crate::service::effort::MUCH;
+use crate::session::keys::Need;
 
 /// The value of a key that is asked for.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl<'a> Call<'a, '_> {
         }
         self.let_go();
         let content = keyspace.content(bytes)?;
-        *self.hold = keyspace.hold_keys(&self.keys, self.hold.now());
+        *self.hold = keyspace.try_hold_keys(&self.keys, self.talk.wait(), self.hold.now())?;
         if self.talk.touches_nothing {
             self.hold.touch_nothing();
         }
@@ -59,14 +61,23 @@ impl<'a> Call<'a, '_> {
                 self.out.null();
                 return Ok(Found::Nothing);
             }
-            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
+            Some(Value::Bytes(bytes))
+                if bytes.len() as u64 <= room.min(MUCH)
+                    || bytes.len() as u64 <= room
+                        && (self.in_exec || self.talk.may_take_long()) =>
+            {
                 self.out.bulk(bytes);
                 return Ok(Found::Told);
+            }
+            // Not here, where it would be copied under its lock.
+            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
+                return Err(Oops::Elsewhere(Need::Time));
             }
             Some(Value::Bytes(_)) => return Err(self.too_long()),
             Some(Value::Sealed(sealed)) => sealed.clone(),
         };
         self.fits(sealed.size())?;
+        self.may_take((sealed.size(), MUCH))?;
         Ok(Found::Untold(sealed))
     }
 
@@ -81,9 +92,12 @@ impl<'a> Call<'a, '_> {
     /// Answers with the values of all keys. From the first one in sealed memory on they are taken,
     /// and told without the locks.
     pub(super) fn answer_values(&mut self) -> Answer {
+        let begin = self.out.out().len();
         let (mut later, mut bytes): (Vec<Option<Taken>>, u64) = (Vec::new(), 0);
         for key in 0..self.keys.len() {
             if later.is_empty() {
+                let told = self.out.out().len() - begin;
+                self.may_take((told as u64, MUCH))?;
                 if let Found::Untold(sealed) = self.find_value(key)? {
                     bytes += sealed.size();
                     later.push(Some(Taken::Sealed(sealed)));
@@ -94,6 +108,7 @@ impl<'a> Call<'a, '_> {
             let length = name.and_then(|key| self.hold.peek(&key)).map_or(0, |value| value.len());
             bytes += length;
             self.fits(bytes)?;
+            self.may_take((bytes, MUCH))?;
             let value = name.and_then(|key| self.hold.get(&key));
             later.push(value.map(|value| value.taken()));
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unnecessary_wraps)] // all verbs on one key have one form
 
-use objmapper::kv::{self, Change as Kept, Content, Fault, Hold, Key, Keyspace};
+use objmapper::kv::{self, Change as Kept, Content, Fault, Hold, Key};
 use objmapper_proto::kv::{Batch, Change, Condition, Expiry, Given, Keys, Set};
 use smallvec::SmallVec;
 
@@ -81,7 +81,10 @@ impl Service {
         change: impl FnOnce(&mut Hold<'_>, &Key<'_>) -> Outcome,
     ) -> Answer {
         let key = asked.key(name);
-        let mut hold = asked.keyspace.hold(&key, Keyspace::now());
+        let mut hold = match asked.hold(&key) {
+            Ok(hold) => hold,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
         let outcome = change(&mut hold, &key);
         let position = hold.finish();
         self.tell_outcome(c, asked.id, &outcome);
@@ -93,7 +96,10 @@ impl Service {
             return self.fault(c, asked, &fault, 0);
         }
         let keys: SmallVec<[Key<'_>; 4]> = keys.iter().map(|name| asked.key(name)).collect();
-        let mut hold = asked.keyspace.hold_keys(&keys, Keyspace::now());
+        let mut hold = match asked.hold_all(&keys) {
+            Ok(hold) => hold,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
         let gone = keys.iter().filter(|key| hold.remove(key)).count();
         let position = hold.finish();
         self.tell_outcome(c, asked.id, &Ok((gone > 0, count(gone))));
@@ -118,7 +124,10 @@ impl Service {
         if let Err(fault) = made_ready {
             return self.fault(c, asked, &fault, 0);
         }
-        let mut hold = asked.keyspace.hold_keys(&keys, Keyspace::now());
+        let mut hold = match asked.hold_all(&keys) {
+            Ok(hold) => hold,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
         let mut conditions = batch.writes().zip(&keys);
         let unmet = conditions.position(|(write, key)| !is_met(&mut hold, key, write.condition));
         if let Some(unmet) = unmet {

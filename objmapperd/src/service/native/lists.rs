@@ -5,7 +5,6 @@
 
 use std::ops::Bound;
 
-use objmapper::Patience;
 use objmapper::kv::{Key, Keyspace, PageSize, Value};
 use objmapper_proto::kv::{Keys, Scan};
 use objmapper_proto::reply::Held;
@@ -13,8 +12,7 @@ use objmapper_proto::{KvEntries, KvEntry, Op, Status, limits};
 use smallvec::SmallVec;
 
 use super::{Answer, Asked, Service};
-use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 use crate::session::Agreed;
 
 /// A frame of entries under construction in the outbox.
@@ -73,7 +71,10 @@ impl Service {
             return self.refuse(c, asked.id, Status::TooLarge, &why);
         }
         let keys: SmallVec<[Key<'_>; 16]> = names.iter().map(|name| asked.key(name)).collect();
-        let mut hold = asked.keyspace.hold_keys(&keys, Keyspace::now());
+        let mut hold = match asked.hold_all(&keys) {
+            Ok(hold) => hold,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
         let mut list = List::begin(c.link.outbox.bytes(), most);
         for (at, key) in keys.iter().enumerate() {
             let expiry = hold.expiry(key).flatten();
@@ -101,11 +102,6 @@ impl Service {
         scan: &Scan<'_>,
         agreed: Agreed,
     ) -> Answer {
-        let mount = self.daemon.store.mount_of(b"kv:0").unwrap_or_default();
-        if self.patience.at(mount) == Patience::Never {
-            (c.errand, c.waits_for) = (Resource::Mount(mount), WaitsFor::Disk);
-            return Answer::Cold;
-        }
         let now = Keyspace::now();
         let (page, mut position) = page(asked, scan, agreed, now);
         let mut list = List::begin(c.link.outbox.bytes(), agreed.max_payload);

@@ -3,13 +3,12 @@
 use std::os::fd::AsFd;
 
 use objmapper::kv::NotAdopted;
-use objmapper::{MountId, Patience};
 use objmapper_proto::Status;
 use objmapper_proto::kv::Set;
 
 use super::{Answer, Asked, Service};
 use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 
 impl Service {
     pub(super) fn set_passed(
@@ -22,10 +21,9 @@ impl Service {
             let why = why.to_owned();
             return self.refuse(c, asked.id, Status::Busy, &why);
         }
-        if self.patience.at(MountId::default()) == Patience::Never {
+        if let Some(cold) = self.unless_for(c, Resource::Destination) {
             // On the sender's own account, as with destinations.
-            (c.errand, c.waits_for) = (Resource::Destination, WaitsFor::Disk);
-            return Answer::Cold;
+            return cold;
         }
         if let Err(fault) = asked.may_grow() {
             return self.fault(c, asked, &fault, 0);

@@ -1,5 +1,6 @@
 //! `KV_STATUS`: how the keyspace is, for whoever runs it.
 
+use objmapper::kv::{Fault, Wait};
 use objmapper_proto::Reply;
 
 use super::{Answer, Asked, Service};
@@ -9,6 +10,10 @@ use crate::session::Agreed;
 
 impl Service {
     pub(super) fn status(&self, c: &mut Connection, asked: &Asked<'_>, agreed: Agreed) -> Answer {
+        // All locks, one after the other.
+        if self.wait() == Wait::Briefly {
+            return self.fault(c, asked, &Fault::Locked, 0);
+        }
         let text = self.key_service().status();
         let reply = Reply::Stats(whole_lines(&text, agreed.max_payload));
         reply.encode(asked.id, 0, c.link.outbox.bytes());

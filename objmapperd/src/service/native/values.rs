@@ -1,12 +1,14 @@
 //! `KV_GET`: a value as an object, in whatever form that may come.
 
 use objmapper::backing::{Found, keys};
-use objmapper::kv::{Hold, Key, Keyspace, Value};
+use objmapper::kv::{Hold, Key, Value};
 use objmapper::{Miss, Mode, Range, Want};
 use objmapper_proto::{Delivery as Form, Kind, ObjectHead, Op, Reason, Status, limits};
 
 use super::{Answer, Asked, Service};
+use crate::admission::Resource;
 use crate::connection::Connection;
+use crate::service::effort::MUCH;
 use crate::service::objects::{ITEM, RETRY_MS};
 use crate::service::place::{Claim, Placed, claim, flush_and_claim};
 use crate::session::{Agreed, Order};
@@ -21,10 +23,22 @@ impl Service {
         allowed: (Agreed, Order),
     ) -> Answer {
         let key = asked.key(name);
-        let mut hold = asked.keyspace.hold(&key, Keyspace::now());
-        let told = self.tell_value(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
+        let mut hold = match asked.hold(&key) {
+            Ok(hold) => hold,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
+        let is_told = self.tell_value(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
+        // A descriptor for it would have to be made, of a copy.
+        let much = |value: Value<'_>| matches!(value, Value::Bytes(b) if b.len() as u64 > MUCH);
+        let takes_long = !is_told && hold.peek(&key).is_some_and(much);
         let position = hold.finish();
-        if told { asked.settle(c, position) } else { self.object(c, asked, (mode, name), allowed) }
+        if is_told {
+            asked.settle(c, position)
+        } else if takes_long && let Some(cold) = self.unless_for(c, Resource::Keys) {
+            cold
+        } else {
+            self.object(c, asked, (mode, name), allowed)
+        }
     }
 
     /// Answers with the bytes of a value, or that there is none. Whether it did: not if it is wanted
@@ -73,7 +87,10 @@ impl Service {
             claim => claim,
         };
         let at = c.link.outbox.bytes().len();
-        let (found, position) = keys::open(asked.keyspace, asked.db, name);
+        let (found, position) = match keys::open(asked.keyspace, asked.db, name, asked.wait) {
+            Ok(opened) => opened,
+            Err(fault) => return self.fault(c, asked, &fault, 0),
+        };
         if asked.failed.waits(asked.keyspace, position) {
             c.unsettled.add(position, at..at);
             return Answer::Unsettled;

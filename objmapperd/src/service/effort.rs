@@ -1,0 +1,17 @@
+//! What counts as long: what a helper does, so that a worker's other connections need not wait for it.
+//!
+//! An estimate, from what is known before anything is done. Changing the thread twice costs some 20 us;
+//! what is short takes up to some 100 us.
+
+/// Keys of one command, and commands of one transaction: more take long. Not tuned.
+pub(super) const MANY: usize = 256;
+
+/// Bytes of a request, or of values that are copied: more take long. What a worker sends of a file in
+/// its turn, unless set otherwise. Not tuned.
+pub(super) const MUCH: u64 = 1 << 20;
+
+/// Pairs of bytes of two values that are compared: more take long. Not tuned.
+pub(super) const PAIRS: u64 = 1 << 22;
+
+/// Slots of a table that are looked at: more take long. Not tuned.
+pub(super) const SLOTS: u32 = 1024;
