@@ -10,7 +10,7 @@ use std::path::Path;
 use objmapper_proto::{Get, Mode, Range, Reply, Request, Status};
 use support::daemon::{Daemon, Place, Setup, counter};
 use support::held::Held;
-use support::resp::{self, Resp, bulk, connect, keyspace, ok};
+use support::resp::{self, Resp, bulk, connect, encoded, keyspace, ok, queued};
 use support::{skip, until, wait_for};
 
 /// A keyspace that is kept, under these further settings.
@@ -261,4 +261,31 @@ fn damage_is_refused_with_a_way_to_go_on_and_then_skipped_and_counted() {
     let daemon = setup(&place, "").start_in(place);
     assert_eq!(connect(&daemon).say("DBSIZE").integer(), 9);
     assert_eq!(daemon.log().matches("skipped what is damaged").count(), 1, "{}", daemon.log());
+}
+
+#[test]
+fn who_comes_from_a_helper_is_not_kept_waiting_for_as_many_as_the_last_time() {
+    let daemon = start("sync = \"always\"");
+    let mut clients: Vec<_> = (0..4).map(|_| connect(&daemon)).collect();
+    let Some(held) = hold(&daemon, "committer", 1) else { return };
+    clients[0].send(b"SET k0 v\r\n");
+    held.is_caught();
+    for (n, client) in clients.iter_mut().enumerate().skip(1) {
+        client.send(format!("SET k{n} v\r\n").as_bytes());
+    }
+    let mut other = daemon.client();
+    until("three more wait", || counter(&mut other, "journal.appended") == 4);
+    drop(held);
+    assert!(clients.iter_mut().all(|client| client.reply() == ok()));
+
+    // Long, so that no worker does it, and none comes by.
+    let first = &mut clients[0];
+    let mut bytes = encoded(&["MULTI"]);
+    (0..2000).for_each(|_| bytes.extend(encoded(&["INCR", "n"])));
+    bytes.extend(encoded(&["EXEC"]));
+    first.send(&bytes);
+    assert_eq!(first.reply(), ok());
+    (0..2000).for_each(|_| assert_eq!(first.reply(), queued()));
+    assert_eq!(first.reply().array().len(), 2000);
+    assert!(counter(&mut other, "pool.long") > 0, "a worker has done it");
 }
