@@ -350,3 +350,30 @@ fn what_is_known_of_a_key_outlives_its_value() {
     drop(hold);
     assert_eq!(count(), first);
 }
+
+#[test]
+fn of_few_keys_none_comes_much_more_often_than_others() {
+    for _ in 0..100 {
+        // Of the usual size: most shards have none.
+        let keys = Keyspace::in_memory(Options::default());
+        let names = [b"a", b"b", b"c"];
+        for name in names {
+            set(&keys, name, b"", Expiry::Never, NOW);
+        }
+        let mut whole = keys.hold_also(&[], &[0], NOW);
+        let count = |name: Option<Box<[u8]>>, counts: &mut [u32; 3]| {
+            let name = name.unwrap();
+            counts[names.iter().position(|known| known[..] == *name).unwrap()] += 1;
+        };
+        let mut held = [0; 3];
+        (0..1000).for_each(|_| count(keys.random_held(&mut whole, 0), &mut held));
+        drop(whole);
+        let mut free = [0; 3];
+        (0..1000).for_each(|_| count(keys.random(0, NOW), &mut free));
+        // A quarter, where two share a shard.
+        for counts in [held, free] {
+            assert!(counts.iter().all(|&count| count > 120), "{counts:?}");
+        }
+    }
+    assert_eq!(Keyspace::in_memory(Options::default()).random(0, NOW), None);
+}

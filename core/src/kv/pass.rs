@@ -102,19 +102,13 @@ impl Keyspace {
 
     /// A key of the database, any.
     pub fn random(&self, db: u8, now: i64) -> Option<Box<[u8]>> {
-        let shards = self.shards();
-        let start = usize::try_from(chance() % shards as u64).unwrap_or(0);
-        (0..shards).find_map(|step| {
-            let shard = (start + step) % shards;
-            self.hold_part(db, shard, now).random((db, shard), chance())
-        })
+        let key_of = |shard| self.hold_part(db, shard, now).random((db, shard), chance());
+        any_of(self.shards(), key_of)
     }
 
     /// The same under a hold of the whole database.
     pub fn random_held(&self, hold: &mut Hold<'_>, db: u8) -> Option<Box<[u8]>> {
-        let shards = self.shards();
-        let start = usize::try_from(chance() % shards as u64).unwrap_or(0);
-        (0..shards).find_map(|step| hold.random((db, (start + step) % shards), chance()))
+        any_of(self.shards(), |shard| hold.random((db, shard), chance()))
     }
 
     /// Sums over everything; each shard exact, the sum not of one moment.
@@ -234,6 +228,17 @@ impl Keyspace {
         let gone = databases.iter().map(|&db| hold.clear(db % DATABASES)).sum();
         (gone, hold.finish())
     }
+}
+
+/// A key of any shard that has one. Where one shard after the other is asked, a key behind many empty
+/// ones would come more often than others.
+fn any_of(shards: usize, mut key_of: impl FnMut(usize) -> Option<Box<[u8]>>) -> Option<Box<[u8]>> {
+    let any = |count: usize| usize::try_from(chance() % count.max(1) as u64).unwrap_or(0);
+    // Where there are many keys this is all.
+    key_of(any(shards)).or_else(|| {
+        let mut found: Vec<_> = (0..shards).filter_map(key_of).collect();
+        (!found.is_empty()).then(|| found.swap_remove(any(found.len())))
+    })
 }
 
 /// Numbers that look like chance.

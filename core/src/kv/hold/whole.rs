@@ -8,6 +8,9 @@ use crate::kv::keyspace::part_number;
 use crate::kv::record::Record;
 use crate::kv::{Fault, Totals, Value};
 
+/// Chains that are looked at by chance for a key.
+const TRIES: u64 = 64;
+
 impl Hold<'_> {
     /// Whether more may be taken by what was let begin: as much again as the limit is, since nothing
     /// else can go while it has its locks.
@@ -72,10 +75,15 @@ impl Hold<'_> {
         let part = self.part(part_number(db, shard))?;
         let Part { shard, .. } = self.parts.get(part)?;
         let chains = shard.chains();
-        let start = u32::try_from(luck % u64::from(chains.max(1))).unwrap_or(0);
+        let any = |luck: u64| u32::try_from(luck % u64::from(chains.max(1))).unwrap_or(0);
+        // Going from one to the next favours keys behind chains that are empty: only if there is
+        // hardly any key, so that chance finds none.
+        let tries = (1..=TRIES).map(|n| any(evict::mixed(luck.wrapping_add(n))));
+        let start = any(luck);
+        let walk = (0..chains).map(|step| (start + step) % chains);
         let mut found: SmallVec<[&[u8]; 8]> = SmallVec::new();
-        for step in 0..chains {
-            shard.chain((start + step) % chains, |at, record| {
+        for chain in tries.filter(|_| chains > 0).chain(walk) {
+            shard.chain(chain, |at, record| {
                 if record.expiry().is_none_or(|when| when > self.now) {
                     found.extend(shard.record(at).map(Record::name));
                 }
