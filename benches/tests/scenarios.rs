@@ -101,7 +101,7 @@ fn a_mixed_load_tells_its_two_kinds_apart() {
     let room = TempDir::new().unwrap();
     let found = figures(room.path(), &["--floor-only", "--mode", "mixed", "--pipeline", "3"]);
     for way in ["fdpass", "copy"] {
-        assert!(found["ways"][way]["p99_us"].as_f64().unwrap() > 0.0, "{found}");
+        assert!(found["by_mode"][way]["p99_us"].as_f64().unwrap() > 0.0, "{found}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Large values, and both services of one daemon at the same time.
 
-use anyhow::{Context, Result, ensure};
-use objmapper_client::Client as Objects;
+use anyhow::{Context, Result, bail, ensure};
+use objmapper_client::{Answer, Client as Objects, Mode, Object, Pipeline};
 use objmapper_os::socket::Stream;
 use std::fmt::Write;
 use std::ops::Range;
@@ -28,7 +28,8 @@ use crate::wire::Job;
 /// that is measured, the same for both.
 const VALUES: u32 = 8;
 
-/// Values that are asked for in one round trip: both sides can.
+/// Values that are asked for at once; the next ones are, before these are read: the server works
+/// meanwhile, on both sides.
 const AT_ONCE: u32 = 8;
 
 /// What one side got in a round.
@@ -37,26 +38,95 @@ struct Got {
     cpu_us: f64,
 }
 
+/// Where values are read from.
+trait Source {
+    /// Asks for these.
+    fn ask(&mut self, keys: Range<u32>) -> Result<()>;
+
+    /// Reads the oldest [`AT_ONCE`] of those that were asked for.
+    fn read(&mut self) -> Result<()>;
+}
+
 /// Reads whole values, some at a time, until the time is up.
-fn rounds(
-    pid: i32,
-    time: Duration,
-    stop: &Stop,
-    mut read: impl FnMut(Range<u32>) -> Result<()>,
-) -> Result<Got> {
+fn round(pid: i32, time: Duration, stop: &Stop, source: &mut dyn Source) -> Result<Got> {
     let (cpu, begin) = (procfs::cpu_ns(pid)?, Instant::now());
-    let mut count = 0;
+    let keys = |count: u32| count % VALUES..count % VALUES + AT_ONCE;
+    source.ask(keys(0))?;
+    let mut count = AT_ONCE;
     while begin.elapsed() < time {
         stop.check()?;
-        let first = count % VALUES;
-        read(first..first + AT_ONCE)?;
+        source.ask(keys(count))?;
+        source.read()?;
         count += AT_ONCE;
     }
+    source.read()?;
     let cpu = procfs::cpu_ns(pid)?.saturating_sub(cpu);
     Ok(Got {
         rate: f64::from(count) / begin.elapsed().as_secs_f64(),
         cpu_us: cpu as f64 / 1e3 / f64::from(count.max(1)),
     })
+}
+
+/// Ours: descriptors, and pread(2).
+struct Descriptors<'a> {
+    pipeline: Pipeline<'a>,
+    uris: Vec<String>,
+    buffer: Vec<u8>,
+}
+
+impl Source for Descriptors<'_> {
+    fn ask(&mut self, keys: Range<u32>) -> Result<()> {
+        for key in keys {
+            let uri = self.uris.get(key as usize).context("a name")?;
+            self.pipeline.get(uri, Mode::Fdpass)?;
+        }
+        Ok(self.pipeline.flush()?)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        for _ in 0..AT_ONCE {
+            let (_, answer) = self.pipeline.next().context("an answer")?;
+            let Answer::Object(Object::Descriptor(value)) = answer? else {
+                bail!("the daemon has sent something else than a descriptor")
+            };
+            let read = value.read_at(&mut self.buffer, 0)?;
+            ensure!(read as u64 == MIB, "{read} bytes");
+        }
+        Ok(())
+    }
+}
+
+/// Theirs: GET.
+struct Replies {
+    stream: Stream,
+    names: Vec<String>,
+    buffer: Vec<u8>,
+    /// Bytes of one reply.
+    whole: usize,
+    /// Bytes that came of those that are not read yet.
+    over: usize,
+}
+
+impl Source for Replies {
+    fn ask(&mut self, keys: Range<u32>) -> Result<()> {
+        let mut asked = String::new();
+        for key in keys {
+            write!(asked, "GET {}\r\n", self.names.get(key as usize).context("a name")?)?;
+        }
+        self.stream.send(asked.as_bytes(), &[], false)?;
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let due = self.whole * AT_ONCE as usize;
+        while self.over < due {
+            let n = self.stream.recv_bytes(&mut self.buffer)?;
+            ensure!(n > 0, "the server has closed the connection");
+            self.over += n;
+        }
+        self.over -= due;
+        Ok(())
+    }
 }
 
 /// A value of 1 MiB read into the same buffer: by GET, and by a descriptor and pread(2).
@@ -73,40 +143,23 @@ pub(super) fn large(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     for server in [&ours, &theirs] {
         fill(&server.socket, Bursts::fill(&kv))?;
     }
-    let mut buffer = vec![0; usize::try_from(MIB)? + 64];
+    let names = (0..VALUES).map(|key| Ok(String::from_utf8(name(key, kv.key_size))?));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    let buffer = vec![0; usize::try_from(MIB)? + 64];
     let mut objects = objects(&ours)?;
+    let mut descriptors = Descriptors {
+        pipeline: objects.pipeline()?,
+        uris: names.iter().map(|name| format!("kv:{name}")).collect(),
+        buffer: buffer.clone(),
+    };
     let stream = Stream::connect(&theirs.socket, Some(PATIENCE))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let names: Vec<Vec<u8>> = (0..VALUES).map(|key| name(key, kv.key_size)).collect();
-    let text = |key: u32| {
-        names.get(key as usize).map(|name| String::from_utf8_lossy(name)).context("a name")
-    };
-    let (mut our, mut their) = (Vec::new(), Vec::new());
     let whole = format!("${MIB}\r\n").len() + usize::try_from(MIB)? + 2;
+    let mut replies = Replies { stream, names, buffer, whole, over: 0 };
+    let (mut our, mut their) = (Vec::new(), Vec::new());
     for _ in 0..bench.args.rounds {
-        our.push(rounds(ours.pid, bench.args.round, &bench.stop, |keys| {
-            let uris =
-                keys.map(|key| Ok(format!("kv:{}", text(key)?))).collect::<Result<Vec<_>>>()?;
-            for value in objects.open_many(&uris) {
-                let read = value?.read_at(&mut buffer, 0)?;
-                ensure!(read as u64 == MIB, "{read} bytes");
-            }
-            Ok(())
-        })?);
-        their.push(rounds(theirs.pid, bench.args.round, &bench.stop, |keys| {
-            let (mut asked, mut due) = (String::new(), 0);
-            for key in keys {
-                write!(asked, "GET {}\r\n", text(key)?)?;
-                due += whole;
-            }
-            stream.send(asked.as_bytes(), &[], false)?;
-            while due > 0 {
-                let n = stream.recv_bytes(&mut buffer)?;
-                ensure!(n > 0, "the server has closed the connection");
-                due = due.saturating_sub(n);
-            }
-            Ok(())
-        })?);
+        our.push(round(ours.pid, bench.args.round, &bench.stop, &mut descriptors)?);
+        their.push(round(theirs.pid, bench.args.round, &bench.stop, &mut replies)?);
     }
     let ratio = |figure: fn(&Got) -> f64| {
         median(our.iter().zip(&their).map(|(our, their)| figure(our) / figure(their).max(1e-9)))
