@@ -30,9 +30,14 @@ impl Held {
         (call, nth): (&'static str, usize),
         seconds: u32,
     ) -> Option<Self> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-        let named = |dir: &Path| fs::read_to_string(dir.join("comm")).unwrap().trim() == thread;
-        let task = tasks.map(|task| task.unwrap().path()).find(|dir| named(dir)).unwrap();
+        // Threads come and go while they are looked at, and have their names a moment later.
+        let named = |dir: &Path| {
+            fs::read_to_string(dir.join("comm")).is_ok_and(|name| name.trim() == thread)
+        };
+        let task = wait_for("a thread of this name", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+            tasks.filter_map(|task| Some(task.ok()?.path())).find(|dir| named(dir))
+        });
         let task = task.file_name().unwrap().to_str().unwrap().to_owned();
         Self::trace(daemon, &["-p", &task], (call, nth), seconds)
     }
