@@ -27,6 +27,8 @@ enum Step {
     Record(Vec<Op>, u8),
     /// The next segment.
     Segment,
+    /// So many zeros ahead of the next record.
+    Zeros(u8),
     // What should not be:
     /// A record that holds and means nothing that is known.
     Odd { kind: u8, ahead: u8, behind: u32, payload: Vec<u8> },
@@ -111,6 +113,7 @@ const SALT: u64 = 0x0123_4567_89ab_cdef;
 
 fuzz_target!(|steps: Vec<Step>| {
     let (mut map, mut sound, mut next, mut first) = (Map::new(), true, 1_u64, 1);
+    let mut zeros = 0;
     let mut files = vec![(format::segment_name(1), format::file_head(format::SEGMENT, SALT, 1))];
     for step in &steps {
         let file = &mut files.last_mut().unwrap().1;
@@ -122,17 +125,24 @@ fuzz_target!(|steps: Vec<Step>| {
                     op.apply(&mut map);
                 }
                 let behind = u32::from(*behind).clamp(1, u32::try_from(next).unwrap());
+                // Over them.
+                file.truncate(file.len() - std::mem::take(&mut zeros));
                 file.extend(format::record(SALT, 0, next, behind, &payload));
                 next += 1;
                 continue;
             }
             Step::Segment if next > first => {
-                first = next;
+                (first, zeros) = (next, 0);
                 let head = format::file_head(format::SEGMENT, SALT, next);
                 files.push((format::segment_name(next), head));
                 continue;
             }
             Step::Segment => continue,
+            Step::Zeros(n) => {
+                zeros += usize::from(*n);
+                file.resize(file.len() + usize::from(*n), 0);
+                continue;
+            }
             Step::Odd { kind, ahead, behind, payload } => {
                 let number = next.wrapping_add(u64::from(*ahead)).wrapping_sub(1);
                 file.extend(format::record(SALT, u16::from(kind % 4), number, *behind, payload));
@@ -163,7 +173,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 files.push((name(*number), Vec::new()));
             }
         }
-        sound = false;
+        (sound, zeros) = (false, 0);
     }
     let opened = open_twice(&Arc::new(Memory::with(files)));
     if sound {

@@ -12,18 +12,19 @@ type Files = BTreeMap<String, Arc<Content>>;
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Files>);
 
+/// Bytes, and where the next one goes that is appended.
 #[derive(Debug, Default)]
-struct Content(Mutex<Vec<u8>>);
+struct Content(Mutex<(Vec<u8>, usize)>);
 
 impl Memory {
     pub fn with(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let file = |(name, bytes)| (name, Arc::new(Content(Mutex::new(bytes))));
+        let file = |(name, bytes)| (name, Arc::new(Content(Mutex::new((bytes, 0)))));
         Self(Mutex::new(files.into_iter().map(file).collect()))
     }
 
     /// Another one with the same on it.
     pub fn copy(&self) -> Self {
-        let file = |(name, content): (&String, &Arc<Content>)| (name.clone(), content.0.lock().clone());
+        let file = |(name, content): (&String, &Arc<Content>)| (name.clone(), content.0.lock().0.clone());
         Self::with(self.0.lock().iter().map(file).collect::<Vec<_>>())
     }
 
@@ -52,7 +53,7 @@ impl Disk for Memory {
     }
 
     fn cut(&self, name: &str, length: u64) -> Result<()> {
-        self.find(name)?.0.lock().truncate(usize::try_from(length).unwrap());
+        self.find(name)?.0.lock().0.truncate(usize::try_from(length).unwrap());
         Ok(())
     }
 
@@ -77,8 +78,22 @@ impl Disk for Memory {
 
 impl File for Content {
     fn append(&self, bytes: &[u8]) -> Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
+        let mut content = self.0.lock();
+        let (file, end) = &mut *content;
+        file.resize(file.len().max(*end + bytes.len()), 0);
+        file[*end..*end + bytes.len()].copy_from_slice(bytes);
+        *end += bytes.len();
         Ok(bytes.len())
+    }
+
+    fn prefill(&self, offset: u64, length: u64) -> Result<()> {
+        self.0.lock().0.resize(usize::try_from(offset + length).unwrap(), 0);
+        Ok(())
+    }
+
+    fn trim(&self, length: u64) -> Result<()> {
+        self.0.lock().0.truncate(usize::try_from(length).unwrap());
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {
@@ -86,12 +101,12 @@ impl File for Content {
     }
 
     fn length(&self) -> Result<u64> {
-        Ok(self.0.lock().len() as u64)
+        Ok(self.0.lock().0.len() as u64)
     }
 
     fn read(&self, out: &mut Vec<u8>, offset: u64, length: usize) -> Result<usize> {
         let content = self.0.lock();
-        let rest = content.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+        let rest = content.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let n = rest.len().min(length);
         out.extend_from_slice(&rest[..n]);
         Ok(n)

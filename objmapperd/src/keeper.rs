@@ -44,6 +44,7 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
         compact_percent: settings.compact_percent,
         compact_every: settings.compact_every,
         damage: settings.damage,
+        ..JournalOptions::default()
     };
     let begun = Instant::now();
     let mut told = begun;
@@ -94,11 +95,12 @@ pub fn start(keys: Arc<Keyspace>) -> std::io::Result<Option<JoinHandle<()>>> {
         let mut not_before = Instant::now();
         while journal.wait_to_compact(not_before) {
             let begun = Instant::now();
-            match keys.compact() {
+            match keys.compact_while(&|| !journal.has_stopped()) {
                 Ok(Some(kv::Compacted { before, after })) => {
                     tracing::info!(before, after, took = ?begun.elapsed(), "compacted the journal");
                 }
                 Ok(None) => {}
+                Err(_) if journal.has_stopped() => {}
                 Err(error) => {
                     tracing::error!(%error, "the journal is not compacted");
                     not_before = Instant::now() + AGAIN;

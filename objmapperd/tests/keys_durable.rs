@@ -131,6 +131,29 @@ fn bgsave_and_bgrewriteaof_answer_at_once_and_lastsave_tells_when_it_is_done() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_a_snapshot() {
+    let mut daemon = start("");
+    let mut keys = connect(&daemon);
+    keys.say("SET k v");
+    let Some(held) = hold(&daemon, "compactor", 2) else { return };
+    assert!(keys.say("BGSAVE").text().starts_with("Background"));
+    held.is_caught();
+    daemon.signal("TERM");
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let is_there = |thread: &str| {
+        let names = fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path().join("comm"));
+        names.flat_map(fs::read_to_string).any(|name| name.trim() == thread)
+    };
+    // It is told together with the thread that syncs.
+    until("the journal is told to stop", || !is_there("journal"));
+    assert!(is_there("compactor"));
+    drop(held);
+    assert!(daemon.wait().success());
+    assert_eq!(snapshots(&daemon), Vec::<String>::new());
+    assert!(!daemon.log().contains("compacted"), "{}", daemon.log());
+}
+
+#[test]
 fn a_snapshot_that_fails_is_told() {
     let daemon = start("");
     let mut keys = connect(&daemon);

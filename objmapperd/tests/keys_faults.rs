@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use support::daemon::Place;
@@ -144,8 +145,12 @@ fn a_torn_tail_is_cut_off_and_told() {
     drop(client);
     let place = daemon.kill();
     let segment = segment(&place);
-    let length = fs::metadata(&segment).unwrap().len();
-    fs::File::options().write(true).open(&segment).unwrap().set_len(length - 3).unwrap();
+    // Of the last record; zeros follow, which were ahead of the next ones.
+    let bytes = fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    assert!(end < bytes.len());
+    let file = fs::File::options().write(true).open(&segment).unwrap();
+    file.write_all_at(&[0; 3], end as u64 - 3).unwrap();
     let daemon = setup(&place, "always").start_in(place);
     assert!(daemon.log().contains("cut off a torn tail"), "{}", daemon.log());
     let mut client = redis(&daemon);

@@ -14,6 +14,9 @@ use rustix::io::{Errno, retry_on_intr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// What one pwrite(2) fills with zeros. Not tuned.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// A directory, held open.
 #[derive(Debug)]
 pub struct Directory {
@@ -61,17 +64,16 @@ impl Directory {
         Ok(names)
     }
 
-    /// Makes a file, to be appended to and read. EEXIST if there is one of that name.
+    /// Makes a file, to be written from its beginning on and read. EEXIST if there is one of that name.
     pub fn create_file(&self, name: &str) -> Result<OwnedFd> {
-        self.open_as(name, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL)
+        self.open_as(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
     /// Makes a file that has no name and never gets one: its room is free when nobody has it open. To
-    /// be appended to and read. A file system without such files (`O_TMPFILE`) gets one with the name
+    /// be written from its beginning on and read. A file system without such files (`O_TMPFILE`) gets one with the name
     /// `otherwise`, which is removed at once. ENOSPC, EDQUOT, EACCES, EROFS. open(2)
     pub fn create_unnamed(&self, otherwise: &str) -> Result<OwnedFd> {
-        let flags =
-            OFlags::RDWR | OFlags::APPEND | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         match retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, mode)) {
             // EISDIR and ENOENT: from kernels that do not know of it.
@@ -159,10 +161,32 @@ impl Directory {
     }
 }
 
-/// Writes at the end of a file that was opened for appending, as much as it takes; gives how many
+/// Writes behind what was written through this descriptor before, as much as it takes; gives how many
 /// bytes. ENOSPC, EDQUOT, EFBIG, EIO. write(2)
 pub fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     retry_on_intr(|| rustix::io::write(fd, bytes)).map_err(Error::on("write"))
+}
+
+/// Fills so many bytes from `offset` on with zeros: written ones, since bytes that are only allocated
+/// (fallocate(2)) cost a sync as much as new ones. What [`append`] does next is where it would have
+/// been. ENOSPC, EDQUOT, EFBIG. pwrite(2)
+pub fn fill_with_zeros(fd: BorrowedFd<'_>, mut offset: u64, length: u64) -> Result<()> {
+    let end = offset.saturating_add(length);
+    while offset < end {
+        let left = usize::try_from(end - offset).unwrap_or(ZEROS.len());
+        let piece = ZEROS.get(..left).unwrap_or(&ZEROS);
+        match retry_on_intr(|| rustix::io::pwrite(fd, piece, offset)) {
+            Ok(0) => return Err(Error::new("pwrite", errno::EIO)),
+            Ok(n) => offset += n as u64,
+            Err(errno) => return Err(Error::on("pwrite")(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Cuts an open file to this length. Durable after [`sync_data`]. ftruncate(2)
+pub fn set_length(fd: BorrowedFd<'_>, length: u64) -> Result<()> {
+    retry_on_intr(|| rustix::fs::ftruncate(fd, length)).map_err(Error::on("ftruncate"))
 }
 
 /// Makes a file's bytes durable, and its length. After it has failed nothing is known of what was
@@ -188,21 +212,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_appended_is_at_the_end_whatever_was_cut() {
+    fn a_file_is_appended_to_renamed_and_removed() {
         let place = tempfile::tempdir().unwrap();
         let dir = Directory::create(&place.path().join("new")).unwrap();
         let fd = dir.create_file("a").unwrap();
         assert_eq!(append(fd.as_fd(), b"hello"), Ok(5));
         sync_data(fd.as_fd()).unwrap();
-        dir.cut("a", 2).unwrap();
-        assert_eq!(append(fd.as_fd(), b"y"), Ok(1));
+        assert_eq!(append(fd.as_fd(), b", hey"), Ok(5));
+        sync_data(fd.as_fd()).unwrap();
+        dir.cut("a", 3).unwrap();
         dir.rename("a", "b").unwrap();
         dir.sync().unwrap();
         assert_eq!(dir.names().unwrap(), ["b"]);
-        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"hey");
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"hel");
         assert!(dir.create_file("b").is_err());
         dir.remove("b").unwrap();
         assert!(dir.open_file("b").unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn what_is_filled_with_zeros_is_written_over() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Directory::open(place.path()).unwrap();
+        let fd = dir.create_file("a").unwrap();
+        append(fd.as_fd(), b"one").unwrap();
+        fill_with_zeros(fd.as_fd(), 3, 100_000).unwrap();
+        append(fd.as_fd(), b"two").unwrap();
+        let bytes = std::fs::read(place.path().join("a")).unwrap();
+        assert_eq!((bytes.len(), &bytes[..6]), (100_003, &b"onetwo"[..]));
+        assert!(bytes[6..].iter().all(|&byte| byte == 0));
+        set_length(fd.as_fd(), 6).unwrap();
+        append(fd.as_fd(), b"three").unwrap();
+        assert_eq!(std::fs::read(place.path().join("a")).unwrap(), b"onetwothree");
     }
 
     #[test]

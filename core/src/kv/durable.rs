@@ -254,7 +254,7 @@ impl Keyspace {
             Ok(bytes)
         };
         let after = write().inspect_err(|_| drop(forget(disk, &name)))?;
-        journal.replaced(after, begun, next);
+        journal.replaced(after, begun);
         Ok(Compacted { before: figures.since_snapshot + figures.snapshot, after })
     }
 

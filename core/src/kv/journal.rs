@@ -19,11 +19,14 @@ pub mod recover;
 mod figures;
 pub(crate) mod payload;
 
+mod current;
 mod front;
 pub(crate) mod snapshot;
 mod waiters;
 mod wishes;
 pub mod writer;
+
+mod attend;
 
 pub(crate) mod kept;
 
@@ -65,12 +68,17 @@ pub struct JournalOptions {
     pub compact_percent: u32,
     /// The longest time between two snapshots while something is written; zero: any.
     pub compact_every: Duration,
+    /// Under [`SyncPolicy::Always`], bytes of zeros that are written ahead of the records of a segment:
+    /// a sync of what is written over them changes bytes alone, neither the file's length nor where
+    /// they are, which makes it much cheaper. 0: none.
+    pub prefill: u64,
     /// What to do with damage when it is opened.
     pub damage: Damage,
 }
 
 impl Default for JournalOptions {
-    /// Segments of 64 MiB; compaction when records are 64 MiB and as much as the snapshot.
+    /// Segments of 64 MiB, filled with zeros 1 MiB ahead; compaction when records are 64 MiB and as
+    /// much as the snapshot.
     fn default() -> Self {
         Self {
             sync: SyncPolicy::default(),
@@ -78,6 +86,7 @@ impl Default for JournalOptions {
             compact_from: 64 << 20,
             compact_percent: 100,
             compact_every: Duration::ZERO,
+            prefill: 1 << 20,
             damage: Damage::default(),
         }
     }

@@ -53,42 +53,81 @@ fn history(options: JournalOptions, compact_at: &[usize]) -> (Arc<Fake>, Vec<Map
     (disk, maps)
 }
 
+/// A file as the running kernel shows it, and as it was when it was last synced.
+#[derive(Default)]
+struct Inode {
+    bytes: Vec<u8>,
+    /// Where the next byte goes that is appended.
+    end: usize,
+    synced: Vec<u8>,
+    synced_end: usize,
+}
+
+impl Inode {
+    fn append(&mut self, bytes: &[u8]) {
+        write_over(&mut self.bytes, self.end, bytes);
+        self.end += bytes.len();
+    }
+
+    fn sync(&mut self) {
+        self.synced.clone_from(&self.bytes);
+        self.synced_end = self.end;
+    }
+
+    /// As it was synced, and the first of the bytes that came since.
+    fn with_the_first(&self, piece: usize) -> Vec<u8> {
+        let mut image = self.synced.clone();
+        let to = (self.synced_end + piece).min(self.end);
+        write_over(&mut image, self.synced_end, &self.bytes[self.synced_end..to]);
+        image
+    }
+
+    /// As it is, without the first of the bytes that came since.
+    fn without_the_first(&self, piece: usize) -> Vec<u8> {
+        let mut image = self.bytes.clone();
+        let to = (self.synced_end + piece).min(self.end);
+        image[self.synced_end..to].fill(0);
+        image
+    }
+}
+
+fn write_over(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    file.resize(file.len().max(at + bytes.len()), 0);
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
 /// What is on the disk, and what may be.
 #[derive(Default)]
 struct Machine {
-    /// As the running kernel shows it.
-    seen: Files,
-    /// Bytes of each that are durable, by the name that it was made under; and those behind.
-    durable: BTreeMap<usize, usize>,
+    inodes: Vec<Inode>,
     /// Names, as they are seen and as they are durable.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    content: Vec<Vec<u8>>,
 }
 
 impl Machine {
     fn take(&mut self, event: &Event) {
-        self.take_quietly(event);
-        self.seen = self.image(&self.names, |_, content| content.to_vec());
-    }
-
-    /// Without the image.
-    fn take_quietly(&mut self, event: &Event) {
         match event {
             Event::Create(name) => {
-                self.content.push(Vec::new());
-                self.names.insert(name.clone(), self.content.len() - 1);
+                self.inodes.push(Inode::default());
+                self.names.insert(name.clone(), self.inodes.len() - 1);
             }
-            Event::Append(name, bytes) => self.content[self.names[name]].extend(bytes),
-            Event::SyncFile(name) => {
-                // A file that was renamed meanwhile is not synced any more.
-                let inode = self.names[name];
-                self.durable.insert(inode, self.content[inode].len());
+            Event::Append(name, bytes) => self.inode(name).append(bytes),
+            Event::Fill(name, n) => {
+                let inode = self.inode(name);
+                inode.bytes.resize(inode.bytes.len() + n, 0);
             }
+            Event::Trim(name) => {
+                let inode = self.inode(name);
+                inode.bytes.truncate(inode.end);
+            }
+            // A file that was renamed meanwhile is not synced any more.
+            Event::SyncFile(name) => self.inode(name).sync(),
             Event::Cut(name, length) => {
-                let (inode, length) = (self.names[name], usize::try_from(*length).unwrap());
-                self.content[inode].truncate(length);
-                self.durable.insert(inode, length);
+                let inode = self.inode(name);
+                inode.end = usize::try_from(*length).unwrap();
+                inode.bytes.truncate(inode.end);
+                inode.sync();
             }
             Event::Rename(from, to) => {
                 let inode = self.names.remove(from).unwrap();
@@ -100,16 +139,17 @@ impl Machine {
         }
     }
 
-    fn image(
-        &self,
-        names: &BTreeMap<String, usize>,
-        keep: impl Fn(usize, &[u8]) -> Vec<u8>,
-    ) -> Files {
-        names.iter().map(|(name, &n)| (name.clone(), keep(n, &self.content[n]))).collect()
+    fn inode(&mut self, name: &str) -> &mut Inode {
+        &mut self.inodes[self.names[name]]
     }
 
-    fn durable(&self, inode: usize) -> usize {
-        self.durable.get(&inode).copied().unwrap_or(0)
+    fn image(&self, names: &BTreeMap<String, usize>, keep: impl Fn(&Inode) -> Vec<u8>) -> Files {
+        names.iter().map(|(name, &n)| (name.clone(), keep(&self.inodes[n]))).collect()
+    }
+
+    /// As the running kernel shows it.
+    fn seen(&self) -> Files {
+        self.image(&self.names, |inode| inode.bytes.clone())
     }
 
     /// What a power cut may leave: names as they are or as they are durable; of bytes that are not
@@ -117,19 +157,10 @@ impl Machine {
     fn cuts(&self) -> Vec<Files> {
         let mut images = Vec::new();
         for names in [&self.names, &self.durable_names] {
-            let longest = names.values().map(|&n| self.content[n].len() - self.durable(n)).max();
-            for piece in 0..=longest.unwrap_or(0) {
-                images.push(self.image(names, |n, content| {
-                    let end = (self.durable(n) + piece).min(content.len());
-                    content[..end].to_vec()
-                }));
-                images.push(self.image(names, |n, content| {
-                    let mut content = content.to_vec();
-                    let from = self.durable(n);
-                    let to = (from + piece).min(content.len());
-                    content[from..to].fill(0);
-                    content
-                }));
+            let longest = names.values().map(|&n| self.inodes[n].end - self.inodes[n].synced_end);
+            for piece in 0..=longest.max().unwrap_or(0) {
+                images.push(self.image(names, |inode| inode.with_the_first(piece)));
+                images.push(self.image(names, |inode| inode.without_the_first(piece)));
             }
         }
         images
@@ -176,13 +207,14 @@ fn killed_everywhere(options: JournalOptions, compact_at: &[usize]) {
         let (promised, done) = (told(&events, at), done(&events, at, maps.len() - 1));
         if let Event::Append(name, bytes) = event {
             for cut in 0..bytes.len() {
-                let mut image = machine.seen.clone();
-                image.get_mut(name).unwrap().extend(&bytes[..cut]);
+                let mut image = machine.seen();
+                let end = machine.inode(name).end;
+                write_over(image.get_mut(name).unwrap(), end, &bytes[..cut]);
                 check(&image, &maps, promised, done, &format!("event {at}, byte {cut}"));
             }
         }
         machine.take(event);
-        check(&machine.seen, &maps, promised, done, &format!("after event {at} {event:?}"));
+        check(&machine.seen(), &maps, promised, done, &format!("after event {at} {event:?}"));
     }
 }
 
@@ -204,13 +236,15 @@ fn cut_everywhere(options: JournalOptions, compact_at: &[usize]) {
     }
 }
 
-fn policies() -> [JournalOptions; 3] {
-    [SyncPolicy::Always, SELDOM, SyncPolicy::Never].map(journal)
+/// Of all ways to keep a journal each one, and `always` without zeros ahead.
+fn ways() -> [JournalOptions; 4] {
+    let [always, seldom, never] = [SyncPolicy::Always, SELDOM, SyncPolicy::Never].map(journal);
+    [always, JournalOptions { prefill: 0, ..always }, seldom, never]
 }
 
 #[test]
 fn killed_at_any_byte_it_loses_nothing_that_was_told() {
-    for options in policies() {
+    for options in ways() {
         killed_everywhere(options, &[]);
     }
 }
@@ -218,14 +252,14 @@ fn killed_at_any_byte_it_loses_nothing_that_was_told() {
 #[test]
 fn killed_at_any_byte_of_a_compaction_as_well() {
     let segment = 200;
-    for options in policies() {
+    for options in ways() {
         killed_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
     }
 }
 
 #[test]
 fn a_power_cut_leaves_what_was_promised_and_nothing_by_halves() {
-    for options in policies() {
+    for options in ways() {
         cut_everywhere(options, &[]);
     }
 }
@@ -233,7 +267,7 @@ fn a_power_cut_leaves_what_was_promised_and_nothing_by_halves() {
 #[test]
 fn a_power_cut_during_a_compaction_as_well() {
     let segment = 200;
-    for options in policies() {
+    for options in ways() {
         cut_everywhere(JournalOptions { segment, ..options }, &[3, 8]);
     }
 }
@@ -280,13 +314,12 @@ fn a_power_cut_after_a_snapshot_leaves_no_halves() {
     // Whoever writes may come between the two.
     let mut renamed = false;
     for event in &events {
-        machine.take_quietly(event);
+        machine.take(event);
         renamed |= matches!(event, Event::Rename(..));
         if !matches!(event, Event::SyncNames) || !std::mem::take(&mut renamed) {
             continue;
         }
-        let image = machine
-            .image(&machine.durable_names, |n, content| content[..machine.durable(n)].to_vec());
+        let image = machine.image(&machine.durable_names, |inode| inode.synced.clone());
         let keys = open(&Arc::new(Fake::with(image)), journal(SyncPolicy::Never)).unwrap().0;
         let map = all(&keys);
         let mut values = map

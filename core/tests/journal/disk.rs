@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use objmapper::kv::journal::{Disk, File};
 use objmapper_os::{Error, Result, errno};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// One thing that was done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Create(String),
     Append(String, Vec<u8>),
+    /// So many zeros at the end of the file; what is appended goes where it would have gone.
+    Fill(String, usize),
+    /// What was filled and not written over is gone.
+    Trim(String),
     SyncFile(String),
     Cut(String, u64),
     Rename(String, String),
@@ -30,14 +36,15 @@ struct Inside {
     /// Syncs of files that still succeed.
     syncs: Option<usize>,
     read_only: bool,
+    no_descriptors: bool,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Fake(Arc<Mutex<Inside>>);
+pub(crate) struct Fake(Arc<Mutex<Inside>>, Arc<Mutex<()>>);
 
 impl Fake {
     pub(crate) fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
-        Self(Arc::new(Mutex::new(Inside { files, ..Inside::default() })))
+        Self(Arc::new(Mutex::new(Inside { files, ..Inside::default() })), Arc::default())
     }
 
     /// As a process that died leaves it: whatever was handed over is there.
@@ -70,6 +77,11 @@ impl Fake {
         self.0.lock().room = None;
     }
 
+    /// No sync of a file comes back while this is held.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.1.lock()
+    }
+
     /// From now on only so many syncs succeed.
     pub(crate) fn fail_syncs_after(&self, n: usize) {
         self.0.lock().syncs = Some(n);
@@ -81,6 +93,16 @@ impl Fake {
 
     pub(crate) fn make_read_only(&self) {
         self.0.lock().read_only = true;
+    }
+
+    /// Whether no file can be made for want of descriptors.
+    pub(crate) fn has_no_descriptors(&self, now: bool) {
+        self.0.lock().no_descriptors = now;
+    }
+
+    fn opened(&self, name: &str) -> Arc<dyn File> {
+        let (inside, syncs) = (self.0.clone(), self.1.clone());
+        Arc::new(Opened { inside, syncs, name: name.to_owned(), position: AtomicUsize::new(0) })
     }
 
     fn writable(&self) -> Result<()> {
@@ -100,18 +122,21 @@ impl Disk for Fake {
     fn create(&self, name: &str) -> Result<Arc<dyn File>> {
         self.writable()?;
         let mut inside = self.0.lock();
+        if inside.no_descriptors {
+            return Err(Error::new("openat", errno::EMFILE));
+        }
         if inside.files.insert(name.to_owned(), Vec::new()).is_some() {
             return Err(Error::new("openat", errno::EEXIST));
         }
         inside.events.push(Event::Create(name.to_owned()));
-        Ok(Arc::new(Opened { inside: self.0.clone(), name: name.to_owned() }))
+        Ok(self.opened(name))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn File>> {
         if !self.0.lock().files.contains_key(name) {
             return Err(missing(name));
         }
-        Ok(Arc::new(Opened { inside: self.0.clone(), name: name.to_owned() }))
+        Ok(self.opened(name))
     }
 
     fn cut(&self, name: &str, length: u64) -> Result<()> {
@@ -150,7 +175,10 @@ impl Disk for Fake {
 #[derive(Debug)]
 struct Opened {
     inside: Arc<Mutex<Inside>>,
+    syncs: Arc<Mutex<()>>,
     name: String,
+    /// Where what is appended goes.
+    position: AtomicUsize,
 }
 
 impl File for Opened {
@@ -164,15 +192,45 @@ impl File for Opened {
         }
         // Short writes are ordinary.
         let n = bytes.len().min(most).min(1000);
+        let at = self.position.fetch_add(n, Ordering::Relaxed);
+        let file = inside.files.get_mut(&self.name).unwrap();
+        let new = (at + n).saturating_sub(file.len());
+        file.resize(file.len() + new, 0);
+        file[at..at + n].copy_from_slice(&bytes[..n]);
         if let Some(room) = &mut inside.room {
-            *room -= n;
+            *room -= new;
         }
-        inside.files.get_mut(&self.name).unwrap().extend_from_slice(&bytes[..n]);
         inside.events.push(Event::Append(self.name.clone(), bytes[..n].to_vec()));
         Ok(n)
     }
 
+    fn prefill(&self, offset: u64, length: u64) -> Result<()> {
+        let mut inside = self.inside.lock();
+        let (from, n) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
+        if inside.room.is_some_and(|room| room < n) {
+            return Err(Error::new("pwrite", errno::ENOSPC));
+        }
+        let file = inside.files.get_mut(&self.name).unwrap();
+        assert!(file.len() == from && self.position.load(Ordering::Relaxed) <= from);
+        file.resize(from + n, 0);
+        inside.events.push(Event::Fill(self.name.clone(), n));
+        if let Some(room) = &mut inside.room {
+            *room -= n;
+        }
+        Ok(())
+    }
+
+    fn trim(&self, length: u64) -> Result<()> {
+        let mut inside = self.inside.lock();
+        let length = usize::try_from(length).unwrap();
+        assert_eq!(self.position.load(Ordering::Relaxed), length);
+        inside.files.get_mut(&self.name).unwrap().truncate(length);
+        inside.events.push(Event::Trim(self.name.clone()));
+        Ok(())
+    }
+
     fn sync(&self) -> Result<()> {
+        let _turn = self.syncs.try_lock_for(Duration::from_mins(1)).unwrap();
         let mut inside = self.inside.lock();
         if let Some(left) = &mut inside.syncs {
             if *left == 0 {

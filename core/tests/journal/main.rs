@@ -10,5 +10,6 @@ mod crashes;
 mod faults;
 mod histories;
 mod objects;
+mod segments;
 mod town;
 mod verbs;

@@ -23,8 +23,11 @@ pub(crate) fn small() -> Options {
 /// A policy that does nothing by itself within a test.
 pub(crate) const SELDOM: SyncPolicy = SyncPolicy::Interval(Duration::from_hours(1));
 
+/// Bytes of zeros ahead: those of some ten records.
+pub(crate) const PREFILL: u64 = 2000;
+
 pub(crate) fn journal(sync: SyncPolicy) -> JournalOptions {
-    JournalOptions { sync, compact_percent: 0, ..JournalOptions::default() }
+    JournalOptions { sync, compact_percent: 0, prefill: PREFILL, ..JournalOptions::default() }
 }
 
 pub(crate) fn open(

@@ -12,7 +12,7 @@ use os::{Result, file};
 pub trait Disk: Debug + Send + Sync {
     /// All names, in no order.
     fn names(&self) -> Result<Vec<String>>;
-    /// An empty file, to be appended to; its name is durable after [`Disk::sync`]. EEXIST.
+    /// An empty file, to be written; its name is durable after [`Disk::sync`]. EEXIST.
     fn create(&self, name: &str) -> Result<Arc<dyn File>>;
     /// A file for reading.
     fn open(&self, name: &str) -> Result<Arc<dyn File>>;
@@ -28,8 +28,12 @@ pub trait Disk: Debug + Send + Sync {
 
 /// A file of it.
 pub trait File: Debug + Send + Sync {
-    /// Writes at the end, as much as it takes, at least a byte; gives how many bytes.
+    /// Writes behind what was appended before, as much as it takes, at least a byte; gives how many bytes.
     fn append(&self, bytes: &[u8]) -> Result<usize>;
+    /// Fills so many bytes from `offset` on, which is not before what was appended, with zeros.
+    fn prefill(&self, offset: u64, length: u64) -> Result<()>;
+    /// Cuts off what is behind `length`, where what was appended ends; durable after [`File::sync`].
+    fn trim(&self, length: u64) -> Result<()>;
     /// Makes what was appended durable.
     fn sync(&self) -> Result<()>;
     /// Its length in bytes.
@@ -78,13 +82,21 @@ impl Disk for Directory {
     }
 }
 
-/// A file that is open for appending, or for reading.
+/// A file that is open for writing, or for reading.
 #[derive(Debug)]
 pub(crate) struct Opened(pub(crate) OwnedFd);
 
 impl File for Opened {
     fn append(&self, bytes: &[u8]) -> Result<usize> {
         disk::append(self.0.as_fd(), bytes)
+    }
+
+    fn prefill(&self, offset: u64, length: u64) -> Result<()> {
+        disk::fill_with_zeros(self.0.as_fd(), offset, length)
+    }
+
+    fn trim(&self, length: u64) -> Result<()> {
+        disk::set_length(self.0.as_fd(), length)
     }
 
     fn sync(&self) -> Result<()> {

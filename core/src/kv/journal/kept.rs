@@ -22,10 +22,10 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Starts the thread, if the policy needs one: it sleeps while nothing is written.
+    /// Starts the thread, unless whoever writes waits for the disk: it sleeps while nothing is written.
     pub(crate) fn new(journal: Journal, lock: Option<OwnedFd>) -> Result<Self, Failure> {
         let kept = Self { journal: Arc::new(journal), thread: Mutex::default(), _lock: lock };
-        if matches!(kept.journal.options().sync, SyncPolicy::Interval(_)) {
+        if kept.journal.options().sync != SyncPolicy::Always {
             kept.attend().map_err(Failure::disk("cannot start a thread"))?;
         }
         Ok(kept)

@@ -82,7 +82,7 @@ pub struct Torn {
     pub file: String,
     /// Where it was cut.
     pub offset: u64,
-    /// Bytes that were cut off.
+    /// Bytes that were cut off, but for zeros behind them.
     pub bytes: u64,
     /// Whole records among them, behind one that was not: nobody was promised these.
     pub records: u64,
@@ -227,9 +227,13 @@ impl Recovery<'_> {
         };
         self.records(&name, &mut reader, last)?;
         self.report.last = reader.next_number() - 1;
-        self.counted(reader.length());
+        self.counted(reader.offset());
         if last && self.report.last + 1 == first {
             return self.empty(&name);
+        }
+        // Zeros that no record came for. A torn tail was cut off with them.
+        if self.repair && self.report.torn.is_none() && reader.offset() < reader.length() {
+            self.cut(&name, reader.offset())?;
         }
         Ok(())
     }
@@ -305,13 +309,15 @@ impl Recovery<'_> {
         (offset, number): (u64, u64),
         records: u64,
     ) -> Result<(), Failure> {
-        let bytes = reader.length() - offset;
-        self.report.torn = Some(Torn { file: name.to_owned(), offset, bytes, records });
         reader.go_to(offset, number);
-        if self.repair {
-            self.disk.cut(name, offset).map_err(Failure::disk("cannot cut a torn tail off"))?;
-        }
-        Ok(())
+        let bytes = reader.written_end(false).map_err(Failure::disk("cannot read the journal"))?;
+        let bytes = bytes - offset;
+        self.report.torn = Some(Torn { file: name.to_owned(), offset, bytes, records });
+        if self.repair { self.cut(name, offset) } else { Ok(()) }
+    }
+
+    fn cut(&self, name: &str, length: u64) -> Result<(), Failure> {
+        self.disk.cut(name, length).map_err(Failure::disk("cannot cut a segment's end off"))
     }
 
     #[inline]

@@ -10,6 +10,9 @@ use super::format::{FILE_HEAD, FileKind, Head, RECORD_HEAD, Salt, read_file_head
 /// Bytes that one read asks for. Not tuned.
 const READ: usize = 1 << 20;
 
+/// The same when zeros are looked for.
+const PIECE: usize = 64 << 10;
+
 /// The name of the segment that begins with this number.
 pub(crate) fn segment_name(first: u64) -> String {
     format!("journal-{first:020}.log")
@@ -66,6 +69,8 @@ pub(crate) struct Reader {
     file: Arc<dyn File>,
     salt: Salt,
     length: u64,
+    /// Whether zeros may follow the last record.
+    prefilled: bool,
     /// What was read of it; `at` is where the next record begins.
     buffer: Vec<u8>,
     at: usize,
@@ -80,7 +85,7 @@ pub(crate) struct Reader {
 pub(crate) enum Next<'a> {
     /// A record.
     Record(Head, &'a [u8]),
-    /// The end of the file.
+    /// The end of the file, or of what was written into it: zeros up to its end.
     End,
     /// Bytes that are no record, or not the next one.
     Break,
@@ -99,8 +104,9 @@ impl Reader {
     /// The same of a file that is open.
     pub(crate) fn of(file: Arc<dyn File>, kind: FileKind) -> os::Result<Result<Self, u64>> {
         let length = file.length()?;
-        let mut reader =
-            Self { file, salt: Salt(0), length, buffer: Vec::new(), at: 0, offset: 0, next: 0 };
+        let prefilled = kind == FileKind::Segment;
+        let (salt, buffer) = (Salt(0), Vec::new());
+        let mut reader = Self { file, salt, length, prefilled, buffer, at: 0, offset: 0, next: 0 };
         reader.fill(FILE_HEAD)?;
         let Some((salt, first)) = read_file_head(kind, &reader.buffer) else {
             return Ok(Err(length));
@@ -132,6 +138,7 @@ impl Reader {
         }
         let (head, whole) = match self.record()? {
             Some((head, whole)) if head.number == self.next => (head, whole),
+            _ if self.prefilled && self.written_end(true)? == self.offset => return Ok(Next::End),
             _ => return Ok(Next::Break),
         };
         self.next += 1;
@@ -139,6 +146,24 @@ impl Reader {
         self.advance(whole);
         let payload = self.buffer.get(at + RECORD_HEAD..at + whole).unwrap_or_default();
         Ok(Next::Record(head, payload))
+    }
+
+    /// Where the zeros begin that the file ends with, from here on; `soon`: any place behind this one
+    /// will do if there are others.
+    pub(crate) fn written_end(&self, soon: bool) -> os::Result<u64> {
+        let (mut at, mut end, mut piece) = (self.offset, self.offset, Vec::new());
+        while at < self.length && !(soon && end > self.offset) {
+            piece.clear();
+            let n = self.file.read(&mut piece, at, PIECE)? as u64;
+            if n == 0 {
+                break;
+            }
+            if let Some(last) = piece.iter().rposition(|&byte| byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += n;
+        }
+        Ok(end)
     }
 
     /// Goes to the next record that holds, from here on, wherever it begins.

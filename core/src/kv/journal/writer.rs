@@ -20,17 +20,16 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use objmapper_os as os;
 use parking_lot::Mutex;
 
-use super::disk::{Disk, File, append_all};
-use super::format::{FILE_HEAD, FileKind, Head, Kind, Salt, file_head};
+use super::current::Current;
+use super::disk::{Disk, File};
+use super::format::{Head, Kind, Salt};
 use super::front::Front;
-use super::payload::{self, Chunk, Payload};
+use super::payload::{Chunk, Payload};
 use super::recover::{Failure, Report};
-use super::segment::segment_name;
 use super::waiters::Waiters;
 use super::wishes::Wishes;
 use super::{Figures, JournalOptions, SyncPolicy};
@@ -56,15 +55,17 @@ pub struct Journal {
     syncing: Mutex<()>,
     /// One snapshot at a time; segments stay meanwhile.
     pub(crate) snapshots: Mutex<()>,
-    written: AtomicU64,
+    pub(super) written: AtomicU64,
     durable: AtomicU64,
     failed: OnceLock<String>,
-    wishes: Wishes,
-    waiters: Waiters,
+    pub(super) wishes: Wishes,
+    pub(super) waiters: Waiters,
     /// At the start: bytes, records.
     skipped: (u64, u64),
     /// The last snapshot that was begun was not finished.
     unfinished: AtomicBool,
+    /// There is a thread in [`Journal::keep`].
+    pub(super) attended: AtomicBool,
     syncs: AtomicU64,
     /// Milliseconds since 1970; 0: never.
     snapshot_at: AtomicU64,
@@ -77,9 +78,9 @@ pub struct Journal {
 /// What is written.
 #[derive(Debug)]
 struct Back {
-    file: Arc<dyn File>,
-    first: u64,
-    size: u64,
+    segment: Current,
+    /// `since` when [`Journal::turn_over`] was last called.
+    turned: u64,
     spare: Vec<u8>,
 }
 
@@ -91,8 +92,9 @@ impl Journal {
         found: &Report,
     ) -> Result<Self, Failure> {
         let (salt, next) = (Salt::by_chance(), found.last + 1);
-        let file = begin(&*disk, salt, next).map_err(Failure::disk("cannot begin a segment"))?;
-        let back = Back { file, first: next, size: FILE_HEAD as u64, spare: Vec::new() };
+        let segment = Current::begin(&*disk, salt, next, &options)
+            .map_err(Failure::disk("cannot begin a segment"))?;
+        let back = Back { segment, turned: 0, spare: Vec::new() };
         Ok(Self {
             disk,
             options,
@@ -108,6 +110,7 @@ impl Journal {
             waiters: Waiters::default(),
             skipped: (found.skipped_bytes, found.skipped_records),
             unfinished: AtomicBool::new(false),
+            attended: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             snapshot_at: AtomicU64::new(found.snapshot_begun.unsigned_abs()),
             since: AtomicU64::new(found.bytes - found.snapshot_bytes),
@@ -215,7 +218,7 @@ impl Journal {
         if position <= self.written.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.write_pending(&mut self.back.lock(), position)
+        self.write_pending(&mut self.back.lock(), position).map(drop)
     }
 
     /// Makes everything up to `position` durable: one sync for all that wait.
@@ -228,8 +231,9 @@ impl Journal {
             return Ok(());
         }
         let mut back = self.back.lock();
-        self.write_pending(&mut back, NEVER - 1)?;
-        let (file, last) = (back.file.clone(), self.written.load(Ordering::Acquire));
+        let bytes = self.write_pending(&mut back, NEVER - 1)?;
+        back.segment.fill_ahead(bytes);
+        let (file, last) = (back.segment.file.clone(), self.written.load(Ordering::Acquire));
         drop(back);
         self.sync_file(&*file, last)
     }
@@ -245,38 +249,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until everything up to `position` is durable, whatever the policy; not longer than
-    /// `until`, if there is such a time, nor for a journal that has ended. Gives whether it is. The
-    /// sync is made by the thread of [`Journal::keep`], so that a disk that hangs holds nobody.
-    pub(crate) fn wait_until_durable(
-        &self,
-        position: u64,
-        until: Option<Instant>,
-    ) -> Result<bool, Fault> {
-        if position <= self.durable() {
-            return Ok(true);
-        }
-        self.wishes.sync_now();
-        let look = || match self.check() {
-            _ if position <= self.durable() => Some(Ok(true)),
-            Ok(()) => self.wishes.have_stopped().then_some(Ok(false)),
-            Err(fault) => Some(Err(fault)),
-        };
-        self.waiters.wait(until, look).unwrap_or(Ok(false))
-    }
-
-    fn write_pending(&self, back: &mut Back, position: u64) -> Result<(), Fault> {
+    /// Writes what waits, if `position` is among it; gives how many bytes.
+    fn write_pending(&self, back: &mut Back, position: u64) -> Result<u64, Fault> {
         self.check()?;
         if position <= self.written.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(0);
         }
         let mut front = self.front.lock();
         let last = front.next - 1;
         let mut chunks = front.take(std::mem::take(&mut back.spare));
         drop(front);
-        payload::write(&chunks, &*back.file).map_err(|error| self.fail(&error))?;
-        let bytes: u64 = chunks.iter().map(Chunk::length).sum();
-        back.size += bytes;
+        let bytes = back.segment.append(&chunks).map_err(|error| self.fail(&error))?;
         self.since.store(self.since.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         self.written.store(last, Ordering::Release);
         if let Some(Chunk::Bytes(mut spare)) = chunks.pop()
@@ -285,18 +268,45 @@ impl Journal {
             spare.clear();
             back.spare = spare;
         }
-        if back.size >= self.options.segment && back.first <= last {
-            self.rotate(back, last + 1)?;
+        if back.segment.is_full() {
+            if self.attended.load(Ordering::Relaxed) {
+                // Who writes is not to wait for the disk.
+                self.wishes.sync_now();
+            } else {
+                self.follow(back)?;
+            }
         }
         self.notice();
+        Ok(bytes)
+    }
+
+    /// Begins the next segment if this one is full.
+    pub(super) fn begin_next_if_full(&self) -> Result<(), Fault> {
+        self.follow(&mut self.back.lock())
+    }
+
+    fn follow(&self, back: &mut Back) -> Result<(), Fault> {
+        let next = self.written.load(Ordering::Acquire) + 1;
+        if back.segment.is_full() && back.segment.first < next && self.rotate(back, next).is_err() {
+            // That there is no next one now does not keep this one from going on.
+            self.check()?;
+        }
         Ok(())
     }
 
-    /// Begins the next segment, with this number.
-    fn rotate(&self, back: &mut Back, first: u64) -> Result<(), Fault> {
-        self.sync_file(&*back.file, first - 1)?;
-        back.file = begin(&*self.disk, self.salt, first).map_err(|error| self.fail(&error))?;
-        (back.first, back.size) = (first, FILE_HEAD as u64);
+    /// Begins the next segment, with this number. For want of room or of a descriptor it is as if that
+    /// had not been tried.
+    fn rotate(&self, back: &mut Back, first: u64) -> Result<(), Failure> {
+        back.segment.trim();
+        self.sync_file(&*back.segment.file, first - 1)?;
+        match Current::begin(&*self.disk, self.salt, first, &self.options) {
+            Ok(segment) => back.segment = segment,
+            Err(error) if error.is_resource() && Current::forget(&*self.disk, first).is_ok() => {
+                back.segment.go_on();
+                return Err(Failure::disk("cannot begin a segment")(error));
+            }
+            Err(error) => return Err(self.fail(&error).into()),
+        }
         Ok(())
     }
 
@@ -333,25 +343,25 @@ impl Journal {
     }
 
     /// All records from here on are in segments that begin with the number given, or later.
-    pub(crate) fn turn_over(&self) -> Result<u64, Fault> {
+    /// If there is no room for one, nothing has happened.
+    pub(crate) fn turn_over(&self) -> Result<u64, Failure> {
         let mut back = self.back.lock();
         self.write_pending(&mut back, NEVER - 1)?;
         let next = self.written.load(Ordering::Acquire) + 1;
-        if back.first != next {
+        if back.segment.first != next {
             self.rotate(&mut back, next)?;
         }
+        back.turned = self.since.load(Ordering::Relaxed);
         Ok(next)
     }
 
-    /// A snapshot has taken the place of what was before `next`; gives the time that passed.
-    pub(crate) fn replaced(&self, snapshot: u64, begun: i64, next: u64) {
+    /// A snapshot of so many bytes, begun then, has taken the place of what was written before the
+    /// last [`Self::turn_over`].
+    pub(crate) fn replaced(&self, snapshot: u64, begun: i64) {
         let back = self.back.lock();
-        // What was written while it was taken is all there is beside it.
         let since = self.since.load(Ordering::Relaxed);
-        let size = back.size - FILE_HEAD as u64;
-        let behind = if back.first == next { size } else { since.min(size) };
         self.snapshot.store(snapshot, Ordering::Relaxed);
-        self.since.store(behind, Ordering::Relaxed);
+        self.since.store(since - back.turned, Ordering::Relaxed);
         self.snapshot_at.store(begun.unsigned_abs(), Ordering::Relaxed);
     }
 
@@ -360,48 +370,15 @@ impl Journal {
         self.unfinished.store(!fine, Ordering::Relaxed);
     }
 
-    /// Asks for a snapshot, from whoever waits in [`Journal::wait_to_compact`].
-    pub fn wish_for_compaction(&self) {
-        self.wishes.compact();
-    }
-
-    /// Waits until a snapshot is to be taken, not before that moment; false when it is time to end.
-    /// For a thread that calls [`crate::kv::Keyspace::compact`] then.
-    pub fn wait_to_compact(&self, not_before: Instant) -> bool {
-        let before = self.written.load(Ordering::Relaxed);
-        // Nothing new: the next snapshot would be the same.
-        let is_worth = || self.written.load(Ordering::Relaxed) > before;
-        self.wishes.wait_to_compact(not_before, self.options.compact_every, is_worth)
-    }
-
-    /// Syncs every interval while there is something new, if the policy has one, and when somebody
-    /// waits for it, until it is told to stop. For a thread of its own.
-    pub fn keep(&self) {
-        let interval = match self.options.sync {
-            SyncPolicy::Interval(interval) => Some(interval),
-            SyncPolicy::Always | SyncPolicy::Never => None,
-        };
-        let mut last = Instant::now();
-        while self.wishes.wait_to_sync(interval.and_then(|interval| last.checked_add(interval))) {
-            last = Instant::now();
-            if self.sync(self.appended()).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Lets those go who wait in [`Journal::keep`], [`Journal::wait_to_compact`] and
-    /// [`crate::kv::Keyspace::wait_until_durable`].
-    pub fn stop(&self) {
-        self.wishes.stop();
-        self.waiters.tell();
-    }
-
     /// Makes everything durable, and says so at the end, so that damage can be told from a torn tail.
     pub fn close(&self) -> Result<(), Fault> {
         let last = self.appended();
         self.sync(last)?;
-        if self.back.lock().first <= last {
+        let mut back = self.back.lock();
+        back.segment.trim();
+        let records = back.segment.first <= last;
+        drop(back);
+        if records {
             let position = self.append(Payload::default());
             self.sync(position)?;
         }
@@ -430,13 +407,4 @@ impl Journal {
             snapshot_failed: self.unfinished.load(Ordering::Relaxed),
         }
     }
-}
-
-/// A new segment, whose head and name are durable.
-fn begin(disk: &dyn Disk, salt: Salt, first: u64) -> os::Result<Arc<dyn File>> {
-    let file = disk.create(&segment_name(first))?;
-    append_all(&*file, &file_head(FileKind::Segment, salt, first))?;
-    file.sync()?;
-    disk.sync()?;
-    Ok(file)
 }
