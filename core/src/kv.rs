@@ -12,6 +12,8 @@ pub mod value;
 
 mod shard;
 
+mod lazy;
+
 pub mod lock;
 
 pub mod evict;

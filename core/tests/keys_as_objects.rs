@@ -138,3 +138,26 @@ fn a_listing_goes_through_the_keys_in_order_page_by_page() {
     let nothing = Listing { prefix: b"kv:none/", cursor: b"", limit: 10 };
     assert!(store.list(&mut Caller::own(), &nothing).is_err());
 }
+
+#[test]
+fn who_may_not_wait_copies_no_long_value() {
+    let (keyspace, store) = town();
+    let key = keyspace.key(0, b"grown");
+    // What grew by pieces lies in memory of our own.
+    for at in 0..3 {
+        let mut hold = keyspace.hold(&key, Keyspace::now());
+        hold.write_at(&key, at << 20, &vec![b'x'; 1 << 20]).unwrap();
+    }
+    let want = Want { uri: b"kv:grown", mode: Mode::Fdpass, ..Want::default() };
+    for patience in [Patience::Never, Patience::Block] {
+        let opened = store.deliver(&mut Caller::own(), &want, patience);
+        let told = store.stat(&mut Caller::own(), b"kv:grown", patience);
+        if patience == Patience::Never {
+            assert!(
+                matches!(opened, Err(Miss::WouldBlock)) && matches!(told, Err(Miss::WouldBlock))
+            );
+        } else {
+            assert_eq!((opened.unwrap().object.size, told.unwrap().size), (3 << 20, 3 << 20));
+        }
+    }
+}

@@ -91,3 +91,46 @@ fn who_waits_can_be_roused() {
     keyspace.rouse();
     keyspace.pause(None);
 }
+
+#[test]
+fn large_values_that_are_removed_are_freed_by_who_ticks() {
+    /// Of sealed memory of this process, all of it.
+    fn values() -> usize {
+        let names = std::fs::read_dir("/proc/self/fd").unwrap();
+        let names = names.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        names.filter(|name| name.to_string_lossy().contains("objmapper-value")).count()
+    }
+    let keyspace = keyspace(0, Policy::NoEviction);
+    let large = vec![b'x'; 2 << 20];
+    let put = |name: &[u8]| {
+        let key = keyspace.key(0, name);
+        let content = keyspace.content(&large).unwrap();
+        keyspace.hold(&key, Keyspace::now()).set(&key, content, Expiry::Never).unwrap();
+    };
+    let remove = |name: &[u8]| {
+        let key = keyspace.key(0, name);
+        assert!(keyspace.hold(&key, Keyspace::now()).remove(&key));
+    };
+    // Nobody ticks: freed at once.
+    put(b"a");
+    assert_eq!(values(), 1);
+    remove(b"a");
+    assert_eq!((values(), keyspace.has_to_tick()), (0, false));
+    // Somebody does, and is woken.
+    keyspace.will_tick(true);
+    let woken = waiter(&keyspace);
+    put(b"a");
+    remove(b"a");
+    assert!(woken.recv_timeout(PATIENCE).unwrap());
+    assert_eq!((values(), keyspace.totals().keys), (1, 0));
+    keyspace.tick(Keyspace::now());
+    assert_eq!((values(), keyspace.has_to_tick()), (0, false));
+    // Not more than the longest value may have.
+    for _ in 0..300 {
+        put(b"a");
+        remove(b"a");
+    }
+    assert_eq!(values(), 256);
+    keyspace.will_tick(false);
+    assert_eq!(values(), 0);
+}

@@ -37,6 +37,8 @@ pub struct Allowance {
     pub shared: usize,
     /// Bytes of unfinished requests and unsent replies.
     pub queued: usize,
+    /// Values of keys that lie in sealed memory.
+    pub sealed: usize,
 }
 
 impl Allowance {
@@ -70,7 +72,8 @@ impl Allowance {
             0 => QUEUED,
             bytes => bytes,
         };
-        Ok(Self { in_flight, bodies, shared, queued })
+        let sealed = if keys { objmapper::kv::Options::default().sealed } else { 0 };
+        Ok(Self { in_flight, bodies, shared, queued, sealed })
     }
 
     /// What all limits come to together.

@@ -52,6 +52,7 @@ impl Ticker {
     }
 
     fn run(&self) {
+        self.keyspace.will_tick(true);
         while !self.stopping.load(Ordering::SeqCst) {
             if self.held.load(Ordering::SeqCst) {
                 self.keyspace.pause(None);
@@ -64,5 +65,6 @@ impl Ticker {
                 self.keyspace.wait_to_tick();
             }
         }
+        self.keyspace.will_tick(false);
     }
 }

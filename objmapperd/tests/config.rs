@@ -348,6 +348,12 @@ fn a_check_adds_up_what_the_limits_could_use() {
     let columns: Vec<usize> = said.lines().filter_map(|line| line.find(" limits.")).collect();
     assert!(columns.len() == 10 && columns.iter().all(|at| *at == columns[0]), "{said}");
 
+    let kv = format!("{limits}[kv]\nsocket = \"/tmp/kv\"\nmax_memory = \"3 GiB\"\n");
+    let said = check(&kv);
+    assert!(said.contains("#       1024  large values of keys\n"), "{said}");
+    assert!(said.contains("#       1534  in all\n"), "{said}");
+    assert!(said.contains("#    3.0 GiB  keys                       kv.max_memory\n"), "{said}");
+
     let said = check(&limits.replace("300", "2000"));
     assert!(
         said.contains("# Here it would not start: limits.descriptors_in_flight is 2000, "),

@@ -23,12 +23,15 @@ use objmapper_proto::{Kind, Version};
 use os::opened::Opened;
 
 use super::{Backing, Found, Name, Names, Patience};
-use crate::kv::{Fault, Keyspace, Sealed, SyncPolicy, Taken, Value, Wait};
+use crate::kv::{Fault, Hold, Key, Keyspace, Sealed, SyncPolicy, Taken, Value, Wait};
 use crate::object::{Object, version_of};
 use crate::refusal::{Miss, Refusal};
 
 /// Keys that are looked at under one lock, for a page of names. Not tuned.
 const AT_ONCE: u32 = 256;
+
+/// Bytes of a value that are copied, or looked at, by who may not wait. Not tuned.
+const AT_ONCE_BYTES: usize = 1 << 20;
 
 /// One database.
 #[derive(Debug)]
@@ -43,13 +46,26 @@ impl Keys {
         Self { keyspace, db }
     }
 
-    fn take(&self, key: &[u8], patience: Patience) -> Result<Taken, Miss> {
+    /// What `look` makes of the key's value as it is now, told when it may be. Who may not wait does
+    /// not look at a long value that lies in our own memory either.
+    fn look<T>(
+        &self,
+        key: &[u8],
+        patience: Patience,
+        look: impl FnOnce(&mut Hold<'_>, &Key<'_>) -> Option<T>,
+    ) -> Result<T, Miss> {
         let failed = self.keyspace.journal().is_some_and(|journal| journal.has_failed());
         let wait = if patience == Patience::Never { Wait::Briefly } else { Wait::Long };
-        let (taken, position) =
-            take(&self.keyspace, self.db, key, wait).map_err(|_| Miss::WouldBlock)?;
-        self.settle(failed, position, patience)?;
-        taken
+        let key = self.keyspace.key(self.db, key);
+        let hold = self.keyspace.try_hold(&key, wait, Keyspace::now());
+        let mut hold = hold.map_err(|_| Miss::WouldBlock)?;
+        let is_long = |value| matches!(value, Value::Bytes(bytes) if bytes.len() > AT_ONCE_BYTES);
+        if patience == Patience::Never && hold.peek(&key).is_some_and(is_long) {
+            return Err(Miss::WouldBlock);
+        }
+        let found = look(&mut hold, &key);
+        self.settle(failed, hold.finish(), patience)?;
+        found.ok_or_else(|| Refusal::NotFound.into())
     }
 
     /// Waits until what was seen may be told.
@@ -66,21 +82,6 @@ impl Keys {
     }
 }
 
-/// The value of a key as it is now, and up to where the journal must be durable before anybody is
-/// told ([`Keyspace::settle`]). [`Fault::Locked`] is its only fault.
-fn take(
-    keyspace: &Keyspace,
-    db: u8,
-    key: &[u8],
-    wait: Wait,
-) -> Result<(Result<Taken, Miss>, u64), Fault> {
-    let key = keyspace.key(db, key);
-    let mut hold = keyspace.try_hold(&key, wait, Keyspace::now())?;
-    let taken = hold.get(&key).map(|value| value.taken());
-    let taken = taken.ok_or_else(|| Refusal::NotFound.into());
-    Ok((taken, hold.finish()))
-}
-
 /// The value of a key, open: sealed memory, made for it if it lies elsewhere. Also gives up to where
 /// the journal must be durable before anybody is told ([`Keyspace::settle`]). [`Fault::Locked`] is its
 /// only fault.
@@ -90,8 +91,11 @@ pub fn open(
     key: &[u8],
     wait: Wait,
 ) -> Result<(Result<Found, Miss>, u64), Fault> {
-    let (taken, position) = take(keyspace, db, key, wait)?;
-    Ok((taken.and_then(Taken::open), position))
+    let key = keyspace.key(db, key);
+    let mut hold = keyspace.try_hold(&key, wait, Keyspace::now())?;
+    let taken = hold.get(&key).map(|value| value.taken());
+    let position = hold.finish();
+    Ok((taken.map_or_else(|| Err(Refusal::NotFound.into()), Taken::open), position))
 }
 
 /// What tells a value from others that its key has had.
@@ -104,12 +108,8 @@ pub fn version(value: &Value<'_>) -> Version {
 }
 
 impl Taken {
-    fn version(&self) -> Version {
-        version(&self.value())
-    }
-
     fn open(self) -> Result<Found, Miss> {
-        let version = self.version();
+        let version = version(&self.value());
         let sealed = match self {
             Self::Bytes(bytes) => Arc::new(Sealed::new(&bytes)?),
             Self::Sealed(sealed) => sealed,
@@ -122,12 +122,13 @@ impl Taken {
 
 impl Backing for Keys {
     fn open(&self, path: &[u8], patience: Patience) -> Result<Found, Miss> {
-        self.take(path, patience)?.open()
+        self.look(path, patience, |hold, key| hold.get(key).map(|value| value.taken()))?.open()
     }
 
     fn stat(&self, path: &[u8], patience: Patience) -> Result<Object, Miss> {
-        let taken = self.take(path, patience)?;
-        Ok(Object::of_memory(taken.value().len(), taken.version()))
+        // No use of it, as a STAT of a file is none.
+        let told = |value: Value<'_>| Object::of_memory(value.len(), version(&value));
+        self.look(path, patience, |hold, key| hold.peek(key).map(told))
     }
 
     fn list(&self, path: &[u8], after: &[u8], limit: usize) -> Result<Names, Miss> {

@@ -350,9 +350,9 @@ impl Keyspace {
         out.count(keys);
         out.flush()?;
         for (name, sealed, expiry) in large {
-            let mut bytes = Vec::new();
-            sealed.read_into(&mut bytes, 0, sealed.size())?;
-            ops::set(out.ops(), db, &name, &bytes, expiry);
+            let length = usize::try_from(sealed.size()).unwrap_or(usize::MAX);
+            ops::set_head(out.ops(), db, &name, length, expiry);
+            sealed.append_to(out.ops())?;
             out.flush()?;
         }
         Ok(next)

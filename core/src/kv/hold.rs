@@ -329,6 +329,9 @@ impl<'k> Hold<'k> {
             if !part.shard.waste.is_empty() {
                 // Taken with its room, which nobody counts.
                 self.waste.extend(std::mem::take(&mut part.shard.waste));
+                if self.keyspace.lazy.take(&mut self.waste) {
+                    self.keyspace.bell.ring();
+                }
             }
             let now = Weight::of(&part.shard);
             if now != part.before {

@@ -25,6 +25,7 @@ use super::bell::Bell;
 use super::evict::{self, Memory, Policy};
 use super::hold::{Hold, Part};
 use super::journal::kept::Kept;
+use super::lazy::Lazy;
 use super::lock::{Wait, Waiting};
 use super::shard::Shard;
 use super::value::Sealed;
@@ -105,6 +106,7 @@ pub struct Keyspace {
     pub(super) journal: Option<Kept>,
     pub(super) bell: Bell,
     pub(super) over: Over,
+    pub(super) lazy: Lazy,
     pub(super) sealed: AtomicI64,
 }
 
@@ -119,6 +121,7 @@ impl Keyspace {
             journal: None,
             bell: Bell::default(),
             over: Over::default(),
+            lazy: Lazy::default(),
             sealed: AtomicI64::new(0),
         }
     }
@@ -338,7 +341,15 @@ impl Keyspace {
 
     /// Whether [`Self::tick`] has anything to do, now or when a key's time is up.
     pub fn has_to_tick(&self) -> bool {
-        self.has_volatile() || self.memory.is_pressed() || !self.over.is_empty()
+        self.has_volatile()
+            || self.memory.is_pressed()
+            || !self.over.is_empty()
+            || self.lazy.is_filled()
+    }
+
+    /// Whether somebody ticks from now on: then large values that are removed are freed there.
+    pub fn will_tick(&self, somebody: bool) {
+        self.lazy.attend(somebody);
     }
 
     /// Waits until [`Self::has_to_tick`], without a timer; or until [`Self::rouse`] is called. For

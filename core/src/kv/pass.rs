@@ -215,6 +215,7 @@ impl Keyspace {
             let _ = self.evict_until(self.memory.limit() / 100 * 84, Wait::Long, now);
         }
         self.unwatch_rest();
+        self.lazy.free();
         if let Some(journal) = &self.journal {
             // Nobody waits to be told of it. If it cannot be written, the next change is refused.
             let _ = journal.write_out(journal.appended());

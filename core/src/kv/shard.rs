@@ -38,9 +38,19 @@ pub(super) enum Fresh<'a> {
 #[derive(Debug)]
 pub(super) enum Waste {
     /// One value.
-    Large(#[allow(dead_code)] Large),
+    Large(Large),
     /// All there was.
     All(#[allow(dead_code)] Table<Record, 3>, #[allow(dead_code)] Vec<Option<Large>>),
+}
+
+impl Waste {
+    /// Bytes of a large value; what was all there was is freed by who removes it, which is long anyway.
+    pub(super) fn footprint(&self) -> usize {
+        match self {
+            Self::Large(large) => large.footprint(),
+            Self::All(..) => 0,
+        }
+    }
 }
 
 /// See above.

@@ -150,6 +150,13 @@ impl Sealed {
         Ok(())
     }
 
+    /// Appends all of its bytes. EIO if there are fewer.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) -> os::Result<()> {
+        let end = out.len() as u64 + self.size;
+        self.read_into(out, 0, self.size)?;
+        if out.len() as u64 == end { Ok(()) } else { Err(os::Error::new("pread", os::errno::EIO)) }
+    }
+
     /// Reads bytes from `offset` on; 0 at the end, and fewer than asked are possible before it.
     pub fn read(&self, out: &mut [u8], offset: u64) -> os::Result<usize> {
         os::file::read_at(self.file.as_fd(), out, offset)

@@ -43,7 +43,7 @@ impl Sums {
         let shared = if is_shared { allowance.shared } else { 0 };
         let in_flight = allowance.in_flight.total;
         let each = |bytes: usize| l.connections.saturating_mul(bytes);
-        Self {
+        let mut sums = Self {
             descriptors: vec![
                 term("our own", "", OWN_DESCRIPTORS + settings.mounts.len()),
                 term("connections", "limits.connections", l.connections),
@@ -66,7 +66,13 @@ impl Sums {
                 term("pages in pipes", "", 0),
             ],
             nofile,
+        };
+        if allowance.sealed > 0 {
+            sums.descriptors.push(term("large values of keys", "", allowance.sealed));
+            let bytes = usize::try_from(settings.kv.max_memory).unwrap_or(usize::MAX);
+            sums.memory.extend((bytes > 0).then(|| term("keys", "kv.max_memory", bytes)));
         }
+        sums
     }
 
     /// Descriptors that can be open at once.
