@@ -12,7 +12,7 @@ use objmapper_proto::kv::{Kv, Set, Verb};
 use objmapper_proto::{Reply as Answer, Request};
 use support::daemon::{Place, Setup};
 use support::refusing::{redis, refuses_from_then_on, setup};
-use support::resp::{Reply, ok};
+use support::resp::{Reply, bulk, ok};
 use support::{is_root, skip, wait_for};
 
 #[test]
@@ -37,6 +37,34 @@ fn who_has_no_directory_is_told_that_keys_are_lost() {
     let socket = format!("[kv]\nsocket = \"{}\"\n", place.outside("run/kv").display());
     let daemon = Setup::default().config(&socket).start_in(place);
     assert!(daemon.log().contains("keys are kept in memory only"));
+}
+
+#[test]
+fn a_shutdown_that_is_to_save_first_does_nothing_if_that_fails() {
+    let place = Place::new();
+    let mut daemon = setup(&place, "interval").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.say("SET a 1"), ok());
+    fs::remove_dir_all(daemon.outside("kv")).unwrap();
+    for _ in 0..2 {
+        let reply = client.say("SHUTDOWN SAVE").text();
+        assert!(reply.starts_with("ERR the journal cannot be written"), "{reply}");
+        assert_eq!(redis(&daemon).say("GET a"), bulk("1"));
+    }
+    client.send(b"SHUTDOWN NOSAVE\r\n");
+    client.expect_end();
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn a_shutdown_that_saves_says_no_more() {
+    let place = Place::new();
+    let mut daemon = setup(&place, "interval").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.say("SET a 1"), ok());
+    client.send(b"SHUTDOWN SAVE\r\n");
+    client.expect_end();
+    assert!(daemon.wait().success());
 }
 
 /// Makes this call fail for the daemon from its sixth on, if it is about the journal's first segment.
