@@ -236,6 +236,8 @@ pub struct Transaction {
     pub requests: Vec<Request>,
     /// One of them was refused: none will be done.
     pub broken: bool,
+    /// One of them changes keys.
+    pub writes: bool,
     /// One of them may need room.
     pub grows: bool,
     /// One of them takes long by itself, or takes all locks.

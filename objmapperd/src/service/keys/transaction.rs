@@ -36,6 +36,7 @@ pub(super) fn queue(
         return false;
     }
     if let Some(transaction) = &mut talk.transaction {
+        transaction.writes |= command.flags.has(Flags::WRITES);
         transaction.grows |= command.flags.has(Flags::GROWS);
         transaction.long |= command.flags.has(Flags::LONG) || command.flags.has(Flags::WHOLE);
         transaction.push(args);
@@ -162,6 +163,10 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
 /// Takes all locks of a transaction, if it may be done here and now.
 fn hold_for<'k>(call: &mut Call<'_, 'k>, transaction: &Transaction) -> Result<Hold<'k>, Oops> {
     let keyspace = &*call.key_service.keyspace;
+    // It was asked when they were queued: that may be long ago.
+    if transaction.writes {
+        keyspace.may_write()?;
+    }
     if transaction.grows {
         keyspace.make_room(call.talk.wait(), call.hold.now())?;
     }
