@@ -174,10 +174,13 @@ impl Talk {
         }
     }
 
-    /// As it was at first.
+    /// As it was at first. That this command is not answered stays.
     pub fn reset(&mut self) {
         self.known = self.trust.known;
-        (self.three, self.db, self.mute) = (false, 0, Mute::Never);
+        (self.three, self.db) = (false, 0);
+        if self.mute != Mute::This {
+            self.mute = Mute::Never;
+        }
         self.transaction = None;
         self.watched.release();
         self.touches_nothing = false;
