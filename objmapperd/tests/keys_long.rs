@@ -340,7 +340,7 @@ fn a_value_that_is_written_again_with_its_new_name_takes_long() {
         assert_eq!(connect(&daemon).say(words), expected, "{words}");
         counter(&mut files, "pool.long") > before
     };
-    leaves(&format!("SETRANGE hole {HUGE} x"), Reply::Integer(HUGE as i64 + 1));
+    leaves(&format!("SETRANGE hole {HUGE} x"), Reply::Integer(i64::try_from(HUGE).unwrap() + 1));
     assert!(leaves("RENAME hole other", ok()));
     assert!(leaves("RENAMENX other hole", Reply::Integer(1)));
     assert!(leaves("MOVE hole 1", Reply::Integer(1)));

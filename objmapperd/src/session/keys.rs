@@ -234,6 +234,7 @@ impl Talk {
 
 /// What was said between MULTI and EXEC.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is about something else
 pub struct Transaction {
     /// In order.
     pub requests: Vec<Request>,

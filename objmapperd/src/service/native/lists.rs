@@ -104,9 +104,9 @@ impl Service {
     ) -> Answer {
         let now = Keyspace::now();
         let mut list = List::begin(c.link.outbox.bytes(), agreed.max_payload);
-        let (mut last, mut position) = (None, 0);
+        let (mut behind, mut position) = (None, 0);
         let more = loop {
-            let page = page(asked, scan, &mut last, agreed, now);
+            let page = page(asked, scan, &mut behind, agreed, now);
             position = position.max(page.position);
             let mut full = false;
             for name in page.names {
@@ -151,36 +151,36 @@ impl Service {
 }
 
 /// Keys that a reply can have.
-struct Names {
+struct Page {
     names: Vec<Box<[u8]>>,
     more: bool,
     position: u64,
 }
 
-/// The next keys of a scan, behind `last` if there was one, without those that are too long to be
+/// The next keys of a scan, behind that one if there was one, without those that are too long to be
 /// named in a request.
 fn page(
     asked: &Asked<'_>,
     scan: &Scan<'_>,
-    last: &mut Option<Box<[u8]>>,
+    behind: &mut Option<Box<[u8]>>,
     agreed: Agreed,
     now: i64,
-) -> Names {
+) -> Page {
     let size = PageSize { keys: usize::from(scan.limit), bytes: agreed.max_payload };
     let to = scan.to.map_or(Bound::Unbounded, Bound::Excluded);
     let mut position = 0;
     loop {
-        let from = match &*last {
-            Some(last) => Bound::Excluded(&**last),
+        let from = match &*behind {
+            Some(behind) => Bound::Excluded(&**behind),
             None if scan.after => Bound::Excluded(scan.from),
             None => Bound::Included(scan.from),
         };
         let mut page = asked.keyspace.page(asked.db, (from, to), size, now);
         position = position.max(page.position);
-        *last = page.keys.last().cloned();
+        *behind = page.keys.last().cloned();
         page.keys.retain(|key| key.len() <= limits::KEY);
         if !page.keys.is_empty() || !page.more {
-            return Names { names: page.keys, more: page.more, position };
+            return Page { names: page.keys, more: page.more, position };
         }
     }
 }
