@@ -12,7 +12,7 @@ use objmapper_proto::kv::{Kv, Set, Verb};
 use objmapper_proto::{Reply as Answer, Request};
 use support::daemon::{Place, Setup};
 use support::refusing::{redis, refuses_from_then_on, setup};
-use support::resp::{Reply, ok};
+use support::resp::{Reply, bulk, ok, queued};
 use support::{is_root, skip, wait_for};
 
 #[test]
@@ -37,6 +37,61 @@ fn who_has_no_directory_is_told_that_keys_are_lost() {
     let socket = format!("[kv]\nsocket = \"{}\"\n", place.outside("run/kv").display());
     let daemon = Setup::default().config(&socket).start_in(place);
     assert!(daemon.log().contains("keys are kept in memory only"));
+}
+
+#[test]
+fn a_shutdown_that_is_to_save_first_does_nothing_if_that_fails() {
+    let place = Place::new();
+    let mut daemon = setup(&place, "interval").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.say("SET a 1"), ok());
+    fs::remove_dir_all(daemon.outside("kv")).unwrap();
+    for _ in 0..2 {
+        let reply = client.say("SHUTDOWN SAVE").text();
+        assert!(reply.starts_with("ERR the journal cannot be written"), "{reply}");
+        assert_eq!(redis(&daemon).say("GET a"), bulk("1"));
+    }
+    client.send(b"SHUTDOWN NOSAVE\r\n");
+    client.expect_end();
+    assert!(daemon.wait().success());
+}
+
+/// What was queued was allowed then.
+#[test]
+fn a_transaction_changes_nothing_if_the_journal_has_failed_meanwhile() {
+    let place = Place::new();
+    let daemon = setup(&place, "interval").start_in(place);
+    let mut reader = redis(&daemon);
+    assert_eq!(reader.say("MSET a 1 b 2 c 3"), ok());
+    let late = ["DEL a", "GETDEL b", "EXPIRE c 1000", "FLUSHALL"].map(|words| {
+        let mut client = redis(&daemon);
+        assert_eq!(client.say("MULTI"), ok());
+        assert_eq!(client.say(words), queued());
+        (words, client)
+    });
+    assert_eq!(reader.say("MULTI"), ok());
+    assert_eq!(reader.say("MGET a b c"), queued());
+    assert_eq!(reader.say("TTL c"), queued());
+    fs::remove_dir_all(daemon.outside("kv")).unwrap();
+    assert!(matches!(redis(&daemon).say("SAVE"), Reply::Error(_)));
+    for (words, mut client) in late {
+        let reply = client.say("EXEC").text();
+        let expected = "EXECABORT Transaction discarded because of: MISCONF the journal cannot";
+        assert!(reply.starts_with(expected), "{words}: {reply}");
+    }
+    let values = Reply::Array(vec![bulk("1"), bulk("2"), bulk("3")]);
+    assert_eq!(reader.say("EXEC"), Reply::Array(vec![values, Reply::Integer(-1)]));
+}
+
+#[test]
+fn a_shutdown_that_saves_says_no_more() {
+    let place = Place::new();
+    let mut daemon = setup(&place, "interval").start_in(place);
+    let mut client = redis(&daemon);
+    assert_eq!(client.say("SET a 1"), ok());
+    client.send(b"SHUTDOWN SAVE\r\n");
+    client.expect_end();
+    assert!(daemon.wait().success());
 }
 
 /// Makes this call fail for the daemon from its sixth on, if it is about the journal's first segment.

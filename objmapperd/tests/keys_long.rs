@@ -231,6 +231,8 @@ fn what_takes_long_is_known_before_it_begins() {
         format!("{verb} {}", keys.join(" "))
     };
     let huge = String::from_utf8(vec![b'a'; HUGE]).unwrap();
+    // All of it is compared with each byte of a name.
+    let pattern = format!("*[{}", "_".repeat(20_000));
     let mut leaves = |client: &mut Resp, words: &str| {
         let before = counter(&mut files, "pool.long");
         let reply = client.say(words);
@@ -251,6 +253,13 @@ fn what_takes_long_is_known_before_it_begins() {
         ("DBSIZE".to_owned(), false),
         ("SCAN 0 COUNT 100".to_owned(), false),
         ("SCAN 0 COUNT 100000".to_owned(), true),
+        ("SCAN 0 COUNT 100 MATCH *1*".to_owned(), false),
+        (format!("SCAN 0 COUNT 100 MATCH {pattern}"), true),
+        (format!("KEYS {pattern}"), true),
+        ("CONFIG GET *".to_owned(), false),
+        (format!("CONFIG GET {pattern}"), true),
+        ("COMMAND LIST FILTERBY PATTERN *".to_owned(), false),
+        (format!("COMMAND LIST FILTERBY PATTERN {pattern}"), true),
         (format!("SET huge {huge}"), true),
         ("STRLEN huge".to_owned(), false),
         ("GET huge".to_owned(), true),
@@ -285,6 +294,20 @@ fn what_takes_long_is_known_before_it_begins() {
         assert!(!long, "{queued:?} while it is queued");
         assert_eq!(leaves(&mut client, "EXEC"), expected, "{:?}", queued[0]);
     }
+    // What was watched is forgotten one by one.
+    for (count, expected) in [(200, false), (300, true)] {
+        for words in ["UNWATCH", "DISCARD", "RESET", "EXEC"] {
+            let mut client = connect(&daemon);
+            let (half, rest) = (count / 2, count - count / 2);
+            leaves(&mut client, &many("WATCH", half));
+            let others: Vec<String> = (half..half + rest).map(key).collect();
+            leaves(&mut client, &format!("WATCH {}", others.join(" ")));
+            if words != "UNWATCH" {
+                leaves(&mut client, "MULTI");
+            }
+            assert_eq!(leaves(&mut client, words), expected, "{words} with {count}");
+        }
+    }
     leaves(&mut connect(&daemon), &format!("SET huge {huge}"));
     let mut client = connect(&daemon);
     leaves(&mut client, "MULTI");
@@ -303,6 +326,57 @@ fn what_takes_long_is_known_before_it_begins() {
     assert_eq!(client.reply(), bulk("2"));
     assert!(counter(&mut files, "pool.long") > before);
     away_with_all(&mut client);
+}
+
+#[test]
+fn a_value_that_is_written_again_with_its_new_name_takes_long() {
+    let place = Place::new();
+    let journal = place.outside("kv").to_str().unwrap().to_owned();
+    let setup = keyspace(Setup::default().workers(1), &place);
+    let daemon = setup.argument("--kv-dir").argument(journal).start_in(place);
+    let mut files = daemon.client();
+    let mut leaves = |words: &str, expected: Reply| {
+        let before = counter(&mut files, "pool.long");
+        assert_eq!(connect(&daemon).say(words), expected, "{words}");
+        counter(&mut files, "pool.long") > before
+    };
+    leaves(&format!("SETRANGE hole {HUGE} x"), Reply::Integer(i64::try_from(HUGE).unwrap() + 1));
+    assert!(leaves("RENAME hole other", ok()));
+    assert!(leaves("RENAMENX other hole", Reply::Integer(1)));
+    assert!(leaves("MOVE hole 1", Reply::Integer(1)));
+    leaves("SET short 1", ok());
+    assert!(!leaves("RENAME short other", ok()));
+}
+
+#[test]
+fn names_are_found_by_who_takes_long_as_by_others() {
+    let daemon = start(Setup::default());
+    let mut client = connect(&daemon);
+    let mut names: Vec<String> = (0..3 * KEYS).map(key).collect();
+    let pairs: Vec<&str> = names.iter().flat_map(|name| [name.as_str(), "1"]).collect();
+    assert_eq!(client.say(&format!("MSET {}", pairs.join(" "))), ok());
+    names.sort_unstable();
+    let sorted = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    let texts = |reply: &Reply| reply.array().iter().map(Reply::text).collect::<Vec<_>>();
+    // Every name has a digit.
+    let pattern = format!("*[{}0-9]*", "_".repeat(5000));
+    assert_eq!(sorted(texts(&client.say(&format!("KEYS {pattern}")))), names);
+    for (count, rest) in [(10, ""), (1000, ""), (KEYS, ""), (KEYS, &*pattern), (100_000, "")] {
+        let like = if rest.is_empty() { String::new() } else { format!(" MATCH {rest}") };
+        let (mut cursor, mut found, mut pages) = ("0".to_owned(), Vec::new(), 0);
+        while pages == 0 || cursor != "0" {
+            let page = client.say(&format!("SCAN {cursor} COUNT {count}{like}"));
+            let [next, some] = page.array() else { panic!("{page:?}") };
+            found.extend(texts(some));
+            (cursor, pages) = (next.text(), pages + 1);
+        }
+        assert!(pages >= names.len().div_ceil(2 * count), "{pages} pages of {count}");
+        assert!(pages <= names.len() / count + 1, "{pages} pages of {count}");
+        assert_eq!(sorted(found), names, "{count}");
+    }
 }
 
 #[test]

@@ -290,6 +290,37 @@ fn keys_come_in_order() {
     resp.say("FLUSHALL");
 }
 
+/// With a page of one key it is likely that it goes between being found and being told.
+#[test]
+fn a_page_whose_keys_have_gone_is_not_the_last() {
+    let (daemon, mut client, _) = scene();
+    let mut batch = Batch::new();
+    (0..2000).for_each(|n| _ = batch.set(format!("key:{n}"), "1"));
+    assert_eq!(client.keys(0).apply(&batch).unwrap(), Applied::Made(2000));
+    let (over, mut other) = (AtomicBool::new(false), daemon.client());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for name in ["a", "b"] {
+                    other.keys(0).set(name, "1").unwrap();
+                    other.keys(0).delete([name]).unwrap();
+                }
+            }
+        });
+        for _ in 0..300 {
+            let mut keys = client.keys(0);
+            let first = keys.scan().at_a_time(1).next().map(|found| found.map(|found| found.key));
+            let known = |key: &Vec<u8>| [&b"a"[..], b"b", b"key:0"].contains(&&**key);
+            let fine = matches!(&first, Some(Ok(key)) if known(key));
+            if !fine {
+                over.store(true, Ordering::Relaxed);
+            }
+            assert!(fine, "{first:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn a_reply_is_never_larger_than_the_client_takes() {
     use objmapper_proto::Hello;

@@ -247,6 +247,12 @@ fn replies_can_be_left_out() {
     assert_eq!(client.reply(), ok());
     assert_eq!(client.say("GET a"), bulk("2"));
     assert_eq!(client.say("CLIENT REPLY maybe"), error("ERR syntax error"));
+    // What ends that is not answered itself, if it is the one to be skipped.
+    client.send(b"CLIENT REPLY SKIP\r\nRESET\r\nGET a\r\n");
+    assert_eq!(client.reply(), bulk("2"));
+    client.send(b"CLIENT REPLY OFF\r\nRESET\r\nGET a\r\n");
+    assert_eq!(client.reply(), Reply::Simple("RESET".to_owned()));
+    assert_eq!(client.reply(), bulk("2"));
 }
 
 #[test]

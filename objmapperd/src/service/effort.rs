@@ -13,5 +13,8 @@ pub(super) const MUCH: u64 = 1 << 20;
 /// Pairs of bytes of two values that are compared: more take long. Not tuned.
 pub(super) const PAIRS: u64 = 1 << 22;
 
+/// Pairs of bytes of names and of a pattern that are compared: more take long. Not tuned.
+pub(super) const STEPS: u64 = 1 << 20;
+
 /// Slots of a table that are looked at: more take long. Not tuned.
 pub(super) const SLOTS: u32 = 1024;

@@ -174,10 +174,13 @@ impl Talk {
         }
     }
 
-    /// As it was at first.
+    /// As it was at first. That this command is not answered stays.
     pub fn reset(&mut self) {
         self.known = self.trust.known;
-        (self.three, self.db, self.mute) = (false, 0, Mute::Never);
+        (self.three, self.db) = (false, 0);
+        if self.mute != Mute::This {
+            self.mute = Mute::Never;
+        }
         self.transaction = None;
         self.watched.release();
         self.touches_nothing = false;
@@ -231,11 +234,14 @@ impl Talk {
 
 /// What was said between MULTI and EXEC.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is about something else
 pub struct Transaction {
     /// In order.
     pub requests: Vec<Request>,
     /// One of them was refused: none will be done.
     pub broken: bool,
+    /// One of them changes keys.
+    pub writes: bool,
     /// One of them may need room.
     pub grows: bool,
     /// One of them takes long by itself, or takes all locks.

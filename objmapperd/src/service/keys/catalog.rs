@@ -7,6 +7,7 @@ use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops};
 use super::table::{self, COMMANDS, Command, Flags, SUBCOMMANDS};
+use crate::service::effort::STEPS;
 use texts::{Text, text};
 
 /// A container without its second word; its row says that there must be one.
@@ -115,6 +116,8 @@ pub(super) fn list(call: &mut Call<'_, '_>) -> Answer {
         (5, b"filterby") => Some((call.args.at(3).to_ascii_lowercase(), call.args.at(4))),
         _ => return Err(Oops::Syntax),
     };
+    let names: usize = COMMANDS.iter().chain(SUBCOMMANDS).map(|row| row.name.len()).sum();
+    call.may_take(((call.args.span() * names) as u64, STEPS))?;
     let fits = |command: &Command| -> Result<bool, Oops> {
         let Some((kind, value)) = &filter else { return Ok(true) };
         match kind.as_slice() {

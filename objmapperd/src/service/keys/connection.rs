@@ -37,6 +37,7 @@ pub(super) fn select(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn reset(call: &mut Call<'_, '_>) -> Answer {
+    transaction::may_release(call)?;
     call.talk.reset();
     call.out.simple("RESET");
     Ok(())

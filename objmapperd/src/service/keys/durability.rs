@@ -70,16 +70,23 @@ pub(super) fn figures(key_service: &KeyService) -> Vec<(&'static str, String)> {
     all
 }
 
-/// All that was answered is in the journal already: this makes it short, and waits for that.
 pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
+    if is_saved(call)? {
+        call.out.ok();
+    }
+    Ok(())
+}
+
+/// All that was answered is in the journal already: this makes it short, and waits for that. Whether
+/// it did: else the command is asked again where it may.
+pub(super) fn is_saved(call: &mut Call<'_, '_>) -> Result<bool, Oops> {
     journal(call.key_service).ok_or(NONE)?;
     if call.talk.may_wait(0).is_none() {
-        return Ok(());
+        return Ok(false);
     }
     call.let_go();
     call.key_service.keyspace.compact().map_err(|failure| Oops::Told(format!("ERR {failure}")))?;
-    call.out.ok();
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Answer {

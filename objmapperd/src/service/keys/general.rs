@@ -1,6 +1,6 @@
 //! Commands on keys, whatever their values are.
 
-use objmapper::kv::{DATABASES, Fault};
+use objmapper::kv::{DATABASES, Fault, Value};
 use objmapper_proto::resp::Args;
 
 use super::call::{Answer, Call, Oops, integer};
@@ -31,7 +31,20 @@ pub(super) fn kind(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
+/// Whether a value may be moved here and now: where it lies it stays, but one of our own memory is
+/// written to the journal from there.
+fn may_move(call: &mut Call<'_, '_>) -> Answer {
+    let value = call.keys.first().and_then(|key| call.hold.peek(key));
+    let Some(Value::Bytes(bytes)) = value else { return Ok(()) };
+    let length = bytes.len() as u64;
+    if call.key_service.keyspace.journal().is_none() {
+        return Ok(());
+    }
+    call.may_take((length, MUCH))
+}
+
 pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
+    may_move(call)?;
     let [from, to] = &call.keys[..] else { return Ok(()) };
     if !call.hold.rename(from, to)? {
         return Err(Fault::NoKey.into());
@@ -41,6 +54,7 @@ pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn renamenx(call: &mut Call<'_, '_>) -> Answer {
+    may_move(call)?;
     let [from, to] = &call.keys[..] else { return Ok(()) };
     if !call.hold.has(from) {
         return Err(Fault::NoKey.into());
@@ -80,6 +94,7 @@ pub(super) fn copy(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn relocate(call: &mut Call<'_, '_>) -> Answer {
     database(call.args.at(2))?;
+    may_move(call)?;
     let [from, to] = &call.keys[..] else { return Ok(()) };
     if from.is(to) {
         return Err(SAME);

@@ -7,6 +7,7 @@ use objmapper::kv::{LONGEST, Policy, glob};
 
 use super::call::{Answer, Call, Oops};
 use super::{KeyService, durability};
+use crate::service::effort::STEPS;
 
 /// One of them.
 struct Parameter {
@@ -87,6 +88,8 @@ fn yes(yes: bool) -> String {
 }
 
 pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
+    let names: usize = PARAMETERS.iter().map(|parameter| parameter.name.len()).sum();
+    call.may_take(((call.args.span() * names) as u64, STEPS))?;
     let mut found: Vec<(Vec<u8>, String)> = Vec::new();
     for pattern in call.args.from(2).iter() {
         // By its very name it is called as it was asked for.

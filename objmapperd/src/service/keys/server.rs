@@ -50,8 +50,9 @@ pub(super) fn shutdown(call: &mut Call<'_, '_>) -> Answer {
              socket",
         ));
     }
-    if save {
-        durability::save(call)?;
+    // If that fails, it goes on.
+    if save && !durability::is_saved(call)? {
+        return Ok(());
     }
     tracing::info!(uid = call.caller.uid(), "told to stop by SHUTDOWN");
     signal::to_self(Signal::Terminate).map_err(|error| Oops::Told(format!("ERR {error}")))?;

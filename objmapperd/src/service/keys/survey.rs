@@ -4,11 +4,12 @@
 //! they see is not of one moment. In a transaction all locks are held already, and no other may be
 //! taken.
 
-use objmapper::kv::glob;
+use objmapper::kv::{Value, glob};
 use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops, integer};
-use crate::service::effort::SLOTS;
+use crate::service::effort::{SLOTS, STEPS};
+use crate::session::keys::Need;
 
 pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
     let mut found = Found::new(call.out.is_three());
@@ -79,11 +80,27 @@ struct Found {
     text: Vec<u8>,
     three: bool,
     count: usize,
+    /// Pairs of bytes that may have been compared.
+    steps: u64,
 }
 
 impl Found {
     const fn new(three: bool) -> Self {
-        Self { text: Vec::new(), three, count: 0 }
+        Self { text: Vec::new(), three, count: 0, steps: 0 }
+    }
+
+    /// Takes a key if it is wanted.
+    fn judge(&mut self, wanted: &Wanted<'_>, key: &[u8]) {
+        if wanted.has(key) {
+            self.add(key);
+        }
+    }
+
+    /// Whether comparing one more takes no longer than it may.
+    fn may_judge(&mut self, wanted: &Wanted<'_>, key: &[u8]) -> bool {
+        let pattern = wanted.like.map_or(0, <[u8]>::len);
+        self.steps = self.steps.saturating_add(pattern as u64 * key.len() as u64);
+        self.steps <= STEPS
     }
 
     fn add(&mut self, key: &[u8]) {
@@ -105,19 +122,48 @@ fn look(
     wanted: Wanted<'_>,
     found: &mut Found,
 ) -> Result<u64, Oops> {
-    let each = |key: &[u8], _: objmapper::kv::Value<'_>, _: Option<i64>| {
-        if wanted.has(key) {
-            found.add(key);
-        }
-    };
     let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
     if call.in_exec {
+        let each = |key: &[u8], _: Value<'_>, _: Option<i64>| found.judge(&wanted, key);
         return Ok(keyspace.scan_held(call.hold, db, cursor, count, each));
     }
     let (wait, now) = (call.talk.wait(), call.hold.now());
-    let next = keyspace.try_scan((db, cursor, count), wait, now, each)?;
+    if call.talk.may_take_long() {
+        return look_long(call, (cursor, count), wanted, found);
+    }
+    let mut short = true;
+    let next = keyspace.try_scan((db, cursor, count), wait, now, |key, _, _| {
+        short = short && found.may_judge(&wanted, key);
+        if short {
+            found.judge(&wanted, key);
+        }
+    })?;
     seen(call);
-    Ok(next)
+    if short { Ok(next) } else { Err(Oops::Elsewhere(Need::Time)) }
+}
+
+/// The same where that may take long: names are compared when the locks are free.
+fn look_long(
+    call: &mut Call<'_, '_>,
+    (mut cursor, count): (u64, u32),
+    wanted: Wanted<'_>,
+    found: &mut Found,
+) -> Result<u64, Oops> {
+    let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
+    let (wait, now) = (call.talk.wait(), call.hold.now());
+    let (mut left, mut names) = (count, Vec::<Box<[u8]>>::new());
+    loop {
+        let some = left.min(SLOTS);
+        cursor = keyspace.try_scan((db, cursor, some), wait, now, |key, _, _| {
+            names.push(key.into());
+        })?;
+        seen(call);
+        left = left.saturating_sub(u32::try_from(names.len()).unwrap_or(u32::MAX));
+        names.drain(..).for_each(|key| found.judge(&wanted, &key));
+        if cursor == 0 || left == 0 {
+            return Ok(cursor);
+        }
+    }
 }
 
 /// What was seen without the command's own locks is not to be told before it is as durable as the

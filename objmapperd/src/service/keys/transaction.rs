@@ -13,7 +13,7 @@ use objmapper_proto::resp::{Args, Encoder};
 
 use super::call::{Answer, Call, Oops, integer};
 use super::table::{self, Command, Flags};
-use crate::service::effort::MUCH;
+use crate::service::effort::{MANY, MUCH};
 use crate::session::keys::{Need, Talk, Transaction};
 
 /// Keeps a command until EXEC, if it may be kept.
@@ -36,6 +36,7 @@ pub(super) fn queue(
         return false;
     }
     if let Some(transaction) = &mut talk.transaction {
+        transaction.writes |= command.flags.has(Flags::WRITES);
         transaction.grows |= command.flags.has(Flags::GROWS);
         transaction.long |= command.flags.has(Flags::LONG) || command.flags.has(Flags::WHOLE);
         transaction.push(args);
@@ -73,10 +74,16 @@ pub(super) fn multi(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
+/// Whether what is watched may be forgotten here and now.
+pub(super) fn may_release(call: &Call<'_, '_>) -> Answer {
+    call.may_take((call.talk.watched.count() as u64, MANY as u64))
+}
+
 pub(super) fn discard(call: &mut Call<'_, '_>) -> Answer {
     if call.talk.transaction.is_none() {
         return Err(Oops::Text("ERR DISCARD without MULTI"));
     }
+    may_release(call)?;
     end(call.talk);
     call.out.ok();
     Ok(())
@@ -99,6 +106,7 @@ pub(super) fn watch(call: &mut Call<'_, '_>) -> Answer {
 
 pub(super) fn unwatch(call: &mut Call<'_, '_>) -> Answer {
     if !call.in_exec {
+        may_release(call)?;
         call.talk.watched.release();
     }
     call.out.ok();
@@ -155,6 +163,10 @@ pub(super) fn exec(call: &mut Call<'_, '_>) -> Answer {
 /// Takes all locks of a transaction, if it may be done here and now.
 fn hold_for<'k>(call: &mut Call<'_, 'k>, transaction: &Transaction) -> Result<Hold<'k>, Oops> {
     let keyspace = &*call.key_service.keyspace;
+    // It was asked when they were queued: that may be long ago.
+    if transaction.writes {
+        keyspace.may_write()?;
+    }
     if transaction.grows {
         keyspace.make_room(call.talk.wait(), call.hold.now())?;
     }

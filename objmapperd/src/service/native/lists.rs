@@ -103,30 +103,38 @@ impl Service {
         agreed: Agreed,
     ) -> Answer {
         let now = Keyspace::now();
-        let (page, mut position) = page(asked, scan, agreed, now);
         let mut list = List::begin(c.link.outbox.bytes(), agreed.max_payload);
-        let mut more = page.more;
-        for name in page.names {
-            let length = KvEntry::FIXED + name.len();
-            if length > list.room(0) {
-                more = true;
-                break;
+        let (mut behind, mut position) = (None, 0);
+        let more = loop {
+            let page = page(asked, scan, &mut behind, agreed, now);
+            position = position.max(page.position);
+            let mut full = false;
+            for name in page.names {
+                let length = KvEntry::FIXED + name.len();
+                if length > list.room(0) {
+                    full = true;
+                    break;
+                }
+                let key = asked.key(&name);
+                let mut hold = asked.keyspace.hold(&key, now);
+                hold.touch_nothing();
+                let expiry = hold.expiry(&key).flatten();
+                let room = if scan.values { list.room(length) } else { 0 };
+                // It may have gone meanwhile.
+                if let Some(value) = hold.peek(&key) {
+                    let entry = entry(&value, (&name, expiry), room);
+                    list.push(&KvEntry {
+                        held: if scan.values { entry.held } else { Held::LeftOut },
+                        ..entry
+                    });
+                }
+                position = position.max(hold.finish());
             }
-            let key = asked.key(&name);
-            let mut hold = asked.keyspace.hold(&key, now);
-            hold.touch_nothing();
-            let expiry = hold.expiry(&key).flatten();
-            let room = if scan.values { list.room(length) } else { 0 };
-            // It may have gone meanwhile.
-            if let Some(value) = hold.peek(&key) {
-                let entry = entry(&value, (&name, expiry), room);
-                list.push(&KvEntry {
-                    held: if scan.values { entry.held } else { Held::LeftOut },
-                    ..entry
-                });
+            // All of them may have: a page of none would not say where to go on.
+            if full || list.count > 0 || !page.more {
+                break full || page.more;
             }
-            position = position.max(hold.finish());
-        }
+        };
         if list.count == 0 && more {
             list.out.truncate(asked.at);
             let most = agreed.max_payload;
@@ -143,31 +151,37 @@ impl Service {
 }
 
 /// Keys that a reply can have.
-struct Names {
+struct Page {
     names: Vec<Box<[u8]>>,
     more: bool,
+    position: u64,
 }
 
-/// The next keys of a scan, without those that are too long to be named in a request.
-fn page(asked: &Asked<'_>, scan: &Scan<'_>, agreed: Agreed, now: i64) -> (Names, u64) {
+/// The next keys of a scan, behind that one if there was one, without those that are too long to be
+/// named in a request.
+fn page(
+    asked: &Asked<'_>,
+    scan: &Scan<'_>,
+    behind: &mut Option<Box<[u8]>>,
+    agreed: Agreed,
+    now: i64,
+) -> Page {
     let size = PageSize { keys: usize::from(scan.limit), bytes: agreed.max_payload };
     let to = scan.to.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut last: Option<Box<[u8]>> = None;
     let mut position = 0;
     loop {
-        let from = match &last {
-            Some(last) => Bound::Excluded(&**last),
+        let from = match &*behind {
+            Some(behind) => Bound::Excluded(&**behind),
             None if scan.after => Bound::Excluded(scan.from),
             None => Bound::Included(scan.from),
         };
         let mut page = asked.keyspace.page(asked.db, (from, to), size, now);
         position = position.max(page.position);
-        let behind = page.keys.last().cloned();
+        *behind = page.keys.last().cloned();
         page.keys.retain(|key| key.len() <= limits::KEY);
         if !page.keys.is_empty() || !page.more {
-            return (Names { names: page.keys, more: page.more }, position);
+            return Page { names: page.keys, more: page.more, position };
         }
-        last = behind;
     }
 }
 
