@@ -128,6 +128,17 @@ fn manual_pages_need_no_daemon() {
         let page = std::fs::read_to_string(dir.path().join(format!("objmapper-{command}.1")));
         assert!(page.unwrap().contains(".SH OPTIONS"), "{command}");
     }
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv.1")).unwrap();
+    assert!(
+        page.contains(".SH EXAMPLES\n.nf\n") && page.contains("objmapper\\-kv\\-get(1)"),
+        "{page}"
+    );
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv-set.1")).unwrap();
+    assert!(page.contains(".SH NOTES\nWith neither VALUE"), "{page}");
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv.1")).unwrap();
+    assert!(page.contains(".PP\nKeys and values are any bytes."), "{page}");
+    let named = std::fs::read_to_string(dir.path().join("objmapper.1")).unwrap();
+    assert!(!named.contains("objmapper\\-help(1)"), "there is no such page");
     let (code, _, err) = run(Path::new("/none"), &["man", "/no/such/directory"]);
     assert!(code == 5 && err.contains("cannot write to /no/such/directory"), "{err}");
 }

@@ -104,6 +104,7 @@ fn a_backup_that_is_not_whole_is_told_and_not_restored() {
             let said = kv(&daemon, args).fails(1);
             assert!(said.contains(" is damaged at byte "), "{what}: {said}");
             assert!(said.contains("hint: this file cannot be restored"), "{what}: {said}");
+            assert!(!said.contains("skip the damage"), "{what}: {said}");
             assert!(!to.exists(), "{what}: something is left over");
         }
     }

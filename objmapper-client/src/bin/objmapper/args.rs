@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::kv::args::Kv;
 
 /// Paragraphs; one whose first line ends with a colon has a heading.
-pub(crate) const MORE: &str = "\
+const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes

@@ -125,7 +125,14 @@ fn report(error: &Error) {
     // Everybody else says what they were about.
     let bare = error.chain().len() == 1 && error.is::<io::Error>();
     let what = if bare { "cannot write to standard output: " } else { "" };
-    let mut text = format!("{red}error:{plain} {what}{error:#}\n");
+    let told = match error.downcast_ref() {
+        // What to do about it says the hint, which knows of what kind the file is.
+        Some(Failure::Damaged { file, offset, what }) => {
+            format!("{file} is damaged at byte {offset}: {what}")
+        }
+        _ => format!("{what}{error:#}"),
+    };
+    let mut text = format!("{red}error:{plain} {told}\n");
     let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
     if let Some(hint) = hint {
         text.push_str(&hint_line(&hint));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::args::{count, mode};
 
-/// Behind the list of subcommands.
+/// Behind the list of subcommands: paragraphs; one whose first line ends with a colon has a heading.
 const MORE: &str = "\
 Examples:
   objmapper kv set users/42 ada                    a value
@@ -26,8 +26,8 @@ Examples:
   objmapper kv verify keys.backup                  reads it through
   objmapper kv restore keys.backup /var/lib/kv     a directory for objmapperd --kv-dir
 
-Keys and values are any bytes. In tables and messages, bytes that are not printable text are escaped:
-\\n, \\t, \\\\, \\xff. A line of JSON has \"key\" and \"value\" if they are UTF-8, else \"key_base64\" and
+Keys and values are any bytes. In tables and messages, bytes that are not printable text are escaped
+(\\n, \\t, \\\\, \\xff). A line of JSON has \"key\" and \"value\" if they are UTF-8, else \"key_base64\" and
 \"value_base64\"; \"expires_ms\" is when the key expires, in milliseconds since 1970.";
 
 /// Keys and values: read, write, list, export, import; backups
