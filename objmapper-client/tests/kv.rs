@@ -129,6 +129,19 @@ fn nonsense_is_a_usage_error_and_help_has_examples() {
 }
 
 #[test]
+fn a_key_is_of_one_kind_as_an_object() {
+    let Some(daemon) = Daemon::start() else { return };
+    kv(&daemon, ["set", "short", "1"]).fine();
+    kv_with(&daemon, ["set", "long"], &[7; 300_000]).fine();
+    let mut client = daemon.client();
+    let listed: Vec<_> = client.list("kv:").unwrap().map(Result::unwrap).collect();
+    assert_eq!(listed.len(), 2);
+    for entry in listed {
+        assert_eq!(entry.kind(), client.stat(entry.uri()).unwrap().kind(), "{}", entry.uri());
+    }
+}
+
+#[test]
 fn keys_are_listed_in_order() {
     let Some(daemon) = Daemon::start() else { return };
     let mut client = daemon.client();
