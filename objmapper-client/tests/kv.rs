@@ -132,7 +132,7 @@ fn nonsense_is_a_usage_error_and_help_has_examples() {
 fn a_key_is_of_one_kind_as_an_object() {
     let Some(daemon) = Daemon::start() else { return };
     kv(&daemon, ["set", "short", "1"]).fine();
-    kv_with(&daemon, ["set", "long"], &[7; 300_000]).fine();
+    kv_with(&daemon, ["set", "long"], &vec![7; 300_000]).fine();
     let mut client = daemon.client();
     let listed: Vec<_> = client.list("kv:").unwrap().map(Result::unwrap).collect();
     assert_eq!(listed.len(), 2);

@@ -224,15 +224,15 @@ mod tests {
     #[test]
     fn the_manual_names_every_command() {
         let manual = include_str!("../../../../docs/keyspace.md");
-        let names =
+        let has =
             |name: &str| ["`", " "].iter().any(|end| manual.contains(&format!("`{name}{end}")));
         for command in COMMANDS.iter().chain(SUBCOMMANDS) {
             let name = command.name.to_ascii_uppercase();
             let (first, second) = name.split_once('|').unwrap_or_default();
             let named = match second {
-                "" => names(&name),
+                "" => has(&name),
                 "HELP" => true,
-                _ => names(second) || names(&format!("{first} {second}")),
+                _ => has(second) || has(&format!("{first} {second}")),
             };
             assert!(named, "docs/keyspace.md does not name {name}");
         }
