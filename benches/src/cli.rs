@@ -21,7 +21,7 @@ Examples:
   # A batch of 64 descriptors per request
   objmapper-bench --batch 64 --pin 1 --floor
   # A daemon that runs already, 100 connections, for a script
-  objmapper-bench --socket /run/objmapper.sock --conns 100 --json
+  objmapper-bench --socket /run/objmapper/objmapper.sock --conns 100 --json
   # A bar that a script can check
   objmapper-bench --pin 1 --floor --assert 'p50_ratio<=1.25,server_cpu_ratio<=1.35,p50_us<10'
   # Open loop: 20000 requests/s by the clock, and a picture of the latencies
@@ -103,8 +103,6 @@ pub(crate) struct RunArgs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) against: FloorSide,
-    #[command(flatten)]
-    pub(crate) kv: kv::KvArgs,
     /// Also print how the daemon's own counters (STATS) grew
     #[arg(long, conflicts_with = "floor_only")]
     pub(crate) stats: bool,
@@ -126,6 +124,9 @@ pub(crate) struct RunArgs {
     /// The longest that the whole command may take
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) time_limit: Duration,
+    // Last, since what follows would stand under its heading.
+    #[command(flatten)]
+    pub(crate) kv: kv::KvArgs,
 }
 
 /// What the daemon is compared with.

@@ -66,6 +66,15 @@ fn nonsense_is_a_usage_error() {
         let (code, _, err) = run(Path::new("/none"), args);
         assert_eq!(code, 2, "{args:?}: {err}");
     }
+    for (args, word) in [
+        (&["ping", "-c", "x"][..], "it must be a whole number, 1 or more"),
+        (&["kv", "--db", "16", "get", "k"], "it must be a number from 0 to 15"),
+        (&["kv", "incr", "k", "x"], "it must be an integer of 64 bits"),
+        (&["kv", "scan", "-n", "0"], "it must be a whole number, 1 or more"),
+    ] {
+        let (code, _, err) = run(Path::new("/none"), args);
+        assert!(code == 2 && err.contains(word), "{args:?}: {err}");
+    }
     let (code, _, err) = run(Path::new("/none"), &["get", "/x", "--mode", "teleport"]);
     assert!(code == 2 && err.contains("possible values: auto, fdpass, copy, splice"), "{err}");
 }
@@ -76,6 +85,26 @@ fn without_a_daemon_it_says_how_to_start_one() {
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("/no/such/socket") && err.contains("is objmapperd running?"), "{err}");
     assert!(!err.contains('\x1b'), "no colours into a pipe: {err:?}");
+}
+
+#[test]
+fn a_path_that_is_too_long_is_told_so() {
+    let (code, _, err) = run(Path::new(&format!("/{}", "a".repeat(200))), &["get", "/x"]);
+    assert!(code == 3 && err.contains("hint: name a shorter path with --socket"), "{err}");
+}
+
+#[test]
+fn help_of_a_subcommand_says_who_may_and_where_values_come_from() {
+    for (args, word) in [
+        (&["flush"][..], "For root and the daemon's own user"),
+        (&["kv", "backup"], "For root and the daemon's own user"),
+        (&["kv", "compact"], "For root and the daemon's own user"),
+        (&["kv", "set"], "the value is read from standard input"),
+        (&["kv", "verify"], "Exits with 1 if something is damaged"),
+    ] {
+        let (code, out, _) = run(Path::new("/none"), &[args, &["--help"]].concat());
+        assert!(code == 0 && out.contains(word), "{args:?}: {out}");
+    }
 }
 
 #[test]
@@ -99,6 +128,17 @@ fn manual_pages_need_no_daemon() {
         let page = std::fs::read_to_string(dir.path().join(format!("objmapper-{command}.1")));
         assert!(page.unwrap().contains(".SH OPTIONS"), "{command}");
     }
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv.1")).unwrap();
+    assert!(
+        page.contains(".SH EXAMPLES\n.nf\n") && page.contains("objmapper\\-kv\\-get(1)"),
+        "{page}"
+    );
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv-set.1")).unwrap();
+    assert!(page.contains(".SH NOTES\nWith neither VALUE"), "{page}");
+    let page = std::fs::read_to_string(dir.path().join("objmapper-kv.1")).unwrap();
+    assert!(page.contains(".PP\nKeys and values are any bytes."), "{page}");
+    let named = std::fs::read_to_string(dir.path().join("objmapper.1")).unwrap();
+    assert!(!named.contains("objmapper\\-help(1)"), "there is no such page");
     let (code, _, err) = run(Path::new("/none"), &["man", "/no/such/directory"]);
     assert!(code == 5 && err.contains("cannot write to /no/such/directory"), "{err}");
 }
@@ -307,4 +347,9 @@ fn a_full_disk_is_five() {
     let (code, _, err) = run(&path, &["get", "/x", "-o", "/dev/full"]);
     assert!(code == 5 && err.contains("cannot write"), "{err}");
     peer.join().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = objmapper(Path::new("/none"), &["man"]).stdout(full).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    let told = err.contains("error: cannot write to standard output: No space left");
+    assert!(output.status.code() == Some(5) && told, "{err}");
 }

@@ -191,7 +191,7 @@ fn the_command() {
     let (_, out, _) = command(&daemon, &["stat", "/dir/a%20b", "--json"]);
     assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
     let (code, out, _) = command(&daemon, &["ping", "-c", "3"]);
-    assert!(code == 0 && out.starts_with("3 round trips: least "), "{out}");
+    assert!(code == 0 && out.starts_with("3 round trips: min "), "{out}");
     assert!(command(&daemon, &["stats", "--json"]).1.starts_with('{'));
     let (_, out, _) = command(&daemon, &["stats"]);
     assert!(out.starts_with("connections."), "{out}");
@@ -227,7 +227,7 @@ fn the_command_again_and_again() {
     let (code, out, err) = command(&daemon, &["ping", "--watch", "0.01", "--count", "3"]);
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<&str> = out.lines().collect();
-    assert!(lines.len() == 4 && lines[3].starts_with("3 round trips: least "), "{out}");
+    assert!(lines.len() == 4 && lines[3].starts_with("3 round trips: min "), "{out}");
     assert!(lines[..3].iter().all(|line| line.starts_with("20")), "{out}");
 
     let (code, out, _) = command(&daemon, &["stats", "--watch", "0.01", "--count", "3"]);

@@ -104,9 +104,19 @@ fn a_backup_that_is_not_whole_is_told_and_not_restored() {
             let said = kv(&daemon, args).fails(1);
             assert!(said.contains(" is damaged at byte "), "{what}: {said}");
             assert!(said.contains("hint: this file cannot be restored"), "{what}: {said}");
+            assert!(!said.contains("skip the damage"), "{what}: {said}");
+            assert!(!to.exists(), "{what}: something is left over");
         }
     }
-    // None of these has left anything behind.
+    for path in [place.join("none"), place] {
+        let said = kv(&daemon, ["restore", text(&path), text(&to)]).fails(5);
+        assert!(said.contains(&format!("cannot read {}", path.display())), "{said}");
+        assert!(!to.exists(), "something is left over");
+    }
+    // A directory that was there is left there.
+    fs::create_dir(&to).unwrap();
+    let (_, path) = broken(&whole, daemon.dir()).swap_remove(0);
+    kv(&daemon, ["restore", text(&path), text(&to)]).fails(1);
     kv(&daemon, ["restore", text(&file), text(&to)]).fine();
     assert!(kv(&daemon, ["verify", text(&to)]).fine().contains(" is whole: "));
     let said = kv(&daemon, ["restore", text(&file), text(&to)]).fails(1);

@@ -18,7 +18,7 @@ fn a_journal_is_compacted_and_it_is_said_what_that_saved() {
     assert!(said.starts_with("compacted the journal: from 1.9 MiB to 10.1 KiB, 1.9 MiB"), "{said}");
     assert!(said.ends_with(" saved\n"), "{said}");
     let json: Value = serde_json::from_str(&kv(&daemon, ["compact", "--json"]).fine()).unwrap();
-    assert_eq!(json["before"], json["after"].as_u64().unwrap());
+    assert_eq!(json["bytes_before"], json["bytes_after"].as_u64().unwrap());
 
     let page = kv(&daemon, ["status"]).fine();
     for line in [

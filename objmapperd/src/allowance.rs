@@ -99,7 +99,7 @@ impl Allowance {
         if sum > nofile {
             tracing::info!(
                 "RLIMIT_NOFILE {nofile} is below the {sum} descriptors that the limits could use; \
-                 clients are told BUSY first (raise it, or lower limits.connections; \
+                 when it is used up, clients are told BUSY (raise it, or lower limits.connections; \
                  `objmapperd --check-config` shows the sum)"
             );
         }

@@ -58,9 +58,9 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
     let cannot = || format!("the keyspace in {} cannot be opened", dir.display());
     let (keys, report) = match Keyspace::open_with(dir, options, journal, progress) {
         Err(damaged @ Failure::Damaged { .. }) if settings.damage == Damage::Refuse => {
-            const HOW: &str = "copy the directory, then start with --kv-damage skip (kv.damage = \
-                               \"skip\") to go on without what is damaged";
-            return Err(damaged).context(HOW).with_context(cannot);
+            const HOW: &str = "restore a backup, or copy the directory and start with --kv-damage \
+                               skip (kv.damage = \"skip\") to go on without what is damaged";
+            return Err(damaged).with_context(|| format!("{}: {HOW}", cannot()));
         }
         opened => opened.with_context(cannot)?,
     };
@@ -69,8 +69,8 @@ pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
         tracing::error!(
             bytes,
             records,
-            "skipped what is damaged, as kv.damage says: what it held is lost; BGREWRITEAOF writes \
-             a journal without the damage"
+            "skipped what is damaged, as kv.damage says: what it held is lost; 'objmapper kv \
+             compact' or BGREWRITEAOF writes a journal without the damage"
         );
     }
     if let Some(torn) = &report.torn {

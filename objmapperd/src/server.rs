@@ -8,6 +8,7 @@
 //!
 //! The main thread sits at the [`Front`] meanwhile.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -263,8 +264,8 @@ fn listeners(
     };
     all.extend(keys.map(|listener| (listener, Protocol::Resp)));
     if let Some(address) = kv.listen {
-        let listener =
-            Listener::bind_tcp(address, listen.backlog).context("cannot listen (kv.listen)")?;
+        let told = |error| unheard(error, &address, None, "--kv-listen");
+        let listener = Listener::bind_tcp(address, listen.backlog).map_err(told)?;
         all.push((listener, Protocol::Resp));
     }
     Ok(all)
@@ -282,22 +283,31 @@ fn inherit((name, fd): (String, OwnedFd)) -> anyhow::Result<Listener> {
 /// A socket of our own.
 fn bind(path: &Path, listen: &Listen, mode: u32, flag: &str) -> anyhow::Result<Listener> {
     let Listen { owner, group, backlog, .. } = *listen;
-    let told = |error: os::Error| {
+    let told = |error| {
         let missing = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists());
-        let remedy = match (missing, error.errno()) {
-            (Some(dir), _) => format!("create the directory {}, or ", dir.display()),
-            (None, errno::EADDRINUSE) => "stop the process that listens there, or ".to_owned(),
-            (None, errno::ENOTSOCK) => "move what is there away, or ".to_owned(),
-            (None, _) => String::new(),
-        };
-        let shown = path.display();
-        let what = format!("cannot listen at {shown}: {remedy}choose another place with {flag}");
-        anyhow::Error::new(error).context(what)
+        unheard(error, &path.display(), missing, flag)
     };
     let options = BindOptions { mode, owner, group, backlog };
     let listener = Listener::bind(path, options).map_err(told)?;
     socket::refuse_descriptors(listener.as_fd())?;
     Ok(listener)
+}
+
+/// That nobody can be heard at `place`, and what to do about it: perhaps its directory is missing.
+fn unheard(
+    error: os::Error,
+    place: &dyn Display,
+    missing: Option<&Path>,
+    flag: &str,
+) -> anyhow::Error {
+    let remedy = match (missing, error.errno()) {
+        (Some(dir), _) => format!("create the directory {}, or ", dir.display()),
+        (None, errno::EADDRINUSE) => "stop the process that listens there, or ".to_owned(),
+        (None, errno::ENOTSOCK) => "move what is there away, or ".to_owned(),
+        (None, _) => String::new(),
+    };
+    let what = format!("cannot listen at {place}: {remedy}choose another place with {flag}");
+    anyhow::Error::new(error).context(what)
 }
 
 fn described(listener: &Listener) -> String {

@@ -226,11 +226,11 @@ fn mistakes_of_form_and_of_value_are_told_together() {
         format!("{file}:6: missing key `dir`\n    [[mount]]"),
         format!("{file}:8: must be a list of texts in [ ]\n    allow = \"any\""),
         format!("{file}:10: unknown key `send_bufer`, expected one of `connections`"),
+        format!("{file}:11: limits.index_shards = 12: must be a power of two"),
         format!("{file}:12: must be a text in quotes or a whole number, this is array"),
         format!("{file}:13: a number as large as this is not understood"),
         format!("{file}:15: must be a text in quotes or a whole number, this is float"),
         "--pool-size \"many\": must be a whole number".to_owned(),
-        format!("{file}:11: limits.index_shards = 12: must be a power of two"),
         "--root \"/no/such/dir\": must be a directory that exists".to_owned(),
     ];
     let mut rest = said.as_str();
@@ -255,6 +255,49 @@ fn a_mode_without_quotes_is_told_how_to_write_it() {
     let place = Place::new();
     let said = refused(Some(&place.file("[listen]\nmode = 0660\n")), &[], &[]);
     assert!(said.contains("write octal digits in quotes, such as \"0660\""), "{said}");
+}
+
+#[test]
+fn what_would_be_accepted_is_told_as_it_is_to_be_written() {
+    let place = Place::new();
+    let tree = place.tree();
+    let flags =
+        ["--root", &tree, "--spin", "5", "--socket-mode", "999", "--kv-maxmemory", "1 parsec"];
+    let said = refused(None, &flags, &[]);
+    for expected in [
+        "--spin \"5\": must be a duration with its unit, such as \"5ms\", of at most 10ms\n",
+        "--socket-mode \"999\": must be octal digits, from \"0000\" to \"0777\"\n",
+        "--kv-maxmemory \"1 parsec\": must be a size from 0 to \"1PiB\"",
+    ] {
+        assert!(said.contains(expected), "missing: {expected}\nin: {said}");
+    }
+}
+
+#[test]
+fn one_socket_does_not_serve_objects_and_keys() {
+    let place = Place::new();
+    let (tree, socket) = (place.tree(), place.path("s"));
+    let socket = socket.to_str().unwrap();
+    let flags = ["--root", &tree, "--socket", socket, "--kv-socket", socket];
+    let said = refused(None, &flags, &[]);
+    assert!(said.contains("cannot be the socket for objects and for Redis clients"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_is_told_with_what_to_do() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, socket) = (taken.local_addr().unwrap().to_string(), place.path("s"));
+    let file = place.file("[kv]\nlisten_without_password = true\n");
+    let flags = ["--socket", socket.to_str().unwrap(), "--kv-listen", &address];
+    let output = objmapperd(Some(&file), &flags, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let told = format!(
+        "objmapperd: cannot listen at {address}: stop the process that listens there, or choose \
+         another place with --kv-listen\n  because: "
+    );
+    assert!(said.contains(&told), "{said}");
 }
 
 #[test]

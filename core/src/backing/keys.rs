@@ -193,7 +193,7 @@ impl Page<'_> {
         let segment = rest.iter().position(|&b| b == b'/').map(|at| rest.get(..=at));
         let (segment, kind, size) = match segment.flatten() {
             Some(segment) => (segment, Kind::Prefix, 0),
-            None => (rest, Kind::Inline, size),
+            None => (rest, Kind::Memory, size),
         };
         let mut encoded = Vec::with_capacity(segment.len());
         encode_path(segment, &mut encoded);

@@ -31,7 +31,10 @@ pub enum Fault {
     #[error("the expiry is out of range")]
     BadExpiry,
     /// No room, and nothing that may be evicted.
-    #[error("the keyspace is full: {used} bytes used, {limit} allowed (maxmemory)")]
+    #[error(
+        "the keyspace is full: {used} bytes used, {limit} allowed (maxmemory), and nothing may be \
+         evicted: remove keys, or raise the limit"
+    )]
     Full {
         /// Bytes.
         used: u64,

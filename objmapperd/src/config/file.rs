@@ -193,7 +193,7 @@ impl Raw {
                 unknown => reader.unknown(key.span().start, unknown, TOP),
             }
         }
-        raw.misfits = reader.finish();
+        raw.misfits = reader.misfits;
         Ok(raw)
     }
 }
@@ -201,19 +201,12 @@ impl Raw {
 /// Takes values to their places, and notes what has none.
 struct Reader<'a> {
     document: &'a Document,
-    /// With the byte at which each begins.
-    misfits: Vec<(usize, Problem)>,
+    misfits: Vec<Problem>,
 }
 
 impl Reader<'_> {
-    /// In the order of the file.
-    fn finish(mut self) -> Vec<Problem> {
-        self.misfits.sort_by_key(|(offset, _)| *offset);
-        self.misfits.into_iter().map(|(_, problem)| problem).collect()
-    }
-
     fn misfit(&mut self, offset: usize, what: &str) {
-        self.misfits.push((offset, self.document.problem(offset, what)));
+        self.misfits.push(self.document.problem(offset, what));
     }
 
     fn unknown(&mut self, offset: usize, key: &str, known: &[&str]) {
@@ -364,7 +357,8 @@ impl Document {
 
     /// What is wrong at the byte at `offset`, with the line.
     fn problem(&self, offset: usize, what: &str) -> Problem {
-        Problem::new(format!("{}: {what}\n    {}", self.place(offset), self.line(offset)))
+        let text = format!("{}: {what}\n    {}", self.place(offset), self.line(offset));
+        Problem::new(text).at(offset)
     }
 
     /// The line that the byte at `offset` is in.

@@ -80,6 +80,13 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let mounts = mounts(&mut sheet, raw, kv.has_a_door());
     let keys_alone = kv.dir.is_some() && kv.socket.is_none() && kv.listen.is_none();
     listen.is_wanted |= !mounts.is_empty() || keys_alone;
+    if listen.is_wanted && kv.socket.as_ref() == Some(&listen.path) {
+        let path = listen.path.display();
+        sheet.complain(format!(
+            "{path} cannot be the socket for objects and for Redis clients at once: choose another \
+             path with --socket (listen.path) or --kv-socket (kv.socket)"
+        ));
+    }
     let effective = sheet.finish()?;
     let settings = Settings {
         mounts,

@@ -14,12 +14,21 @@ use super::value::Kind;
 
 /// One thing that is wrong, with what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(String);
+pub struct Problem {
+    /// Where it is in the file, in bytes from its beginning; `None` if it is not in the file.
+    offset: Option<usize>,
+    text: String,
+}
 
 impl Problem {
     /// In these words.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { offset: None, text: text.into() }
+    }
+
+    /// The same, about this place in the file.
+    pub(super) fn at(self, offset: usize) -> Self {
+        Self { offset: Some(offset), ..self }
     }
 }
 
@@ -33,8 +42,9 @@ impl Problems {
         Self(vec![problem])
     }
 
-    /// These, if there are any.
-    pub(super) fn of(problems: Vec<Problem>) -> Option<Self> {
+    /// These, if there are any: those of the file first, in its order.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Option<Self> {
+        problems.sort_by_key(|problem| (problem.offset.is_none(), problem.offset));
         (!problems.is_empty()).then_some(Self(problems))
     }
 }
@@ -46,7 +56,7 @@ impl fmt::Display for Problems {
             1 => write!(f, "there is a mistake in the configuration:")?,
             n => write!(f, "there are {n} mistakes in the configuration:")?,
         }
-        self.0.iter().try_for_each(|Problem(text)| write!(f, "\n  {text}"))
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {}", problem.text))
     }
 }
 
@@ -151,12 +161,16 @@ impl<'a> Sheet<'a> {
             (Origin::Within(_), _) => format!("{place}, {key} {value}"),
             (Origin::Variable(_) | Origin::Flag(_), _) => format!("{place} {value}"),
         };
-        self.problems.push(Problem(format!("{what}: {why}")));
+        let problem = Problem::new(format!("{what}: {why}"));
+        self.problems.push(match given.origin {
+            Origin::File(offset) => problem.at(offset),
+            _ => problem,
+        });
     }
 
     /// Notes any other problem.
     pub(super) fn complain(&mut self, text: impl Into<String>) {
-        self.problems.push(Problem(text.into()));
+        self.problems.push(Problem::new(text));
     }
 
     /// The file in which something could be said.

@@ -120,7 +120,13 @@ impl<T: Whole> Kind for Bytes<T> {
 
     fn show(&self, value: &T) -> String {
         let bytes: u64 = (*value).try_into().unwrap_or(u64::MAX);
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let units = [
+            ("PiB", 1 << 50),
+            ("TiB", 1 << 40),
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+        ];
         match units.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
             Some((name, unit)) => format!("\"{}{name}\"", bytes / unit),
             None => bytes.to_string(),
@@ -159,7 +165,7 @@ impl Kind for UpTo {
         let duration = given.as_str().and_then(|text| humantime::parse_duration(text.trim()).ok());
         duration.filter(|duration| *duration <= self.0).ok_or_else(|| {
             let most = humantime::format_duration(self.0);
-            format!("must be a duration of at most {most}, with its unit: \"10s\" or \"1m 30s\"")
+            format!("must be a duration with its unit, such as \"5ms\", of at most {most}")
         })
     }
 
@@ -178,8 +184,9 @@ impl Kind for Permissions {
         // Not as a number: 660 would be another mode than 0660, and nobody would see it.
         let mode = given.as_str().map(|text| text.trim().trim_start_matches("0o"));
         let mode = mode.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+        let quotes = if given.origin.is_file() { " in quotes" } else { "" };
         mode.filter(|mode| *mode <= 0o777)
-            .ok_or_else(|| "must be octal digits in quotes, from \"0000\" to \"0777\"".to_owned())
+            .ok_or_else(|| format!("must be octal digits{quotes}, from \"0000\" to \"0777\""))
     }
 
     fn show(&self, value: &u32) -> String {
@@ -375,7 +382,7 @@ mod tests {
         assert_eq!(kind.read(&text("1.5MiB")), Ok(1_572_864));
         for wrong in ["", "64QB", "-1", "1e3", "2TiB"] {
             let why = kind.read(&text(wrong)).unwrap_err();
-            assert_eq!(why, "must be a size from 0 to \"1024GiB\", such as 65536 or \"64KiB\"");
+            assert_eq!(why, "must be a size from 0 to \"1TiB\", such as 65536 or \"64KiB\"");
         }
     }
 

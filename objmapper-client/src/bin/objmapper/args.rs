@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::kv::args::Kv;
 
 /// Paragraphs; one whose first line ends with a colon has a heading.
-pub(crate) const MORE: &str = "\
+const MORE: &str = "\
 Examples:
   objmapper get /models/a.gguf -o a.gguf     copy an object to a file
   objmapper get /logs/today --range 0-99     its first 100 bytes
@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Show the daemon's counters
     Stats(Stats),
-    /// Make the daemon close shared files below a prefix
+    /// Make the daemon close the shared files below a prefix
     Flush(Flush),
     Kv(Kv),
     /// Print a shell completion script
@@ -142,7 +142,7 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 pub(crate) struct Ping {
     /// Number of round trips [default: 10; with --watch: until interrupted]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = count::<u32>)]
     pub(crate) count: Option<u32>,
     /// One every SECONDS instead of back to back. Survives a restart of the daemon of up to
     /// --timeout
@@ -162,8 +162,7 @@ pub(crate) struct Stats {
     pub(crate) watch: Option<Duration>,
     /// How many times [default: until interrupted]
     #[arg(
-        short, long, value_name = "N", requires = "watch",
-        value_parser = clap::value_parser!(u32).range(1..)
+        short, long, value_name = "N", requires = "watch", value_parser = count::<u32>
     )]
     pub(crate) count: Option<u32>,
 }
@@ -202,9 +201,10 @@ impl Command {
     }
 }
 
-/// Descriptors that clients hold stay open; the next shared request opens the file anew. For root
-/// and the daemon's own user.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+For root and the daemon's own user. Descriptors that clients hold stay open; the next shared request
+opens the file anew.")]
 pub(crate) struct Flush {
     /// Shared files at this name and below
     pub(crate) prefix: String,
@@ -227,9 +227,15 @@ pub(crate) struct Man {
 }
 
 /// The modes by name, which completions offer.
-fn mode() -> impl TypedValueParser<Value = Mode> {
+pub(crate) fn mode() -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new(["auto", "fdpass", "copy", "splice"])
         .try_map(|name| Mode::from_str(&name))
+}
+
+/// How many: one at least.
+pub(crate) fn count<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| *number >= T::from(1));
+    number.ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,7 @@
 use anyhow::Error;
 use objmapper::kv::journal::Failure;
 use objmapper_client::{Error as Refusal, OsError, Status, UriBuf, UriError};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 /// A refusal of this very request.
@@ -17,6 +18,18 @@ const DAEMON: u8 = 4;
 const HERE: u8 = 5;
 /// Nothing was wrong and nothing was written.
 const NOTHING_DONE: u8 = 6;
+
+/// What is wrong with the command line where its parser could not see it.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// How the library says that a value is too long for a request.
 const PASS: &str = "pass it as memory";
@@ -94,6 +107,9 @@ fn exit_code(error: &Error) -> u8 {
     if error.downcast_ref().is_some_and(|failure| !matches!(failure, Failure::Disk { .. })) {
         return REFUSED;
     }
+    if error.is::<Usage>() {
+        return USAGE;
+    }
     match refusal(error) {
         None | Some(Refusal::Output(_) | Refusal::Os(_) | Refusal::DescriptorsLost) => HERE,
         Some(Refusal::Unreachable(_)) => UNREACHABLE,
@@ -106,7 +122,17 @@ fn exit_code(error: &Error) -> u8 {
 fn report(error: &Error) {
     let stderr = io::stderr();
     let (red, plain) = if colours(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    let mut text = format!("{red}error:{plain} {error:#}\n");
+    // Everybody else says what they were about.
+    let bare = error.chain().len() == 1 && error.is::<io::Error>();
+    let what = if bare { "cannot write to standard output: " } else { "" };
+    let told = match error.downcast_ref() {
+        // What to do about it says the hint, which knows of what kind the file is.
+        Some(Failure::Damaged { file, offset, what }) => {
+            format!("{file} is damaged at byte {offset}: {what}")
+        }
+        _ => format!("{what}{error:#}"),
+    };
+    let mut text = format!("{red}error:{plain} {told}\n");
     let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
     if let Some(hint) = hint {
         text.push_str(&hint_line(&hint));
@@ -158,7 +184,8 @@ fn hint(error: &Refusal) -> Option<String> {
              that its own does not map: no rule for a user or group matches them, only 'any' does"
                 .to_owned(),
         ),
-        Refusal::Refused { .. } | Refusal::Closed { .. } if error.may_retry() => {
+        // One with a time says it itself.
+        Refusal::Refused { retry_after: None, .. } | Refusal::Closed { .. } if error.may_retry() => {
             Some("trying again may help".to_owned())
         }
         _ => None,
@@ -194,6 +221,7 @@ fn unreachable_hint(error: &OsError) -> String {
             "this user may not connect to that socket: its owner, group and mode say who may".into()
         }
         errno::ETIMEDOUT => "objmapperd is there and accepts nobody: it may be overloaded".into(),
+        errno::ENAMETOOLONG => "name a shorter path with --socket or OBJMAPPER_SOCKET".into(),
         _ => "is objmapperd running? Start it with 'objmapperd --root DIR --socket PATH', \
               or name its socket with --socket or OBJMAPPER_SOCKET"
             .into(),

@@ -29,6 +29,11 @@ pub(crate) fn time(ns: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
+/// The same; `-` if the object has none, as values of keys have none.
+pub(crate) fn modified(ns: i64) -> String {
+    if ns == 0 { "-".to_owned() } else { time(ns) }
+}
+
 /// Year, month and day of a number of days since 1970 in the Gregorian calendar: years are counted
 /// from March, so that the leap day is a year's last.
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -100,6 +105,8 @@ mod tests {
 
     #[test]
     fn times() {
+        assert_eq!(modified(0), "-");
+        assert_eq!(modified(1_763_721_785_000_000_000), "2025-11-21 10:43:05");
         assert_eq!(time(0), "1970-01-01 00:00:00");
         assert_eq!(time(-1), "1969-12-31 23:59:59");
         assert_eq!(time(951_782_400_000_000_000), "2000-02-29 00:00:00");

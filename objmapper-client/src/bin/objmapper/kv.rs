@@ -16,11 +16,11 @@ mod scan;
 mod status;
 mod values;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use args::{Kv, KvCommand};
 use objmapper_client::Client;
 
-use crate::fault::Outcome;
+use crate::fault::{Outcome, Usage};
 
 /// What a subcommand works on.
 pub(crate) struct Scene<'a> {
@@ -40,8 +40,9 @@ impl Scene<'_> {
         if !self.kv.base64 {
             return Ok(given.as_bytes().to_vec());
         }
-        let text = given.to_str().context("a key is not base64")?;
-        bytes::from_base64(text).with_context(|| format!("the key '{text}' is not base64"))
+        let key = given.to_str().and_then(bytes::from_base64);
+        let wrong = || Usage(format!("the key '{}' is not base64", given.display()));
+        Ok(key.ok_or_else(wrong)?)
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> Printer<'a> {
             self.table.add_row([
                 if entry.is_prefix() { "dir" } else { entry.kind().as_str() }.into(),
                 format::right(size),
-                format::time(entry.mtime_ns()).into(),
+                format::modified(entry.mtime_ns()).into(),
                 self.name(entry).into(),
             ]);
         } else {

@@ -1,11 +1,12 @@
 //! What is made of the command line itself: manual pages, and completions for shells.
 
-use crate::args::{CommandLine, Completions, MORE, Man};
+use crate::args::{CommandLine, Completions, Man};
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap::builder::Resettable;
+use clap::{Command, CommandFactory};
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 pub(crate) fn completions(completions: &Completions) -> Result<()> {
     let mut script = Vec::new();
@@ -15,27 +16,40 @@ pub(crate) fn completions(completions: &Completions) -> Result<()> {
 }
 
 pub(crate) fn man(man: &Man) -> Result<()> {
-    let page = main_page()?;
-    let Some(directory) = &man.directory else {
-        return Ok(io::stdout().write_all(&page)?);
-    };
-    clap_mangen::generate_to(CommandLine::command(), directory)
-        .and_then(|()| fs::write(directory.join("objmapper.1"), page))
-        .with_context(|| format!("cannot write to {}", directory.display()))
+    let mut line = CommandLine::command().disable_help_subcommand(true);
+    line.build();
+    match &man.directory {
+        Some(directory) => write_all(&line, directory)
+            .with_context(|| format!("cannot write to {}", directory.display())),
+        None => Ok(io::stdout().write_all(&page(&line)?)?),
+    }
 }
 
-/// The page of the whole, whose last part has sections of its own instead of an "extra" one.
-fn main_page() -> io::Result<Vec<u8>> {
+/// A page for a command, and one for each below it.
+fn write_all(command: &Command, directory: &Path) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    fs::write(directory.join(format!("{name}.1")), page(command)?)?;
+    command.get_subcommands().try_for_each(|below| write_all(below, directory))
+}
+
+/// What stands behind the options in the help has sections of its own, and its examples keep their
+/// lines.
+fn page(command: &Command) -> io::Result<Vec<u8>> {
+    let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let mut page = Vec::new();
-    let line = CommandLine::command().after_help(Resettable::Reset);
-    clap_mangen::Man::new(line).render(&mut page)?;
-    for paragraph in MORE.split("\n\n") {
+    clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
+        .source(concat!("objmapper ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)?;
+    let paragraphs = more.split("\n\n").filter(|paragraph| !paragraph.is_empty());
+    for (at, paragraph) in paragraphs.enumerate() {
         let text = paragraph.replace('\\', "\\e").replace('-', "\\-");
-        match text.split_once(":\n") {
-            Some((heading, lines)) => {
+        let (first, lines) = text.split_once('\n').unwrap_or((&text, ""));
+        match first.strip_suffix(':') {
+            Some(heading) => {
                 write!(page, ".SH {}\n.nf\n{lines}\n.fi\n", heading.to_uppercase())?;
             }
-            None => write!(page, ".PP\n{text}\n")?,
+            _ if at == 0 => write!(page, ".SH NOTES\n{text}\n")?,
+            _ => write!(page, ".PP\n{text}\n")?,
         }
     }
     Ok(page)

@@ -50,9 +50,9 @@ fn text(times: &[Duration]) -> String {
     sorted.sort_unstable();
     let at = |percent| format::duration(rank(&sorted, percent));
     let plural = if sorted.len() == 1 { "round trip" } else { "round trips" };
-    let (least, median, most) = (at(0), at(50), at(100));
+    let (min, median, max) = (at(0), at(50), at(100));
     let count = sorted.len();
-    format!("{count} {plural}: least {least}, median {median}, 99th {}, most {most}", at(99))
+    format!("{count} {plural}: min {min}, median {median}, p99 {}, max {max}", at(99))
 }
 
 /// The value below or at which so many percent of the sorted values lie.
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_summary_counts() {
         let times = [3, 1, 2].map(Duration::from_micros);
-        let expected = "3 round trips: least 1.0 us, median 2.0 us, 99th 3.0 us, most 3.0 us";
+        let expected = "3 round trips: min 1.0 us, median 2.0 us, p99 3.0 us, max 3.0 us";
         assert_eq!(text(&times), expected);
         assert!(text(&times[..1]).starts_with("1 round trip: "));
     }

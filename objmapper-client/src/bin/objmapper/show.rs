@@ -47,7 +47,10 @@ fn to_text(uri: &str, metadata: &Metadata) -> String {
     table.add_row(["uri", uri]);
     table.add_row(["kind", metadata.kind().as_str()]);
     table.add_row(["size", &size]);
-    table.add_row(["modified", &format!("{} UTC", format::time(metadata.mtime_ns()))]);
+    // A value has no time of its own.
+    if metadata.mtime_ns() != 0 {
+        table.add_row(["modified", &format!("{} UTC", format::time(metadata.mtime_ns()))]);
+    }
     table.add_row(["content", content]);
     table.add_row(["version", &metadata.version().to_string()]);
     format::lines(&table)

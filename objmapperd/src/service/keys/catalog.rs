@@ -225,6 +225,23 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_command() {
+        let manual = include_str!("../../../../docs/keyspace.md");
+        let has =
+            |name: &str| ["`", " "].iter().any(|end| manual.contains(&format!("`{name}{end}")));
+        for command in COMMANDS.iter().chain(SUBCOMMANDS) {
+            let name = command.name.to_ascii_uppercase();
+            let (first, second) = name.split_once('|').unwrap_or_default();
+            let named = match second {
+                "" => has(&name),
+                "HELP" => true,
+                _ => has(second) || has(&format!("{first} {second}")),
+            };
+            assert!(named, "docs/keyspace.md does not name {name}");
+        }
+    }
+
+    #[test]
     fn second_words_belong_to_a_first_that_asks_for_them() {
         assert!(SUBCOMMANDS.is_sorted_by_key(|command| command.name));
         for sub in SUBCOMMANDS {

@@ -4,19 +4,20 @@ use clap::{Args, Subcommand, ValueHint};
 use objmapper_client::Mode;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// Behind the list of subcommands.
+use crate::args::{count, mode};
+
+/// Behind the list of subcommands: paragraphs; one whose first line ends with a colon has a heading.
 const MORE: &str = "\
 Examples:
   objmapper kv set users/42 ada                    a value
-  objmapper kv set model --file a.gguf             a long one, from a file
+  objmapper kv set model --file a.gguf             a large one, from a file
   tar c conf | objmapper kv set conf.tar           or from standard input
   objmapper kv set lock me --if-absent --ttl 30s   exits with 6 if somebody has it
   objmapper kv get users/42                        its bytes, nothing added
   objmapper kv incr visits                         adds 1 and prints the sum
-  objmapper kv scan --prefix users/ -l             keys in order, with size and end
+  objmapper kv scan --prefix users/ -l             keys in order, with size and expiry
   objmapper kv export > keys.jsonl                 a database as lines of JSON
   objmapper kv --db 3 import keys.jsonl            into another database
   objmapper kv status                              keys, memory, what is on the disk
@@ -25,23 +26,22 @@ Examples:
   objmapper kv verify keys.backup                  reads it through
   objmapper kv restore keys.backup /var/lib/kv     a directory for objmapperd --kv-dir
 
-Keys and values are any bytes. Where they are shown to people, a backslash stands before what is no
-text: \\n, \\t, \\\\, \\xff. A line of JSON has \"key\" and \"value\" if they are UTF-8, else
-\"key_base64\" and \"value_base64\"; \"expires_ms\" is when the key ends by itself, in milliseconds
-since 1970.";
+Keys and values are any bytes. In tables and messages, bytes that are not printable text are escaped
+(\\n, \\t, \\\\, \\xff). A line of JSON has \"key\" and \"value\" if they are UTF-8, else \"key_base64\" and
+\"value_base64\"; \"expires_ms\" is when the key expires, in milliseconds since 1970.";
 
 /// Keys and values: read, write, list, export, import; backups
 #[derive(Debug, Args)]
 #[command(after_help = MORE, max_term_width = 100)]
 pub(crate) struct Kv {
-    /// The database, 0 to 15 (backup, compact and status are about all)
+    /// The database, 0 to 15; backup, restore, verify, compact and status are about all of them
     #[arg(
-        long, global = true, value_name = "N", default_value = "0",
-        value_parser = clap::value_parser!(u8).range(0..16)
+        long, global = true, value_name = "N", default_value = "0", value_parser = database,
+        help_heading = "Keys"
     )]
     pub(crate) db: u8,
     /// Keys on the command line are written in base64: for those with a zero byte
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Keys")]
     pub(crate) base64: bool,
     #[command(subcommand)]
     pub(crate) command: KvCommand,
@@ -57,7 +57,7 @@ pub(crate) enum KvCommand {
     Del(Del),
     /// Add to the integer that a value spells (0 if there is none), and print the sum
     Incr(Incr),
-    /// Show or change when a key ends by itself
+    /// Show or change when a key expires
     Expire(Expire),
     /// List keys in the order of their bytes
     Scan(Scan),
@@ -65,15 +65,15 @@ pub(crate) enum KvCommand {
     Export(Export),
     /// Set keys from lines of JSON
     Import(Import),
-    /// Show how the keyspace is: keys, memory, journal
+    /// Show keys, memory and the state of the journal
     Status(Status),
     /// Make the journal as short as it can be, and wait for it
     Compact(Compact),
     /// Copy all keys of all databases to a file, while they are used
     Backup(Backup),
-    /// Make a directory for objmapperd --kv-dir from a backup. Asks no daemon
+    /// Make a directory for objmapperd --kv-dir from a backup; needs no daemon
     Restore(Restore),
-    /// Read a backup, or a directory that no daemon has open, through. Asks no daemon
+    /// Check a backup, or a directory that no daemon has open; needs no daemon
     Verify(Verify),
 }
 
@@ -84,36 +84,37 @@ pub(crate) struct Get {
     /// File to write, whole or not at all; `-` for standard output [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
-    /// How to fetch it: auto, fdpass or copy
-    #[arg(short, long, default_value = "auto", value_parser = Mode::from_str)]
+    /// How to fetch it; splice is as copy
+    #[arg(short, long, default_value = "auto", value_parser = mode())]
     pub(crate) mode: Mode,
     /// Print a JSON object with key, value and expires_ms
     #[arg(long, conflicts_with_all = ["output", "mode"])]
     pub(crate) json: bool,
 }
 
-/// With neither VALUE nor --file the value comes by standard input, to its end. More than 256 KiB go
-/// as memory that is passed, which the daemon's operator allows by destinations.allow.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With neither VALUE nor --file the value is read from standard input, to its end. A value of more
+than 256 KiB is passed as memory, which the daemon's operator allows by destinations.allow.")]
 pub(crate) struct Set {
     /// The key
     pub(crate) key: OsString,
-    /// The value, as it stands here
-    #[arg(conflicts_with = "file")]
+    /// The value
+    #[arg(conflicts_with = "file", allow_negative_numbers = true)]
     pub(crate) value: Option<OsString>,
-    /// The value is what is in this file; `-` for standard input
+    /// File to read the value from; `-` for standard input
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
-    /// Only if the key is not there; else exit with 6
+    /// Only if the key does not exist; otherwise exit with 6
     #[arg(long, conflicts_with = "if_present")]
     pub(crate) if_absent: bool,
-    /// Only if the key is there; else exit with 6
+    /// Only if the key exists; otherwise exit with 6
     #[arg(long)]
     pub(crate) if_present: bool,
-    /// It ends by itself after so long: 90, 90s, 1500ms, 10m, 2h, 7d
+    /// Let the key expire after this time: 90, 90s, 1500ms, 10m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = ttl, conflicts_with = "keep_ttl")]
     pub(crate) ttl: Option<Duration>,
-    /// It ends when it did before, if it did
+    /// Keep the expiry that the key has, if any
     #[arg(long)]
     pub(crate) keep_ttl: bool,
 }
@@ -133,22 +134,22 @@ pub(crate) struct Incr {
     /// The key
     pub(crate) key: OsString,
     /// How much
-    #[arg(default_value = "1", allow_negative_numbers = true)]
+    #[arg(default_value = "1", allow_negative_numbers = true, value_parser = integer)]
     pub(crate) by: i64,
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// With neither TTL nor --never it is only shown.
 #[derive(Debug, Args)]
+#[command(after_help = "With neither TIME nor --never it only shows.")]
 pub(crate) struct Expire {
     /// The key
     pub(crate) key: OsString,
-    /// It ends after so long: 90, 90s, 1500ms, 10m, 2h, 7d
-    #[arg(value_parser = ttl, conflicts_with = "never")]
+    /// Let it expire after this time: 90, 90s, 1500ms, 10m, 2h, 7d
+    #[arg(value_name = "TIME", value_parser = ttl, conflicts_with = "never")]
     pub(crate) ttl: Option<Duration>,
-    /// It does not end by itself
+    /// It does not expire
     #[arg(long)]
     pub(crate) never: bool,
     /// Print a JSON object
@@ -159,17 +160,17 @@ pub(crate) struct Expire {
 /// Which keys.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
-    /// Only keys that begin so
+    /// Only keys that begin with PREFIX
     #[arg(short, long, value_name = "PREFIX", conflicts_with_all = ["from", "to"])]
     pub(crate) prefix: Option<OsString>,
-    /// Only keys from this one on
+    /// Only keys from KEY on, KEY included
     #[arg(long, value_name = "KEY")]
     pub(crate) from: Option<OsString>,
-    /// Only keys before this one
+    /// Only keys before KEY
     #[arg(long, value_name = "KEY")]
     pub(crate) to: Option<OsString>,
-    /// At most so many
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// At most N keys
+    #[arg(short = 'n', long, value_name = "N", value_parser = count::<u64>)]
     pub(crate) limit: Option<u64>,
 }
 
@@ -177,10 +178,10 @@ pub(crate) struct Which {
 pub(crate) struct Scan {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// Show size, and when it ends by itself
+    /// Show size and expiry
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) long: bool,
-    /// Show values, behind a tab
+    /// Show values, after a tab
     #[arg(long, conflicts_with = "long")]
     pub(crate) values: bool,
     /// Print one JSON object per line
@@ -188,9 +189,10 @@ pub(crate) struct Scan {
     pub(crate) json: bool,
 }
 
-/// The database may change meanwhile: a key that is there all the while is in it once. For all
-/// databases as of one moment, see backup.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The database may change meanwhile: a key that is there all the while is exported once. For all
+databases as of one moment see 'objmapper kv backup'.")]
 pub(crate) struct Export {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -199,17 +201,18 @@ pub(crate) struct Export {
     pub(crate) output: Option<PathBuf>,
 }
 
-/// Lines as export writes them; empty ones are skipped. Keys that are there are set anew, others
-/// stay, so it can be done again from the beginning.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Lines are as 'objmapper kv export' writes them; empty ones are skipped. A key that is there is
+replaced, other keys stay, so an import can be repeated from the beginning.")]
 pub(crate) struct Import {
     /// The file; `-` for standard input
     #[arg(default_value = "-", hide_default_value = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// Tell which lines cannot be imported, and go on with the others. It fails all the same
+    /// Report lines that cannot be imported and go on with the others; fails in the end all the same
     #[arg(short, long)]
     pub(crate) keep_going: bool,
-    /// Look at all lines, and set nothing
+    /// Check all lines, and set nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print a JSON object with how many were set
@@ -217,28 +220,31 @@ pub(crate) struct Import {
     pub(crate) json: bool,
 }
 
-/// For a directory that no daemon has open: verify. All counters of the daemon: objmapper stats.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+For a directory that no daemon has open see 'objmapper kv verify', for all of the daemon's counters
+'objmapper stats'.")]
 pub(crate) struct Status {
-    /// Print a JSON object, by the names of the manual (docs/operating.md, Counters)
+    /// Print a JSON object; its names are those of the counters in docs/operating.md
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// The daemon writes a snapshot of all keys and removes what of the journal that replaces; others use
-/// them meanwhile. It does so by itself, too, when there is enough to be saved (kv.compact_from,
-/// kv.compact_percent). Needs as much free disk as the keys take. For root and the daemon's own user.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+For root and the daemon's own user. The daemon writes a snapshot of all keys and removes the journal
+files that it replaces; clients go on meanwhile. It also does so by itself, when there is enough to be
+saved (kv.compact_from, kv.compact_percent). Needs as much free disk as the keys take.")]
 pub(crate) struct Compact {
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// The daemon writes them to a file without a name and passes its descriptor, so it never opens a
-/// path of yours. The copy is read through, and on the disk, before it gets its name. For root and
-/// the daemon's own user.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+For root and the daemon's own user. The daemon writes to a file without a name and passes its
+descriptor: it never opens FILE. The copy is checked, and on the disk, before it is named FILE.")]
 pub(crate) struct Backup {
     /// The file; one that is there is replaced when the backup is complete
     #[arg(value_hint = ValueHint::FilePath)]
@@ -248,8 +254,9 @@ pub(crate) struct Backup {
     pub(crate) json: bool,
 }
 
-/// Run it as the user that the daemon runs as: what it makes belongs to whoever runs it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Run it as the user that the daemon runs as: the files belong to whoever runs it.")]
 pub(crate) struct Restore {
     /// The backup
     #[arg(value_hint = ValueHint::FilePath)]
@@ -262,8 +269,8 @@ pub(crate) struct Restore {
     pub(crate) json: bool,
 }
 
-/// Exits with 1 if something is damaged, and says where.
 #[derive(Debug, Args)]
+#[command(after_help = "Exits with 1 if something is damaged, and says where.")]
 pub(crate) struct Verify {
     /// A backup, or a directory of objmapperd --kv-dir
     #[arg(value_hint = ValueHint::AnyPath)]
@@ -285,10 +292,19 @@ impl KvCommand {
     }
 }
 
+fn database(text: &str) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| *number < 16);
+    number.ok_or_else(|| "it must be a number from 0 to 15".to_owned())
+}
+
+fn integer(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "it must be an integer of 64 bits".to_owned())
+}
+
 /// A time with its unit, seconds without one.
 fn ttl(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let wrong = || format!("'{text}' is no time: write it as 90, 90s, 1500ms, 10m, 2h or 7d");
+    let wrong = || format!("'{text}' is not a time: write it as 90, 90s, 1500ms, 10m, 2h or 7d");
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     let unit = match text.get(digits.len()..).unwrap_or_default() {
         "ms" => 1,

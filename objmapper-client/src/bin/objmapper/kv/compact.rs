@@ -16,7 +16,7 @@ pub(super) fn compact(client: &mut Client, compact: &Compact) -> Result<Outcome>
     drop(waiting);
     let text = if compact.json {
         let Compacted { before, after } = told;
-        json!({ "before": before, "after": after }).to_string()
+        json!({ "bytes_before": before, "bytes_after": after }).to_string()
     } else {
         summary(told)
     };

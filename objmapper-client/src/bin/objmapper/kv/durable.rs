@@ -18,7 +18,10 @@ use crate::progress::Progress;
 
 /// What may be in a directory that counts as empty: what is made by those who look at it, and with a
 /// file system.
-const NOTHING: [&str; 2] = ["LOCK", "lost+found"];
+const NOTHING: [&str; 2] = [LOCK, "lost+found"];
+
+/// What whoever opens a directory of keys locks.
+const LOCK: &str = "LOCK";
 
 pub(super) fn backup(client: &mut Client, backup: &Backup) -> Result<Outcome> {
     // Before the daemon writes as much as it has.
@@ -37,7 +40,10 @@ pub(super) fn backup(client: &mut Client, backup: &Backup) -> Result<Outcome> {
 }
 
 pub(super) fn restore(restore: &Restore) -> Result<()> {
-    let directory = &restore.directory;
+    let (file, directory) = (&restore.file, &restore.directory);
+    let told = || format!("cannot read {}", file.display());
+    let metadata = fs::metadata(file).with_context(told)?;
+    anyhow::ensure!(!metadata.is_dir(), "{}: it is a directory, not a backup", told());
     match fs::read_dir(directory) {
         Ok(names) => {
             let shown = directory.display();
@@ -60,7 +66,14 @@ pub(super) fn restore(restore: &Restore) -> Result<()> {
         }
     }
     let waiting = Progress::waiting("restoring");
-    let told = kv::restore(&restore.file, directory)?;
+    let is_new = !directory.exists();
+    let told = kv::restore(file, directory).inspect_err(|_| {
+        // What was made for it, and could be taken for a keyspace; it stays if anything is in it.
+        if is_new {
+            let _ = fs::remove_file(directory.join(LOCK));
+            let _ = fs::remove_dir(directory);
+        }
+    })?;
     drop(waiting);
     let shown = directory.display();
     let text = format!("restored {} to {shown}; now: objmapperd --kv-dir {shown}", summary(&told));

@@ -91,8 +91,8 @@ fn take(line: &mut Map<String, Value>, text: &str, base64: &str) -> Result<Vec<u
         (Some(_), Some(_)) => {
             Err(format!("there is \"{text}\" and \"{base64}\": give one of them"))
         }
-        (Some(_), None) => Err(format!("\"{text}\" is no string")),
-        (None, Some(_)) => Err(format!("\"{base64}\" is no string")),
+        (Some(_), None) => Err(format!("\"{text}\" is not a string")),
+        (None, Some(_)) => Err(format!("\"{base64}\" is not a string")),
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
             (r#"["a"]"#, "no JSON object"),
             (r#"{"value": "1"}"#, "\"key\" is missing"),
             (r#"{"key": "a"}"#, "\"value\" is missing"),
-            (r#"{"key": 7, "value": "1"}"#, "\"key\" is no string"),
+            (r#"{"key": 7, "value": "1"}"#, "\"key\" is not a string"),
             (r#"{"key": "a", "key_base64": "YQ==", "value": "1"}"#, "give one of them"),
             (r#"{"key": "a", "value_base64": "?"}"#, "not base64"),
             (r#"{"key": "a", "value": "1", "expires_ms": -5}"#, "milliseconds since 1970"),

@@ -75,8 +75,8 @@ pub(super) fn set(scene: &mut Scene<'_>, set: &Set) -> Result<Outcome> {
         None => Put::new(),
     };
     let (put, otherwise) = match (set.if_absent, set.if_present) {
-        (true, _) => (put.if_absent(), "it is there"),
-        (_, true) => (put.if_present(), "it is not there"),
+        (true, _) => (put.if_absent(), "it exists"),
+        (_, true) => (put.if_present(), "it does not exist"),
         _ => (put, ""),
     };
     if !scene.keys().set_with(&key, &value, &put)? {
