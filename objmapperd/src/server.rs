@@ -30,7 +30,7 @@ use crate::allowance::{self, Allowance};
 use crate::attendant::{Attendant, Handoffs};
 use crate::closers::Closers;
 use crate::committer::Committer;
-use crate::config::{Listen, Loaded, Settings};
+use crate::config::{self, Listen, Loaded, Settings};
 use crate::connection::Connection;
 use crate::deadline::Deadlines;
 use crate::front::Front;
@@ -174,15 +174,15 @@ fn daemon(
         closers: Closers::default(),
         stats_for: settings.listen.stats,
         metrics,
-        helpers: Helpers::new(settings.pool.helpers, long_at_once(settings.pool.workers)),
+        helpers: Helpers::new(settings.pool.helpers, long_at_once(settings.pool, cpus())),
         draining: AtomicBool::new(false),
     }))
 }
 
 /// Commands on keys that take long and run at the same time: half of the CPUs stay for whoever serves,
 /// and a second user need not wait for the first.
-fn long_at_once(workers: usize) -> usize {
-    (workers / 2).max(2)
+fn long_at_once(pool: config::Pool, cpus: usize) -> usize {
+    (workers(pool, cpus) / 2).max(2)
 }
 
 /// Whoever answers those that speak RESP.
@@ -229,15 +229,20 @@ fn shared(settings: &Settings, allowance: &Allowance) -> Option<Shared> {
 
 /// On one CPU nobody could give it work meanwhile.
 fn spin(settings: &Settings) -> Duration {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    if cpus > 1 { settings.pool.spin } else { Duration::ZERO }
+    if cpus() > 1 { settings.pool.spin } else { Duration::ZERO }
 }
 
-fn workers(settings: &Settings) -> usize {
-    match settings.pool.workers {
-        0 => std::thread::available_parallelism().map_or(1, Into::into),
+/// Threads that serve: as many as were asked for, or one for each CPU.
+fn workers(pool: config::Pool, cpus: usize) -> usize {
+    match pool.workers {
+        0 => cpus,
         n => n,
     }
+}
+
+/// CPUs that we may use.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// All sockets, those that the service manager passed and our own.
@@ -334,7 +339,7 @@ fn start(settings: &Settings, daemon: &Arc<Daemon>) -> anyhow::Result<Running> {
     let kept = daemon.clone();
     let attendant =
         move |patience| Attendant::new(Service::new(kept.clone(), patience), handoffs.clone());
-    let pool = Pool::start(workers(settings), spin(settings), |_| {
+    let pool = Pool::start(workers(settings.pool, cpus()), spin(settings), |_| {
         (attendant(Patience::Never), daemon.metrics.worker())
     })?;
     threads.extend(helpers.start(settings.pool.helpers, move || attendant(Patience::Block))?);
@@ -390,6 +395,19 @@ fn stop(running: Running) {
     for thread in running.threads {
         if thread.join().is_err() {
             tracing::error!("a thread ended in a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_as_many_commands_take_long_as_there_are_workers() {
+        for (set, cpus, long) in [(0, 16, 8), (0, 2, 2), (0, 1, 2), (1, 16, 2), (12, 2, 6)] {
+            let pool = config::Pool { workers: set, helpers: 8, spin: Duration::ZERO };
+            assert_eq!(long_at_once(pool, cpus), long, "{set} workers, {cpus} CPUs");
         }
     }
 }
