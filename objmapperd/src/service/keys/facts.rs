@@ -1,11 +1,12 @@
 //! What there is to tell about the daemon: how it was set up, since when it runs, what it counted.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use objmapper::kv::{Keyspace, Totals};
-use objmapper_os::clock;
 use parking_lot::Mutex;
 
 use crate::config::Settings;
@@ -43,15 +44,12 @@ pub(super) struct Counted {
 impl Facts {
     /// Of a daemon that starts now.
     pub fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Self {
-        let now = Keyspace::now();
-        let seed = [now.unsigned_abs(), clock::monotonic_ns(), u64::from(std::process::id())];
-        let run_id = seed.map(|n| format!("{n:016x}")).concat().chars().take(40).collect();
         Self {
             settings: settings.clone(),
             metrics: metrics.clone(),
             started: Instant::now(),
-            started_at: now / 1000,
-            run_id,
+            started_at: Keyspace::now() / 1000,
+            run_id: run_id(),
             before: Mutex::default(),
         }
     }
@@ -83,9 +81,31 @@ impl Facts {
     }
 }
 
+/// Forty digits by chance: from what the standard library hashes with, which the kernel gave it.
+fn run_id() -> String {
+    let chance = RandomState::new();
+    let digits = [0, 1, 2].map(|n: u8| format!("{:016x}", chance.hash_one(n)));
+    digits.concat().chars().take(40).collect()
+}
+
 /// Sums over the keyspace, and the keys of each database.
 pub(super) struct Inside {
     pub(super) totals: Totals,
     /// Database, keys, of these with an expiry.
     pub(super) databases: Vec<(u8, usize, usize)>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // fails its test
+mod tests {
+    use super::run_id;
+
+    #[test]
+    fn no_part_of_a_name_is_that_of_another() {
+        let (one, other) = (run_id(), run_id());
+        assert!(one.len() == 40 && one.bytes().all(|digit| digit.is_ascii_hexdigit()), "{one}");
+        for at in (0..40).step_by(8) {
+            assert_ne!(one.get(at..at + 8).unwrap(), other.get(at..at + 8).unwrap(), "{one} {other}");
+        }
+    }
 }
