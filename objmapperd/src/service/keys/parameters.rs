@@ -3,7 +3,7 @@
 //!
 //! Changes last until the daemon stops: its file belongs to whoever runs it.
 
-use objmapper::kv::{LONGEST, Policy, glob};
+use objmapper::kv::{LONGEST, Memory, Policy, glob};
 
 use super::call::{Answer, Call, Oops};
 use super::{KeyService, durability};
@@ -20,10 +20,22 @@ struct Parameter {
 /// Reads a value, or says why it is none.
 type Change = fn(&[u8], &mut Wish) -> Result<(), &'static str>;
 
-/// What is to change, all of it or nothing.
+/// What is to change, all of it or nothing: what was named, since others may change the rest meanwhile.
+#[derive(Debug, Default)]
 struct Wish {
-    limit: u64,
-    policy: Policy,
+    limit: Option<u64>,
+    policy: Option<Policy>,
+}
+
+impl Wish {
+    fn fulfil(&self, memory: &Memory) {
+        if let Some(policy) = self.policy {
+            memory.set_policy(policy);
+        }
+        if let Some(limit) = self.limit {
+            memory.set_limit(limit);
+        }
+    }
 }
 
 const fn fixed(name: &'static str, value: fn(&KeyService) -> String) -> Parameter {
@@ -53,7 +65,7 @@ static PARAMETERS: &[Parameter] = &[
         name: "maxmemory",
         value: |key_service| key_service.keyspace.memory().limit().to_string(),
         change: Some(|text, wish| {
-            wish.limit = bytes(text).ok_or("argument must be a memory value")?;
+            wish.limit = Some(bytes(text).ok_or("argument must be a memory value")?);
             Ok(())
         }),
     },
@@ -61,11 +73,12 @@ static PARAMETERS: &[Parameter] = &[
         name: "maxmemory-policy",
         value: |key_service| key_service.keyspace.memory().policy().name().to_owned(),
         change: Some(|text, wish| {
-            wish.policy = str::from_utf8(text).ok().and_then(Policy::of).ok_or(
+            let policy = str::from_utf8(text).ok().and_then(Policy::of).ok_or(
                 "argument(s) must be one of the following: volatile-lru, volatile-lfu, \
                  volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, \
                  noeviction",
             )?;
+            wish.policy = Some(policy);
             Ok(())
         }),
     },
@@ -116,8 +129,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
     if !words.len().is_multiple_of(2) {
         return Err(Oops::Syntax);
     }
-    let memory = call.key_service.keyspace.memory();
-    let mut wish = Wish { limit: memory.limit(), policy: memory.policy() };
+    let mut wish = Wish::default();
     let mut seen = Vec::new();
     for pair in words.chunks(2) {
         let [name, text] = pair else { return Err(Oops::Syntax) };
@@ -141,7 +153,10 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
         })?;
         seen.push(parameter.name);
     }
-    call.key_service.keyspace.set_memory(wish.limit, wish.policy);
+    let keyspace = &call.key_service.keyspace;
+    wish.fulfil(keyspace.memory());
+    // Whoever evicts ahead of need looks again.
+    keyspace.rouse();
     call.out.ok();
     Ok(())
 }
@@ -183,8 +198,10 @@ fn bytes(text: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // fails its test
 mod tests {
     use super::*;
+    use objmapper::kv::{Keyspace, Options};
 
     #[test]
     fn sizes_are_read_as_redis_reads_them() {
@@ -196,6 +213,23 @@ mod tests {
         for wrong in [&b""[..], b"x", b"-1", b"1.5g", b"1t", b"\xff", b"99999999999999999999"] {
             assert_eq!(bytes(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_was_not_named_stays_as_others_have_set_it() {
+        let keyspace = Keyspace::in_memory(Options::default());
+        let of = |name: &str, text: &str| {
+            let mut wish = Wish::default();
+            let parameter = PARAMETERS.iter().find(|known| known.name == name).unwrap();
+            parameter.change.unwrap()(text.as_bytes(), &mut wish).unwrap();
+            wish
+        };
+        let (limit, policy) = (of("maxmemory", "1mb"), of("maxmemory-policy", "allkeys-lru"));
+        // Both were read before either is done.
+        limit.fulfil(keyspace.memory());
+        policy.fulfil(keyspace.memory());
+        let memory = keyspace.memory();
+        assert_eq!((memory.limit(), memory.policy()), (1 << 20, Policy::AllKeysLru));
     }
 
     #[test]
