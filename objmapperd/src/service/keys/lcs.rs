@@ -63,10 +63,12 @@ pub(super) fn lcs(call: &mut Call<'_, '_>) -> Answer {
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ));
     }
-    call.may_take((pairs, PAIRS))?;
+    // A row takes as long as the next multiple of 64.
+    let effort = prefixes(0).saturating_mul(prefixes(1).next_multiple_of(64));
+    call.may_take((effort, PAIRS))?;
     let (a, b) = (read(call, 0)?, read(call, 1)?);
     call.let_go();
-    let table = Table::new(&a, &b);
+    let table = Table::new(&a, &b, if terms.length { Rows::Last } else { Rows::All });
     if terms.length {
         call.count(table.length());
         return Ok(());
@@ -115,15 +117,28 @@ struct Run {
 /// Row `i`, bit `j`: 0 if the first `i + 1` bytes of `a` have one byte more in common with the
 /// first `j + 1` of `b` than with the first `j`.
 struct Table {
-    bits: Vec<u64>,
-    words: usize,
+    /// Each row in as few bytes as it needs: words would be 64 bits for each byte of `a`, however short
+    /// `b` is.
+    bits: Vec<u8>,
+    /// Bytes of a row.
+    width: usize,
     columns: usize,
 }
 
+/// Which rows of a table are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All, to walk back.
+    All,
+    /// That of all of `a`: enough for the length.
+    Last,
+}
+
 impl Table {
-    fn new(a: &[u8], b: &[u8]) -> Self {
-        let words = b.len().div_ceil(64);
-        let mut bits = Vec::with_capacity(a.len() * words);
+    fn new(a: &[u8], b: &[u8], rows: Rows) -> Self {
+        let (words, width) = (b.len().div_ceil(64), b.len().div_ceil(8));
+        let kept = if rows == Rows::All { a.len() } else { a.len().min(1) };
+        let mut bits = Vec::with_capacity(kept * width);
         let places = places(a, b, words);
         let mut above = vec![u64::MAX; words];
         for &byte in a {
@@ -136,18 +151,21 @@ impl Table {
                 carry = first || second;
                 *above = sum | (*above & !equal);
             }
-            bits.extend_from_slice(&above);
+            if rows == Rows::Last {
+                bits.clear();
+            }
+            bits.extend(above.iter().flat_map(|word| word.to_le_bytes()).take(width));
         }
-        Self { bits, words, columns: b.len() }
+        Self { bits, width, columns: b.len() }
     }
 
     fn grows(&self, i: usize, j: usize) -> bool {
-        self.bits.get(i * self.words + j / 64).is_some_and(|word| word >> (j % 64) & 1 == 0)
+        self.bits.get(i * self.width + j / 8).is_some_and(|byte| byte >> (j % 8) & 1 == 0)
     }
 
     /// Bytes in common.
     fn length(&self) -> usize {
-        let rows = self.bits.len().checked_div(self.words).unwrap_or(0);
+        let rows = self.bits.len().checked_div(self.width).unwrap_or(0);
         (0..self.columns).filter(|&j| rows > 0 && self.grows(rows - 1, j)).count()
     }
 
@@ -228,7 +246,7 @@ mod tests {
             a in proptest::collection::vec(0_u8..4, 0..200),
             b in proptest::collection::vec(0_u8..4, 0..200),
         ) {
-            let table = Table::new(&a, &b);
+            let table = Table::new(&a, &b, Rows::All);
             let (length, pairs) = classic(&a, &b);
             let runs = table.walk(&a, &b);
             let walked = runs.iter().flat_map(|run| {
@@ -236,6 +254,16 @@ mod tests {
             });
             prop_assert_eq!(walked.collect::<Vec<_>>(), pairs);
             prop_assert_eq!(table.length(), length);
+            prop_assert_eq!(Table::new(&a, &b, Rows::Last).length(), length);
+        }
+    }
+
+    #[test]
+    fn a_row_takes_a_bit_for_each_byte_and_less_than_a_byte_more() {
+        for (b, width) in [(0, 0), (1, 1), (8, 1), (9, 2), (64, 8), (65, 9)] {
+            let table = |rows| Table::new(&[7; 1000], &vec![7; b], rows);
+            assert_eq!(table(Rows::All).bits.capacity(), 1000 * width, "{b}");
+            assert_eq!((table(Rows::Last).bits.len(), table(Rows::Last).length()), (width, b));
         }
     }
 }
