@@ -77,7 +77,8 @@ impl Attendant {
                 Ok(Step::Whole(used)) => {
                     c.has_come();
                     let args = keys.decoder.args(self.input.bytes());
-                    let (key_service, at) = (self.service.key_service(), c.link.outbox.len());
+                    let key_service = self.service.key_service();
+                    let at = c.link.outbox.bytes().len();
                     let failed = Failed::before(&key_service.keyspace);
                     keys.talk.position = 0;
                     if used > LARGE {
@@ -94,7 +95,7 @@ impl Attendant {
                     }
                     let position = keys.talk.position;
                     if failed.waits(&key_service.keyspace, position) {
-                        c.unsettled.add(position, at..c.link.outbox.len());
+                        c.unsettled.add(position, at..c.link.outbox.bytes().len());
                     }
                     self.input.consume(used);
                     keys.decoder.reset();
