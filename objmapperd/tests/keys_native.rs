@@ -538,7 +538,15 @@ fn a_full_keyspace_says_so() {
     assert_eq!(error.status(), Some(Status::Busy));
     assert!(error.to_string().contains("maxmemory"), "{error}");
     assert!(keys.get("key 0").unwrap().is_some());
-    assert!(keys.delete(["key 0", "key 1"]).unwrap() == 2, "room can be made");
+    let mut batch = Batch::new();
+    batch.delete("key 0").set("key 1", "");
+    assert_eq!(status(keys.apply(&batch)), Status::Busy);
+    let mut batch = Batch::new();
+    batch.delete("key 0").delete_present("key 1");
+    assert_eq!(keys.apply(&batch).unwrap(), Applied::Made(2), "room can be made");
+    let error = (2000..4000).find_map(|n| keys.set(format!("key {n}"), content(1000, 1)).err());
+    assert_eq!(error.and_then(|error| error.status()), Some(Status::Busy));
+    assert!(keys.delete(["key 2", "key 3"]).unwrap() == 2, "room can be made");
     resp.say("FLUSHALL");
     keys.set("a", "1").unwrap();
 }

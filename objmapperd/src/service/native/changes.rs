@@ -109,7 +109,9 @@ impl Service {
     /// All conditions are looked at before the first change: they are about what was before.
     pub(super) fn batch(&self, c: &mut Connection, asked: &Asked<'_>, batch: &Batch<'_>) -> Answer {
         let (mut keys, mut changes) = (Vec::new(), Vec::new());
-        let made_ready = asked.may_grow().and_then(|()| {
+        let grows = batch.writes().any(|write| write.set.is_some());
+        let may = if grows { asked.may_grow() } else { asked.keyspace.may_write() };
+        let made_ready = may.and_then(|()| {
             for write in batch.writes() {
                 keys.push(asked.key(write.key));
                 changes.push(match write.set {
