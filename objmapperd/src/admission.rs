@@ -5,7 +5,8 @@
 //!   its errands wait; everybody else's go on;
 //! - one user has at most so many of them: the rest is for others on the same mount;
 //! - what takes long with keys has few threads, and one user one fewer: it needs a CPU rather than
-//!   a disk, and workers need CPUs too;
+//!   a disk, and workers need CPUs too; those who copy a long value have as many again, so that none
+//!   waits behind a pass over all keys;
 //! - destinations that users passed have threads of each user's own: nobody waits for another's;
 //! - accounts take turns, so that a user with many errands delays another by one.
 
@@ -28,10 +29,14 @@ pub enum Resource {
     Destination,
     /// The journal's disk: for those who asked to wait for it.
     Journal,
-    /// Time: what takes long with keys.
+    /// Time: what takes long with keys, however long.
     Keys,
+    /// Time as well, and little of it: long values that are copied.
+    Copies,
     /// Keys that somebody else holds for long.
     Locks,
+    /// The locks of all shards, one after the other.
+    Shards,
 }
 
 impl Resource {
@@ -39,7 +44,12 @@ impl Resource {
     pub fn patience(self) -> Patience {
         Patience::For(match self {
             Self::Mount(mount) => mount,
-            Self::Destination | Self::Journal | Self::Keys | Self::Locks => MountId::default(),
+            Self::Destination
+            | Self::Journal
+            | Self::Keys
+            | Self::Copies
+            | Self::Locks
+            | Self::Shards => MountId::default(),
         })
     }
 
@@ -47,9 +57,9 @@ impl Resource {
     pub fn count(self, counters: &AnswerCounters) {
         counters.errands.add(1);
         match self {
-            Self::Keys => counters.long.add(1),
+            Self::Keys | Self::Copies => counters.long.add(1),
             Self::Locks => counters.locked.add(1),
-            Self::Mount(_) | Self::Destination | Self::Journal => {}
+            Self::Mount(_) | Self::Destination | Self::Journal | Self::Shards => {}
         }
     }
 }
@@ -81,7 +91,7 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct Admission<T> {
     per_mount: usize,
-    /// For what takes long with keys.
+    /// For what takes long with keys; and for copies of long values.
     long: usize,
     waiting: HashMap<Account, VecDeque<T>>,
     /// Accounts with something waiting, in turn.
@@ -163,11 +173,11 @@ impl<T> Admission<T> {
             own += usize::from(ticket.account.uid == account.uid);
         }
         let (most, own_most) = match account.resource {
-            Resource::Mount(_) | Resource::Journal | Resource::Locks => {
+            Resource::Mount(_) | Resource::Journal | Resource::Locks | Resource::Shards => {
                 (self.per_mount, self.per_mount)
             }
             Resource::Destination => (DESTINATIONS, self.per_mount),
-            Resource::Keys => (self.long, self.long),
+            Resource::Keys | Resource::Copies => (self.long, self.long),
         };
         all < most && own < own_most.saturating_sub(1).max(1)
     }
@@ -240,11 +250,15 @@ mod tests {
             admission.push(of(Resource::Keys, uid), "long");
         }
         assert_eq!(all(&mut admission), ["long"; 2], "one of user 1, one of user 2");
+        for uid in [1, 1, 2, 3] {
+            admission.push(of(Resource::Copies, uid), "copy");
+        }
+        assert_eq!(all(&mut admission), ["copy"; 2], "they do not wait for those");
         for _ in 0..10 {
             admission.push(of(Resource::Locks, 1), "short");
         }
         assert_eq!(all(&mut admission), ["short"; 3], "they wait for others' keys only");
-        assert_eq!(admission.waiting(), 9);
+        assert_eq!(admission.waiting(), 11);
     }
 
     #[test]

@@ -260,6 +260,8 @@ fn what_takes_long_is_known_before_it_begins() {
         (format!("CONFIG GET {pattern}"), true),
         ("COMMAND LIST FILTERBY PATTERN *".to_owned(), false),
         (format!("COMMAND LIST FILTERBY PATTERN {pattern}"), true),
+        ("SCAN 0 COUNT 1000 MATCH key:*1".to_owned(), false),
+        ("KEYS *:*".to_owned(), false),
         (format!("SET huge {huge}"), true),
         ("STRLEN huge".to_owned(), false),
         ("GET huge".to_owned(), true),
@@ -282,11 +284,26 @@ fn what_takes_long_is_known_before_it_begins() {
     ] {
         assert_eq!(leaves(&mut connect(&daemon), &words), expected, "{words:.40}");
     }
+    let half = format!("SET half {}", &huge[..HUGE / 4]);
+    assert!(!leaves(&mut connect(&daemon), &half));
     for (queued, expected) in [
         (vec!["INCR a"; 200], false),
         (vec!["INCR a"; 300], true),
         (vec!["KEYS *"], true),
         (vec!["LCS a b"], true),
+        (vec!["INFO server", "INFO clients"], false),
+        (vec!["INFO"], true),
+        // What is not there before: made long, written to its end, or read again and again.
+        (vec!["SETRANGE b 1000 x"; 100], false),
+        (vec!["SETRANGE b 10000 x"; 200], true),
+        (vec![&format!("SETRANGE b {HUGE} x")], true),
+        (repeated(&format!("SET c {}", &huge[..1000]), "GET c", 100), false),
+        (repeated(&format!("SET d {}", &huge[..HUGE / 4]), "GET d", 4), true),
+        (repeated(&format!("APPEND e {}", &huge[..HUGE / 4]), "GETRANGE e 0 -1", 4), true),
+        (repeated(&format!("MSET a 1 f {}", &huge[..HUGE / 4]), "MGET a f", 2), true),
+        // By another name.
+        (repeated("COPY half g", "GET g", 4), true),
+        (repeated("COPY c h", "GET h", 100), false),
     ] {
         let mut client = connect(&daemon);
         leaves(&mut client, "MULTI");
@@ -326,6 +343,90 @@ fn what_takes_long_is_known_before_it_begins() {
     assert_eq!(client.reply(), bulk("2"));
     assert!(counter(&mut files, "pool.long") > before);
     away_with_all(&mut client);
+}
+
+/// One command, and another so often.
+fn repeated<'a>(first: &'a str, then: &'a str, times: usize) -> Vec<&'a str> {
+    std::iter::once(first).chain(std::iter::repeat_n(then, times)).collect()
+}
+
+#[test]
+fn a_long_value_is_read_while_the_same_user_goes_over_all_keys() {
+    let daemon = start(Setup::default());
+    let [mut long, mut other, mut third] = [(); 3].map(|()| connect(&daemon));
+    let huge = content(HUGE, 3);
+    assert_eq!(other.say("SELECT 1"), ok());
+    assert_eq!(other.ask(&[b"SET".as_slice(), b"huge", &huge]), ok());
+    queue(&mut long);
+    let Some(held) = Held::whoever(&daemon, "memfd_create", 600) else {
+        return skip("strace is needed to hold a thread back");
+    };
+    long.send(&encoded(&["EXEC"]));
+    held.is_caught();
+    // One that has to wait for its turn behind it.
+    third.send(&encoded(&["KEYS", "*"]));
+    for words in ["GET huge", "GETRANGE huge 0 -1"] {
+        assert!(other.say(words).bytes() == huge, "{words}");
+    }
+    others_are_served(&daemon);
+    drop(held);
+    done_after(&mut long, 0);
+    assert_eq!(third.reply().array().len(), KEYS + 1);
+    away_with_all(&mut long);
+}
+
+#[test]
+fn who_asks_all_shards_has_not_found_them_held() {
+    let daemon = start(Setup::default());
+    let mut files = daemon.client();
+    assert_eq!(connect(&daemon).say("SET a 1"), ok());
+    let names = ["pool.locked", "pool.errands"];
+    let before = names.map(|name| counter(&mut files, name));
+    for words in ["INFO server", "INFO clients persistence", "INFO Replication"] {
+        assert!(!connect(&daemon).say(words).text().is_empty(), "{words}");
+    }
+    assert_eq!(names.map(|name| counter(&mut files, name)), before, "no lock is needed");
+    let all = ["DBSIZE", "RANDOMKEY", "INFO", "INFO stats", "MEMORY STATS", "CONFIG RESETSTAT"];
+    for words in all.into_iter().chain(["KEYS *", "FLUSHDB"]) {
+        let reply = connect(&daemon).say(words);
+        assert!(!matches!(reply, Reply::Error(_)), "{words}: {reply}");
+    }
+    daemon.client().keyspace_status().unwrap();
+    let after = names.map(|name| counter(&mut files, name));
+    assert_eq!(after, [before[0], before[1] + 9]);
+}
+
+#[test]
+fn a_reply_that_would_be_too_long_takes_no_memory() {
+    const NAMES: usize = 30_000;
+    let daemon = start(Setup::default().config("[limits]\nqueued_bytes = \"4MiB\"\n"));
+    let mut client = connect(&daemon);
+    let name = |n: usize| format!("{n:0>1000}");
+    for some in (0..NAMES).collect::<Vec<_>>().chunks(100) {
+        let words = some.iter().flat_map(|&n| [name(n), String::new()]);
+        let words: Vec<String> = std::iter::once("MSET".to_owned()).chain(words).collect();
+        assert_eq!(client.ask(&words), ok());
+    }
+    daemon.forget_peaks();
+    let before = daemon.memory("VmHWM");
+    let too_long = client.say("KEYS *").text();
+    assert!(too_long.contains("limits.queued_bytes"), "{too_long}");
+    // Pages end earlier than was asked for, and are all there is.
+    let (mut cursor, mut found, mut pages) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let reply = client.say(&format!("SCAN {cursor} COUNT 1000000"));
+        cursor = reply.array()[0].text();
+        found.extend(reply.array()[1].array().iter().map(Reply::text));
+        pages += 1;
+        if cursor == "0" {
+            break;
+        }
+    }
+    found.sort_unstable();
+    assert!(found.iter().eq(&(0..NAMES).map(name).collect::<Vec<_>>()), "{}", found.len());
+    assert!(pages > 5, "{pages}");
+    let grown = daemon.memory("VmHWM") - before;
+    assert!(grown < 16 << 20, "{grown} bytes");
 }
 
 #[test]

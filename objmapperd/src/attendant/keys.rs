@@ -191,6 +191,8 @@ fn go_where_it_may(c: &mut Connection, keys: &mut Keys) -> Option<Served> {
     c.errand = match need {
         Need::Journal(_) => Resource::Journal,
         Need::Locks => Resource::Locks,
+        Need::Shards => Resource::Shards,
+        Need::Copy => Resource::Copies,
         Need::Time => Resource::Keys,
     };
     Some(Served::Cold)

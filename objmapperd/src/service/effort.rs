@@ -10,6 +10,10 @@ pub(super) const MANY: usize = 256;
 /// its turn, unless set otherwise. Not tuned.
 pub(super) const MUCH: u64 = 1 << 20;
 
+/// Bytes that are copied: more take as long as a pass over many keys, and wait for their turn with those.
+/// Not tuned.
+pub(super) const VAST: u64 = 64 << 20;
+
 /// Pairs of bytes of two values that are compared: more take long. Not tuned.
 pub(super) const PAIRS: u64 = 1 << 22;
 

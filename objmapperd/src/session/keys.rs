@@ -77,7 +77,11 @@ pub enum Need {
     Journal(Option<(Instant, u64)>),
     /// To wait for keys that somebody else holds for long. Whoever has any patience has this.
     Locks,
-    /// To take long itself.
+    /// To take the locks of all shards, one after the other: the same, but nobody need hold one.
+    Shards,
+    /// To copy a long value.
+    Copy,
+    /// To take long itself, however it does. Who has this may copy, too.
     Time,
 }
 
@@ -153,9 +157,21 @@ impl Talk {
         }
     }
 
-    /// Whether a request may take long here and now.
-    pub fn may_take_long(&self) -> bool {
-        self.patience == Patience::Given(Need::Time)
+    /// Whether a request has here and now what it needs.
+    pub fn has(&self, need: Need) -> bool {
+        let Patience::Given(given) = self.patience else { return false };
+        match need {
+            Need::Locks | Need::Shards => true,
+            Need::Copy => matches!(given, Need::Copy | Need::Time),
+            Need::Time => given == Need::Time,
+            Need::Journal(_) => matches!(given, Need::Journal(_)),
+        }
+    }
+
+    /// What a request needs and does not have here and now.
+    #[inline]
+    pub fn lacks(&self, need: Option<Need>) -> Option<Need> {
+        need.filter(|need| !self.has(*need))
     }
 
     /// From when on, and for which position of the journal, a request may wait here and now that is
@@ -246,10 +262,38 @@ pub struct Transaction {
     pub grows: bool,
     /// One of them takes long by itself, or takes all locks.
     pub long: bool,
+    /// What they may make of values.
+    pub making: Making,
     /// Bytes that they take.
     pub bytes: usize,
     /// Why none is kept any more.
     pub over: Option<Over>,
+}
+
+/// What the commands of a transaction may make of values that are not there yet, and how often they are
+/// read: told from their arguments alone.
+#[derive(Debug, Default)]
+pub struct Making {
+    /// Keys that they name, each as often as it is named.
+    pub keys: u64,
+    /// Bytes of the longest value that one of them makes.
+    pub longest: u64,
+    /// Bytes that they append, each of them behind the other.
+    pub appended: u64,
+    /// Zeros that they may put before what they write.
+    pub zeros: u64,
+    /// They give a value another key.
+    pub moves: bool,
+}
+
+impl Making {
+    /// Bytes that are copied at most, where there are values of so many bytes in all under these keys,
+    /// the longest of so many.
+    pub fn effort(&self, all: u64, longest: u64) -> u64 {
+        let made = self.longest.saturating_add(self.appended);
+        let there = if self.moves { self.keys.saturating_mul(longest) } else { all };
+        self.keys.saturating_mul(made).saturating_add(there).saturating_add(self.zeros)
+    }
 }
 
 impl Transaction {

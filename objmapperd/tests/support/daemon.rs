@@ -308,6 +308,11 @@ impl Daemon {
         entries(&directory)
     }
 
+    /// Lets `VmHWM` begin anew. proc(5)
+    pub fn forget_peaks(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     /// Bytes of memory, as `/proc/PID/status` has them under this name. None at all with a
     /// sanitizer, whose own would be counted with them, and what it keeps of what was freed.
     pub fn memory(&self, name: &str) -> usize {

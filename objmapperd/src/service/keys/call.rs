@@ -8,6 +8,7 @@ use objmapper_proto::resp::{Args, Encoder};
 
 use super::table::{Command, Flags};
 use super::{KeyService, Names};
+use crate::service::effort::{MUCH, VAST};
 use crate::session::keys::{Need, Talk};
 
 /// What a command has to work with. Its keys' locks are held.
@@ -63,14 +64,23 @@ impl Call<'_, '_> {
         if all <= self.talk.room as u64 { Ok(()) } else { Err(self.too_long()) }
     }
 
-    /// Whether so much may be done here and now: so many bytes copied, or so many pairs of them
+    /// Whether so much may be done here and now: so many keys looked at, or pairs of bytes
     /// compared. To be asked before anything is done; in a transaction EXEC has.
     #[inline]
     pub(super) fn may_take(&self, (effort, limit): (u64, u64)) -> Answer {
-        if effort <= limit || self.in_exec || self.talk.may_take_long() {
+        if effort <= limit || self.in_exec || self.talk.has(Need::Time) {
             return Ok(());
         }
         Err(Oops::Elsewhere(Need::Time))
+    }
+
+    /// Whether so many bytes may be copied here and now; the same.
+    #[inline]
+    pub(super) fn may_copy(&self, bytes: u64) -> Answer {
+        match self.talk.lacks(copying(bytes)) {
+            Some(need) if !self.in_exec => Err(Oops::Elsewhere(need)),
+            _ => Ok(()),
+        }
     }
 
     #[cold]
@@ -171,6 +181,16 @@ fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fault::Journal { .. } => return write!(f, "MISCONF {fault}"),
         Fault::Io(error) => return write!(f, "ERR {error}"),
     })
+}
+
+/// What copying so many bytes needs.
+#[inline]
+pub(super) const fn copying(bytes: u64) -> Option<Need> {
+    match bytes {
+        0..=MUCH => None,
+        ..=VAST => Some(Need::Copy),
+        _ => Some(Need::Time),
+    }
 }
 
 /// An integer argument.

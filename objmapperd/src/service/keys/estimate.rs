@@ -4,11 +4,11 @@
 //!
 //! [`Call::may_take`]: super::call::Call::may_take
 
-use objmapper::kv::Wait;
 use objmapper_proto::resp::Args;
 
-use super::KeyService;
+use super::call::copying;
 use super::table::{Command, Flags};
+use super::{KeyService, info};
 use crate::service::effort::{MANY, MUCH};
 use crate::session::keys::{Need, Talk};
 
@@ -20,33 +20,33 @@ impl KeyService {
         if !much && !command.flags.has(Flags::LONG) {
             return None;
         }
-        self.look_closely(command, talk, much)
+        talk.lacks(self.look_closely(command, talk, args))
     }
 
     #[cold]
-    fn look_closely(&self, command: &Command, talk: &Talk, much: bool) -> Option<Need> {
-        let need = match command.name {
-            _ if much => Need::Time,
-            _ if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) => {
-                return None;
+    fn look_closely(&self, command: &Command, talk: &Talk, args: Args<'_>) -> Option<Need> {
+        match command.name {
+            _ if args.len() > MANY => Some(Need::Time),
+            _ if args.span() as u64 > MUCH => copying(args.span() as u64),
+            _ if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) => None,
+            "exec" if takes_long(talk) => Some(Need::Time),
+            "flushall" | "flushdb" | "keys" if self.keyspace.memory().used() > MUCH => {
+                Some(Need::Time)
             }
-            "exec" if takes_long(talk) => Need::Time,
-            "flushall" | "flushdb" | "keys" if self.keyspace.memory().used() > MUCH => Need::Time,
             // Its values' lengths say it.
-            "exec" | "lcs" => return None,
-            _ => Need::Locks,
-        };
-        let has = match need {
-            Need::Time => talk.may_take_long(),
-            Need::Locks | Need::Journal(_) => talk.wait() == Wait::Long,
-        };
-        (!has).then_some(need)
+            "exec" | "lcs" => None,
+            "info" if !info::looks_inside(args) => None,
+            _ => Some(Need::Shards),
+        }
     }
 }
 
 fn takes_long(talk: &Talk) -> bool {
     let transaction = talk.transaction.as_ref().is_some_and(|transaction| {
-        transaction.long || transaction.requests.len() > MANY || transaction.bytes as u64 > MUCH
+        transaction.long
+            || transaction.requests.len() > MANY
+            || transaction.bytes as u64 > MUCH
+            || transaction.making.effort(0, 0) > MUCH
     });
     transaction || talk.watched.count() > MANY
 }

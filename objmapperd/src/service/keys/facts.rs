@@ -105,7 +105,11 @@ mod tests {
         let (one, other) = (run_id(), run_id());
         assert!(one.len() == 40 && one.bytes().all(|digit| digit.is_ascii_hexdigit()), "{one}");
         for at in (0..40).step_by(8) {
-            assert_ne!(one.get(at..at + 8).unwrap(), other.get(at..at + 8).unwrap(), "{one} {other}");
+            assert_ne!(
+                one.get(at..at + 8).unwrap(),
+                other.get(at..at + 8).unwrap(),
+                "{one} {other}"
+            );
         }
     }
 }

@@ -6,27 +6,57 @@ use std::fs;
 use std::time::SystemTime;
 
 use objmapper::kv::DATABASES;
+use objmapper_proto::resp::Args;
 
 use super::call::{Answer, Call};
 use super::facts::{Inside, REDIS_VERSION};
 use super::{KeyService, durability};
 
-/// A section: its name, and whether it is given to who asks for none.
-type Section = (&'static str, bool, fn(&KeyService, &Inside, &mut Page));
+/// A section: its name, and what writes it.
+type Section = (&'static str, Writer);
 
+/// Writes a section.
+#[derive(Clone, Copy)]
+enum Writer {
+    /// Of what is known without any lock.
+    Outside(fn(&KeyService, &mut Page)),
+    /// Of sums over the keyspace, too.
+    Inside(fn(&KeyService, &Inside, &mut Page)),
+}
+
+/// All of them: there is none that has to be asked for.
 static SECTIONS: [Section; 8] = [
-    ("Server", true, server),
-    ("Clients", true, clients),
-    ("Memory", true, memory),
-    ("Persistence", true, persistence),
-    ("Stats", true, stats),
-    ("Replication", true, |_, _, page| {
-        page.line("role", "master");
-        page.line("connected_slaves", 0);
-    }),
-    ("Cluster", true, |_, _, page| page.line("cluster_enabled", 0)),
-    ("Keyspace", true, keyspace),
+    ("Server", Writer::Outside(server)),
+    ("Clients", Writer::Outside(clients)),
+    ("Memory", Writer::Inside(memory)),
+    ("Persistence", Writer::Outside(persistence)),
+    ("Stats", Writer::Inside(stats)),
+    (
+        "Replication",
+        Writer::Outside(|_, page| {
+            page.line("role", "master");
+            page.line("connected_slaves", 0);
+        }),
+    ),
+    ("Cluster", Writer::Outside(|_, page| page.line("cluster_enabled", 0))),
+    ("Keyspace", Writer::Inside(keyspace)),
 ];
+
+/// Those that are asked for.
+fn asked(args: Args<'_>) -> impl Iterator<Item = &'static Section> {
+    const ALL: [&[u8]; 3] = [b"all", b"everything", b"default"];
+    let words = args.from(1);
+    let all = words.iter().next().is_none()
+        || words.iter().any(|word| ALL.iter().any(|all| word.eq_ignore_ascii_case(all)));
+    SECTIONS.iter().filter(move |(name, _)| {
+        all || words.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// Whether INFO with these arguments takes the locks of the keyspace.
+pub(super) fn looks_inside(args: Args<'_>) -> bool {
+    asked(args).any(|(_, writer)| matches!(writer, Writer::Inside(_)))
+}
 
 #[derive(Default)]
 struct Page(String);
@@ -44,23 +74,18 @@ impl Page {
 }
 
 pub(super) fn info(call: &mut Call<'_, '_>) -> Answer {
-    let asked: Vec<String> = call
-        .args
-        .from(1)
-        .iter()
-        .map(|word| String::from_utf8_lossy(word).to_ascii_lowercase())
-        .collect();
-    let all = asked.iter().any(|word| word == "all" || word == "everything");
-    let usual = asked.is_empty() || asked.iter().any(|word| word == "default");
-    let inside = call.inside();
+    let inside = looks_inside(call.args).then(|| call.inside());
     let mut page = Page::default();
-    for (name, is_usual, write) in SECTIONS {
-        if all || usual && is_usual || asked.contains(&name.to_ascii_lowercase()) {
-            if !page.0.is_empty() {
-                page.0.push_str("\r\n");
-            }
-            let _ = write!(page.0, "# {name}\r\n");
-            write(call.key_service, &inside, &mut page);
+    for (name, writer) in asked(call.args) {
+        if !page.0.is_empty() {
+            page.0.push_str("\r\n");
+        }
+        // Into a String: cannot fail.
+        let _ = write!(page.0, "# {name}\r\n");
+        match (writer, &inside) {
+            (Writer::Outside(write), _) => write(call.key_service, &mut page),
+            (Writer::Inside(write), Some(inside)) => write(call.key_service, inside, &mut page),
+            (Writer::Inside(_), None) => {}
         }
     }
     call.out.verbatim(&page.0);
@@ -83,7 +108,7 @@ impl Call<'_, '_> {
     }
 }
 
-fn server(key_service: &KeyService, _: &Inside, page: &mut Page) {
+fn server(key_service: &KeyService, page: &mut Page) {
     let facts = &key_service.facts;
     let up = facts.started.elapsed().as_secs();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -101,7 +126,7 @@ fn server(key_service: &KeyService, _: &Inside, page: &mut Page) {
     page.line("uptime_in_days", up / 86_400);
 }
 
-fn clients(key_service: &KeyService, _: &Inside, page: &mut Page) {
+fn clients(key_service: &KeyService, page: &mut Page) {
     page.line("connected_clients", key_service.clients.count());
     page.line("maxclients", key_service.facts.settings.limits.connections);
     page.line("blocked_clients", 0);
@@ -120,7 +145,7 @@ fn memory(key_service: &KeyService, inside: &Inside, page: &mut Page) {
     page.line("sealed_values", inside.totals.sealed);
 }
 
-fn persistence(key_service: &KeyService, _: &Inside, page: &mut Page) {
+fn persistence(key_service: &KeyService, page: &mut Page) {
     for (name, value) in durability::figures(key_service) {
         page.line(name, value);
     }

@@ -2,9 +2,7 @@
 
 use objmapper::kv::Value;
 
-use super::call::{Answer, Call, Oops, integer};
-use crate::service::effort::MUCH;
-use crate::session::keys::Need;
+use super::call::{Answer, Call, Oops, copying, integer};
 
 pub(super) fn append(call: &mut Call<'_, '_>) -> Answer {
     may_write(call, 0)?;
@@ -41,13 +39,18 @@ fn length_is(call: &mut Call<'_, '_>, length: u64) -> Answer {
 pub(super) fn getrange(call: &mut Call<'_, '_>) -> Answer {
     let (start, end) = (integer(call.args.at(2))?, integer(call.args.at(3))?);
     let Some(key) = call.keys.first() else { return Ok(()) };
+    let room = (call.talk.room as u64).saturating_sub(call.out.out().len() as u64);
     let Some(value) = call.hold.get(key) else {
         call.out.bulk(b"");
         return Ok(());
     };
     let (from, length) = within(start, end, value.len());
-    if length > MUCH && !(call.in_exec || call.talk.may_take_long()) {
-        return Err(Oops::Elsewhere(Need::Time));
+    // Before anything is copied.
+    if length > room {
+        return Err(call.too_long());
+    }
+    if let Some(need) = call.talk.lacks(copying(length)).filter(|_| !call.in_exec) {
+        return Err(Oops::Elsewhere(need));
     }
     if let Value::Sealed(sealed) = value {
         let sealed = sealed.clone();
@@ -68,7 +71,7 @@ fn may_write(call: &mut Call<'_, '_>, offset: u64) -> Answer {
         Some(Value::Bytes(bytes)) => offset.saturating_sub(bytes.len() as u64),
         None => offset,
     };
-    call.may_take((bytes, MUCH))
+    call.may_copy(bytes)
 }
 
 /// Where the bytes from `start` to `end` are, both among them, and how many; negative ones count

@@ -8,14 +8,14 @@ use objmapper::kv::{Value, glob};
 use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops, integer};
-use crate::service::effort::{SLOTS, STEPS};
+use crate::service::effort::{MUCH, SLOTS, STEPS};
 use crate::session::keys::Need;
 
 pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
-    let mut found = Found::new(call.out.is_three());
+    let mut found = Found::new(call.out.is_three(), Wanted::like(call.args.at(1)));
     let mut cursor = 0;
     loop {
-        cursor = look(call, cursor, SLOTS, Wanted::like(call.args.at(1)), &mut found)?;
+        cursor = found.look(call, cursor, u64::MAX)?;
         if cursor == 0 {
             break;
         }
@@ -25,7 +25,7 @@ pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
 }
 
 pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
-    let cursor = cursor(call.args.at(1)).ok_or(Oops::Text("ERR invalid cursor"))?;
+    let mut cursor = cursor(call.args.at(1)).ok_or(Oops::Text("ERR invalid cursor"))?;
     let (mut count, mut wanted) = (10, Wanted::ALL);
     let mut at = 2;
     while let Some(word) = call.args.get(at) {
@@ -36,7 +36,7 @@ pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
             if number < 1 {
                 return Err(Oops::Syntax);
             }
-            count = u32::try_from(number).unwrap_or(u32::MAX);
+            count = number.unsigned_abs();
         } else if is(b"match") {
             wanted.like = Wanted::like(value).like;
         } else if is(b"type") {
@@ -46,11 +46,18 @@ pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
         }
         at += 2;
     }
-    call.may_take((count.into(), SLOTS.into()))?;
-    let mut found = Found::new(call.out.is_three());
-    let next = look(call, cursor, count, wanted, &mut found)?;
+    call.may_take((count, SLOTS.into()))?;
+    let mut found = Found::new(call.out.is_three(), wanted);
+    // The page ends where the reply would be too long: who goes on at the cursor gets the rest.
+    let enough = call.talk.room / 2;
+    while found.seen < count && found.text.len() < enough {
+        cursor = found.look(call, cursor, count - found.seen)?;
+        if cursor == 0 {
+            break;
+        }
+    }
     call.out.array(2);
-    call.out.text(next);
+    call.out.text(cursor);
     found.answer(call);
     Ok(())
 }
@@ -75,94 +82,92 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Keys that are looked at in one hold at first. Not tuned.
+const AT_FIRST: u32 = 64;
+
+/// Bytes of names that are looked at in one hold, about. Not tuned.
+const NAMES: usize = 64 << 10;
+
 /// Keys, as they will be answered.
-struct Found {
+struct Found<'a> {
+    wanted: Wanted<'a>,
     text: Vec<u8>,
     three: bool,
     count: usize,
-    /// Pairs of bytes that may have been compared.
-    steps: u64,
+    /// Keys that were looked at.
+    seen: u64,
+    /// Bytes of the pattern times those of the names that it was compared with.
+    effort: u64,
+    /// Names that were copied in one hold, and where each ends.
+    names: Vec<u8>,
+    ends: Vec<usize>,
+    /// How many to take in the next.
+    next: u32,
 }
 
-impl Found {
-    const fn new(three: bool) -> Self {
-        Self { text: Vec::new(), three, count: 0, steps: 0 }
+impl<'a> Found<'a> {
+    fn new(three: bool, wanted: Wanted<'a>) -> Self {
+        let (text, names, ends) = (Vec::new(), Vec::new(), Vec::new());
+        Self { wanted, text, three, count: 0, seen: 0, effort: 0, names, ends, next: AT_FIRST }
     }
 
-    /// Takes a key if it is wanted.
-    fn judge(&mut self, wanted: &Wanted<'_>, key: &[u8]) {
-        if wanted.has(key) {
-            self.add(key);
+    /// Looks at some keys from the cursor on, about `most` of them or fewer; gives the one to go on at.
+    /// Names are copied, and compared when the locks are free: a pattern may be long.
+    fn look(&mut self, call: &mut Call<'_, '_>, cursor: u64, most: u64) -> Result<u64, Oops> {
+        let count = u32::try_from(most).unwrap_or(u32::MAX).min(self.next);
+        // Names may be as long as values.
+        let free = call.in_exec || call.talk.has(Need::Time);
+        let (names, ends, mut too_many) = (&mut self.names, &mut self.ends, false);
+        (names.clear(), ends.clear());
+        let each = |key: &[u8], _: Value<'_>, _: Option<i64>| {
+            if too_many || !free && names.len() + key.len() > MUCH as usize {
+                too_many = true;
+            } else {
+                names.extend_from_slice(key);
+                ends.push(names.len());
+            }
+        };
+        let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
+        let next = if call.in_exec {
+            keyspace.scan_held(call.hold, db, cursor, count, each)
+        } else {
+            let (wait, now) = (call.talk.wait(), call.hold.now());
+            let next = keyspace.try_scan((db, cursor, count), wait, now, each)?;
+            seen(call);
+            next
+        };
+        if too_many {
+            return Err(Oops::Elsewhere(Need::Time));
         }
+        self.pick(call)?;
+        self.next = match self.names.len() {
+            0..NAMES => self.next.saturating_mul(2).min(SLOTS),
+            _ => (self.next / 2).max(1),
+        };
+        Ok(next)
     }
 
-    /// Whether comparing one more takes no longer than it may.
-    fn may_judge(&mut self, wanted: &Wanted<'_>, key: &[u8]) -> bool {
-        let pattern = wanted.like.map_or(0, <[u8]>::len);
-        self.steps = self.steps.saturating_add(pattern as u64 * key.len() as u64);
-        self.steps <= STEPS
-    }
-
-    fn add(&mut self, key: &[u8]) {
-        Encoder::new(&mut self.text, self.three).bulk(key);
-        self.count += 1;
+    /// Takes those that are asked for, if that may be done here and now, and they may be told.
+    fn pick(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let pattern = self.wanted.like.map_or(0, <[u8]>::len) as u64;
+        self.effort = self.effort.saturating_add(pattern.saturating_mul(self.names.len() as u64));
+        call.may_take((self.effort, STEPS))?;
+        let mut begin = 0;
+        for &end in &self.ends {
+            let name = self.names.get(begin..end).unwrap_or_default();
+            begin = end;
+            if self.wanted.has(name) {
+                Encoder::new(&mut self.text, self.three).bulk(name);
+                self.count += 1;
+            }
+        }
+        self.seen += self.ends.len() as u64;
+        call.fits(self.text.len() as u64)
     }
 
     fn answer(self, call: &mut Call<'_, '_>) {
         call.out.array(self.count);
         call.out.out().extend_from_slice(&self.text);
-    }
-}
-
-/// Looks at some `count` slots from the cursor on; gives the one to go on at.
-fn look(
-    call: &mut Call<'_, '_>,
-    cursor: u64,
-    count: u32,
-    wanted: Wanted<'_>,
-    found: &mut Found,
-) -> Result<u64, Oops> {
-    let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
-    if call.in_exec {
-        let each = |key: &[u8], _: Value<'_>, _: Option<i64>| found.judge(&wanted, key);
-        return Ok(keyspace.scan_held(call.hold, db, cursor, count, each));
-    }
-    let (wait, now) = (call.talk.wait(), call.hold.now());
-    if call.talk.may_take_long() {
-        return look_long(call, (cursor, count), wanted, found);
-    }
-    let mut short = true;
-    let next = keyspace.try_scan((db, cursor, count), wait, now, |key, _, _| {
-        short = short && found.may_judge(&wanted, key);
-        if short {
-            found.judge(&wanted, key);
-        }
-    })?;
-    seen(call);
-    if short { Ok(next) } else { Err(Oops::Elsewhere(Need::Time)) }
-}
-
-/// The same where that may take long: names are compared when the locks are free.
-fn look_long(
-    call: &mut Call<'_, '_>,
-    (mut cursor, count): (u64, u32),
-    wanted: Wanted<'_>,
-    found: &mut Found,
-) -> Result<u64, Oops> {
-    let (keyspace, db) = (&call.key_service.keyspace, call.talk.db);
-    let (wait, now) = (call.talk.wait(), call.hold.now());
-    let (mut left, mut names) = (count, Vec::<Box<[u8]>>::new());
-    loop {
-        let some = left.min(SLOTS);
-        cursor = keyspace.try_scan((db, cursor, some), wait, now, |key, _, _| {
-            names.push(key.into());
-        })?;
-        seen(call);
-        left = left.saturating_sub(u32::try_from(names.len()).unwrap_or(u32::MAX));
-        names.drain(..).for_each(|key| found.judge(&wanted, &key));
-        if cursor == 0 || left == 0 {
-            return Ok(cursor);
-        }
     }
 }
 

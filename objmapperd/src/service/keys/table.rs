@@ -92,6 +92,21 @@ impl Command {
         second.as_bytes().eq_ignore_ascii_case(word)
     }
 
+    /// Whether what is under one of its keys may be under the other then.
+    pub(super) fn gives_another_key(&self) -> bool {
+        self.flags.has(Flags::WRITES) && (self.flags.has(Flags::ELSEWHERE) || self.place == TWO)
+    }
+
+    /// How many keys it has among the arguments, at most.
+    pub(super) fn count_keys(&self, args: Args<'_>) -> usize {
+        match self.place {
+            (0, ..) => 0,
+            _ if self.flags.has(Flags::ELSEWHERE) => 2,
+            (first, last, _) if last >= first => usize::from((last - first).unsigned_abs()) + 1,
+            _ => args.len(),
+        }
+    }
+
     /// Its keys among the arguments.
     #[inline]
     pub(super) fn keys<'a>(&self, keyspace: &Keyspace, db: u8, args: Args<'a>) -> Names<'a> {

@@ -12,9 +12,10 @@ use objmapper::kv::{DATABASES, Hold, Key, Keyspace};
 use objmapper_proto::resp::{Args, Encoder};
 
 use super::call::{Answer, Call, Oops, integer};
+use super::info;
 use super::table::{self, Command, Flags};
 use crate::service::effort::{MANY, MUCH};
-use crate::session::keys::{Need, Talk, Transaction};
+use crate::session::keys::{Making, Need, Talk, Transaction};
 
 /// Keeps a command until EXEC, if it may be kept.
 #[cold]
@@ -38,11 +39,36 @@ pub(super) fn queue(
     if let Some(transaction) = &mut talk.transaction {
         transaction.writes |= command.flags.has(Flags::WRITES);
         transaction.grows |= command.flags.has(Flags::GROWS);
-        transaction.long |= command.flags.has(Flags::LONG) || command.flags.has(Flags::WHOLE);
+        transaction.long |= takes_long(command, args);
+        foresee(&mut transaction.making, command, args);
         transaction.push(args);
     }
     out.simple("QUEUED");
     true
+}
+
+/// Whether it takes long by itself, or takes all locks.
+fn takes_long(command: &Command, args: Args<'_>) -> bool {
+    let long = [Flags::LONG, Flags::WHOLE].iter().any(|flag| command.flags.has(*flag));
+    long && (command.name != "info" || info::looks_inside(args))
+}
+
+/// Notes what a command may make of values that are not there yet: EXEC sees only those that are.
+fn foresee(making: &mut Making, command: &Command, args: Args<'_>) {
+    making.keys += command.count_keys(args) as u64;
+    making.moves |= command.gives_another_key();
+    let longest = args.from(1).iter().map(<[u8]>::len).max().unwrap_or(0) as u64;
+    match command.name {
+        "setrange" => {
+            // One that is no number is refused.
+            let offset = integer(args.at(2)).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+            making.zeros = making.zeros.saturating_add(offset);
+            making.longest = making.longest.max(offset.saturating_add(args.at(3).len() as u64));
+        }
+        "append" => making.appended = making.appended.saturating_add(args.at(2).len() as u64),
+        _ if command.flags.has(Flags::GROWS) => making.longest = making.longest.max(longest),
+        _ => {}
+    }
 }
 
 /// A command was refused: what it does to a transaction, and what is said.
@@ -175,11 +201,13 @@ fn hold_for<'k>(call: &mut Call<'_, 'k>, transaction: &Transaction) -> Result<Ho
     wanted.keys.extend(&watched);
     let (wait, now) = (call.talk.wait(), Keyspace::now());
     let mut hold = keyspace.try_hold_also(&wanted.keys, &wanted.databases, wait, now)?;
-    if !call.talk.may_take_long() {
-        let length = |key| hold.peek(key).map_or(0, |value| value.len());
-        let bytes = wanted.keys.iter().map(length).fold(0, u64::saturating_add);
+    if !call.talk.has(Need::Time) {
+        let lengths = wanted.keys.iter().map(|key| hold.peek(key).map_or(0, |value| value.len()));
+        let (all, longest) = lengths.fold((0_u64, 0_u64), |(all, longest), length| {
+            (all.saturating_add(length), longest.max(length))
+        });
         // Values may be compared with each other as well.
-        if bytes > MUCH {
+        if transaction.making.effort(all, longest) > MUCH {
             return Err(Oops::Elsewhere(Need::Time));
         }
     }
@@ -203,6 +231,9 @@ impl<'a> Wanted<'a> {
             let args = request.args();
             let Some(command) = table::of(args) else { continue };
             wanted.keys.extend(command.keys(keyspace, db, args));
+            if command.name == "info" && !info::looks_inside(args) {
+                continue;
+            }
             if command.flags.has(Flags::EVERYTHING) {
                 wanted.databases = (0..DATABASES).collect();
             } else if command.flags.has(Flags::WHOLE) && !wanted.databases.contains(&db) {

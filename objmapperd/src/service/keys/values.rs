@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use objmapper::kv::{Content, Sealed, Taken, Value};
 
-use super::call::{Answer, Call, Oops};
-use crate::service::effort::MUCH;
-use crate::session::keys::Need;
+use super::call::{Answer, Call, Oops, copying};
 
 /// The value of a key that is asked for.
 #[derive(Debug)]
@@ -56,28 +54,26 @@ impl<'a> Call<'a, '_> {
     pub(super) fn find_value(&mut self, key: usize) -> Result<Found, Oops> {
         let Some(key) = self.keys.get(key) else { return Ok(Found::Nothing) };
         let room = (self.talk.room as u64).saturating_sub(self.out.out().len() as u64);
+        let (in_exec, talk) = (self.in_exec, &*self.talk);
+        let lacks = |bytes| talk.lacks(copying(bytes)).filter(|_| !in_exec);
         let sealed = match self.hold.get(key) {
             None => {
                 self.out.null();
                 return Ok(Found::Nothing);
             }
-            Some(Value::Bytes(bytes))
-                if bytes.len() as u64 <= room.min(MUCH)
-                    || bytes.len() as u64 <= room
-                        && (self.in_exec || self.talk.may_take_long()) =>
-            {
+            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
+                // It is copied under its lock: if that takes long, not here.
+                if let Some(need) = lacks(bytes.len() as u64) {
+                    return Err(Oops::Elsewhere(need));
+                }
                 self.out.bulk(bytes);
                 return Ok(Found::Told);
-            }
-            // Not here, where it would be copied under its lock.
-            Some(Value::Bytes(bytes)) if bytes.len() as u64 <= room => {
-                return Err(Oops::Elsewhere(Need::Time));
             }
             Some(Value::Bytes(_)) => return Err(self.too_long()),
             Some(Value::Sealed(sealed)) => sealed.clone(),
         };
         self.fits(sealed.size())?;
-        self.may_take((sealed.size(), MUCH))?;
+        self.may_copy(sealed.size())?;
         Ok(Found::Untold(sealed))
     }
 
@@ -97,7 +93,7 @@ impl<'a> Call<'a, '_> {
         for key in 0..self.keys.len() {
             if later.is_empty() {
                 let told = self.out.out().len() - begin;
-                self.may_take((told as u64, MUCH))?;
+                self.may_copy(told as u64)?;
                 if let Found::Untold(sealed) = self.find_value(key)? {
                     bytes += sealed.size();
                     later.push(Some(Taken::Sealed(sealed)));
@@ -108,7 +104,7 @@ impl<'a> Call<'a, '_> {
             let length = name.and_then(|key| self.hold.peek(&key)).map_or(0, |value| value.len());
             bytes += length;
             self.fits(bytes)?;
-            self.may_take((bytes, MUCH))?;
+            self.may_copy(bytes)?;
             let value = name.and_then(|key| self.hold.get(&key));
             later.push(value.map(|value| value.taken()));
         }

@@ -1,10 +1,11 @@
 //! `KV_STATUS`: how the keyspace is, for whoever runs it.
 
-use objmapper::kv::{Fault, Wait};
+use objmapper::kv::Wait;
 use objmapper_proto::Reply;
 
 use super::{Answer, Asked, Service};
-use crate::connection::Connection;
+use crate::admission::Resource;
+use crate::connection::{Connection, WaitsFor};
 use crate::service::objects::whole_lines;
 use crate::session::Agreed;
 
@@ -12,7 +13,8 @@ impl Service {
     pub(super) fn status(&self, c: &mut Connection, asked: &Asked<'_>, agreed: Agreed) -> Answer {
         // All locks, one after the other.
         if self.wait() == Wait::Briefly {
-            return self.fault(c, asked, &Fault::Locked, 0);
+            (c.errand, c.waits_for) = (Resource::Shards, WaitsFor::Disk);
+            return Answer::Cold;
         }
         let text = self.key_service().status();
         let reply = Reply::Stats(whole_lines(&text, agreed.max_payload));

@@ -8,7 +8,7 @@ use objmapper_proto::{Delivery as Form, Kind, ObjectHead, Op, Reason, Status, li
 use super::{Answer, Asked, Service};
 use crate::admission::Resource;
 use crate::connection::Connection;
-use crate::service::effort::MUCH;
+use crate::service::effort::{MUCH, VAST};
 use crate::service::objects::{ITEM, RETRY_MS};
 use crate::service::place::{Claim, Placed, claim, flush_and_claim};
 use crate::session::{Agreed, Order};
@@ -29,12 +29,16 @@ impl Service {
         };
         let is_told = self.tell_value(c, asked.id, &mut hold, &key, (mode, room(allowed.0)));
         // A descriptor for it would have to be made, of a copy.
-        let much = |value: Value<'_>| matches!(value, Value::Bytes(b) if b.len() as u64 > MUCH);
-        let takes_long = !is_told && hold.peek(&key).is_some_and(much);
+        let copied = match hold.peek(&key) {
+            Some(Value::Bytes(bytes)) if !is_told => bytes.len() as u64,
+            _ => 0,
+        };
         let position = hold.finish();
         if is_told {
             asked.settle(c, position)
-        } else if takes_long && let Some(cold) = self.unless_for(c, Resource::Keys) {
+        } else if copied > MUCH
+            && let Some(cold) = self.unless_for(c, copying(copied))
+        {
             cold
         } else {
             self.object(c, asked, (mode, name), allowed)
@@ -147,6 +151,11 @@ impl Service {
         }
         Answer::Done
     }
+}
+
+/// Who copies so many bytes, which are many.
+const fn copying(bytes: u64) -> Resource {
+    if bytes > VAST { Resource::Keys } else { Resource::Copies }
 }
 
 /// Bytes that a value may have to go into the frame of its reply.
