@@ -45,6 +45,7 @@ use crate::reload::Reread;
 use crate::service::keys::KeyService;
 use crate::service::keys::access::{self, Access};
 use crate::service::keys::facts::Facts;
+use crate::service::keys::slowlog::SlowLog;
 use crate::service::{Daemon, Service};
 use crate::supervisor::Supervisor;
 use crate::ticker::Ticker;
@@ -197,6 +198,7 @@ fn key_service(
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),
         copying: Mutex::default(),
+        slow: SlowLog::default(),
         totals: Mutex::default(),
         keyspace,
     })

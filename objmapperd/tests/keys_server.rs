@@ -154,6 +154,8 @@ fn what_is_for_the_owner_is_for_nobody_else() {
     // Root is an owner everywhere.
     let mut root = connect(&daemon);
     assert_eq!(root.say("DEBUG SET-ACTIVE-EXPIRE 1"), ok());
+    assert!(root.say("DEBUG NO").text().ends_with("Try DEBUG HELP."));
+    assert!(root.say("DEBUG HELP").array().iter().any(|line| line.text() == "RELOAD"));
     let script = format!(
         "printf 'PING\\r\\nDEBUG SET-ACTIVE-EXPIRE 0\\r\\nSHUTDOWN\\r\\nQUIT\\r\\n' | socat -t 10 - \
          UNIX-CONNECT:{}",
@@ -388,10 +390,61 @@ fn without_a_journal_that_is_said() {
 }
 
 #[test]
+fn commands_that_took_long_are_listed() {
+    let daemon = start();
+    // What a helper has begun to answer it may go on with.
+    let of_its_own = |words: &str| connect(&daemon).say(words);
+    let entries = |count: &str| of_its_own(&format!("SLOWLOG GET {count}"));
+    let names = |reply: &Reply| {
+        reply.array().iter().map(|entry| entry.array()[3].array()[0].text()).collect::<Vec<_>>()
+    };
+    let usual = of_its_own("CONFIG GET slowlog*");
+    let usual: Vec<_> = usual.array().iter().map(Reply::text).collect();
+    assert_eq!(usual, ["slowlog-log-slower-than", "10000", "slowlog-max-len", "128"]);
+    of_its_own("DBSIZE");
+    assert_eq!(of_its_own("SLOWLOG LEN"), Reply::Integer(0));
+
+    assert_eq!(of_its_own("CONFIG SET slowlog-log-slower-than 0"), ok());
+    let keys: Vec<String> = (0..1000).map(|n| format!("key:{n}")).collect();
+    let mut named = connect(&daemon);
+    named.say("CLIENT SETNAME one");
+    named.say(&format!("EXISTS {} {}", "x".repeat(200), keys.join(" ")));
+    of_its_own("DBSIZE");
+    let all = entries("-1");
+    assert_eq!(names(&all), ["DBSIZE", "EXISTS"], "the newest first");
+    let [id, at, took, args, peer, name] = all.array()[1].array() else { panic!("{all}") };
+    assert_eq!((id.integer(), name.text().as_str()), (0, "one"));
+    assert!(at.integer() > 1_700_000_000 && took.integer() > 0, "{at} {took}");
+    assert!(!peer.text().is_empty());
+    let args = args.array();
+    assert_eq!((args.len(), args[2].text()), (32, "key:0".to_owned()));
+    assert_eq!(args[1].text(), format!("{}... (72 more bytes)", "x".repeat(128)));
+    assert_eq!(args[31].text(), "... (971 more arguments)");
+    assert_eq!(names(&entries("1")), ["DBSIZE"]);
+    assert_eq!(entries("-2"), error("ERR count should be greater than or equal to -1"));
+
+    assert_eq!(of_its_own("CONFIG SET slowlog-max-len 1"), ok());
+    assert_eq!(names(&entries("-1")), ["DBSIZE"]);
+    of_its_own("RANDOMKEY");
+    assert_eq!(names(&entries("-1")), ["RANDOMKEY"]);
+    let said = of_its_own("CONFIG SET slowlog-max-len 100000").text();
+    assert!(said.ends_with("must be between 0 and 1024 inclusive"), "{said}");
+    assert_eq!(of_its_own("CONFIG SET slowlog-log-slower-than -1"), ok());
+    of_its_own("DBSIZE");
+    assert_eq!(of_its_own("SLOWLOG LEN"), Reply::Integer(1), "none is noted");
+    assert_eq!(of_its_own("SLOWLOG RESET"), ok());
+    assert_eq!(entries("-1"), Reply::Array(vec![]));
+    let help = of_its_own("SLOWLOG HELP");
+    assert!(help.array().iter().any(|line| line.text() == "GET"), "{help}");
+}
+
+#[test]
 fn what_clients_ask_at_the_beginning_is_answered() {
     let daemon = start();
     let mut client = connect(&daemon);
-    for words in ["SLOWLOG GET", "LATENCY LATEST", "LATENCY HISTORY x", "MODULE LIST"] {
+    for words in
+        ["SLOWLOG GET", "SLOWLOG GET -1", "LATENCY LATEST", "LATENCY HISTORY x", "MODULE LIST"]
+    {
         assert_eq!(client.say(words), Reply::Array(vec![]), "{words}");
     }
     assert_eq!(client.say("SLOWLOG LEN"), Reply::Integer(0));

@@ -18,6 +18,7 @@
 pub mod access;
 pub mod batch;
 pub mod facts;
+pub mod slowlog;
 
 mod call;
 mod catalog;
@@ -43,6 +44,7 @@ mod transaction;
 mod values;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use objmapper::Caller;
 use objmapper::kv::{Key, Keyspace, Totals};
@@ -57,6 +59,7 @@ use crate::ticker::Ticker;
 use access::Access;
 use call::{Call, Oops};
 use facts::Facts;
+use slowlog::SlowLog;
 use table::{Command, Flags};
 
 /// Whoever answers RESP requests.
@@ -74,6 +77,8 @@ pub struct KeyService {
     pub facts: Facts,
     /// Held by who makes a backup, or compacts, for a client: one at a time.
     pub copying: Mutex<()>,
+    /// Commands that took long.
+    pub slow: SlowLog,
     /// Sums over all shards, as they were when they could be counted last.
     pub totals: Mutex<Totals>,
 }
@@ -93,10 +98,14 @@ impl KeyService {
         out: &mut Vec<u8>,
     ) -> bool {
         let at = out.len();
+        let begun = talk.may_be_slow().then(Instant::now);
         let fine = self.respond(talk, caller, args, out);
         if talk.wanted().is_some() {
             out.truncate(at);
             return true;
+        }
+        if let Some(begun) = begun {
+            self.slow.note(talk, args, begun.elapsed());
         }
         talk.mute(out, at);
         fine

@@ -168,6 +168,12 @@ impl Talk {
         }
     }
 
+    /// Whether a request is not told beforehand to be short, nor waits for a disk.
+    #[inline]
+    pub fn may_be_slow(&self) -> bool {
+        !matches!(self.patience, Patience::None | Patience::Given(Need::Journal(_)))
+    }
+
     /// What a request needs and does not have here and now.
     #[inline]
     pub fn lacks(&self, need: Option<Need>) -> Option<Need> {

@@ -3,9 +3,10 @@
 //!
 //! Changes last until the daemon stops: its file belongs to whoever runs it.
 
-use objmapper::kv::{LONGEST, Memory, Policy, glob};
+use objmapper::kv::{self, LONGEST, Memory, Policy, glob};
 
 use super::call::{Answer, Call, Oops};
+use super::slowlog::{self, SlowLog};
 use super::{KeyService, durability};
 use crate::service::effort::STEPS;
 
@@ -25,15 +26,23 @@ type Change = fn(&[u8], &mut Wish) -> Result<(), &'static str>;
 struct Wish {
     limit: Option<u64>,
     policy: Option<Policy>,
+    slower_than: Option<i64>,
+    longest: Option<usize>,
 }
 
 impl Wish {
-    fn fulfil(&self, memory: &Memory) {
+    fn fulfil(&self, memory: &Memory, slow: &SlowLog) {
         if let Some(policy) = self.policy {
             memory.set_policy(policy);
         }
         if let Some(limit) = self.limit {
             memory.set_limit(limit);
+        }
+        if let Some(micros) = self.slower_than {
+            slow.set_slower_than(micros);
+        }
+        if let Some(longest) = self.longest {
+            slow.set_longest(longest);
         }
     }
 }
@@ -87,6 +96,26 @@ static PARAMETERS: &[Parameter] = &[
     }),
     fixed("proto-max-bulk-len", |_| LONGEST.to_string()),
     fixed("save", |_| String::new()),
+    Parameter {
+        name: "slowlog-log-slower-than",
+        value: |key_service| key_service.slow.slower_than().to_string(),
+        change: Some(|text, wish| {
+            let micros = kv::integer(text).filter(|micros| *micros >= -1);
+            let why = "argument must be between -1 and 9223372036854775807 inclusive";
+            wish.slower_than = Some(micros.ok_or(why)?);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "slowlog-max-len",
+        value: |key_service| key_service.slow.longest().to_string(),
+        change: Some(|text, wish| {
+            let entries = kv::integer(text).and_then(|entries| usize::try_from(entries).ok());
+            let entries = entries.filter(|entries| *entries <= slowlog::MOST);
+            wish.longest = Some(entries.ok_or("argument must be between 0 and 1024 inclusive")?);
+            Ok(())
+        }),
+    },
     fixed("tcp-backlog", |key_service| key_service.facts.settings.listen.backlog.to_string()),
     fixed("timeout", |key_service| key_service.facts.settings.timeouts.idle.as_secs().to_string()),
     fixed("unixsocket", |key_service| {
@@ -154,7 +183,7 @@ pub(super) fn set(call: &mut Call<'_, '_>) -> Answer {
         seen.push(parameter.name);
     }
     let keyspace = &call.key_service.keyspace;
-    wish.fulfil(keyspace.memory());
+    wish.fulfil(keyspace.memory(), &call.key_service.slow);
     // Whoever evicts ahead of need looks again.
     keyspace.rouse();
     call.out.ok();
@@ -226,8 +255,9 @@ mod tests {
         };
         let (limit, policy) = (of("maxmemory", "1mb"), of("maxmemory-policy", "allkeys-lru"));
         // Both were read before either is done.
-        limit.fulfil(keyspace.memory());
-        policy.fulfil(keyspace.memory());
+        let slow = SlowLog::default();
+        limit.fulfil(keyspace.memory(), &slow);
+        policy.fulfil(keyspace.memory(), &slow);
         let memory = keyspace.memory();
         assert_eq!((memory.limit(), memory.policy()), (1 << 20, Policy::AllKeysLru));
     }

@@ -60,6 +60,19 @@ pub(super) fn shutdown(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
+/// What DEBUG HELP says.
+static DEBUG: [&str; 9] = [
+    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "LOADAOF",
+    "    The same as RELOAD.",
+    "RELOAD",
+    "    Reads the journal anew.",
+    "SET-ACTIVE-EXPIRE (0|1)",
+    "    Removes keys whose time is up when they are asked for only (0), or also by itself (1).",
+    "HELP",
+    "    Prints this help.",
+];
+
 pub(super) fn debug(call: &mut Call<'_, '_>) -> Answer {
     if !call.talk.trust.owner {
         return Err(Oops::Text(
@@ -75,6 +88,11 @@ pub(super) fn debug(call: &mut Call<'_, '_>) -> Answer {
             Ok(())
         }
         (b"reload" | b"loadaof", 2..) => durability::reload(call),
+        (b"help", 2) => {
+            call.out.array(DEBUG.len());
+            DEBUG.iter().for_each(|line| call.out.simple(line));
+            Ok(())
+        }
         _ => {
             let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word)).into_owned();
             Err(Oops::Told(format!(
@@ -130,7 +148,7 @@ pub(super) fn memory_stats(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
-/// Nothing is ever slow enough to be listed, or recorded, or loaded.
+/// Latencies are not recorded, and modules not loaded.
 pub(super) fn none(call: &mut Call<'_, '_>) -> Answer {
     call.out.array(0);
     Ok(())
@@ -142,14 +160,8 @@ pub(super) fn zero(call: &mut Call<'_, '_>) -> Answer {
     Ok(())
 }
 
-/// There was nothing, and there is nothing now.
-pub(super) fn fine(call: &mut Call<'_, '_>) -> Answer {
-    call.out.ok();
-    Ok(())
-}
-
 pub(super) fn latency_doctor(call: &mut Call<'_, '_>) -> Answer {
-    call.out.verbatim("Latencies are not recorded here; `objmapper stats` has sched.*.\n");
+    call.out.verbatim("Latencies are not recorded here; SLOWLOG has commands that took long, `objmapper stats` has sched.*.\n");
     Ok(())
 }
 

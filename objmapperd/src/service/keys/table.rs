@@ -10,7 +10,7 @@ use super::Names;
 use super::call::{Answer, Call, Oops};
 use super::{
     catalog, client, connection, durability, expiry, general, info, lcs, numbers, object,
-    parameters, ranges, server, strings, survey, transaction,
+    parameters, ranges, server, slowlog, strings, survey, transaction,
 };
 
 /// What holds for a command, as clients know it from COMMAND.
@@ -290,10 +290,10 @@ pub(super) static SUBCOMMANDS: &[Command] = commands! {
     "object|help" 2 Flags::NONE, NOWHERE, catalog::help;
     "object|idletime" 3 READS, SECOND, object::idletime;
     "object|refcount" 3 READS, SECOND, object::refcount;
-    "slowlog|get" -2 ADMIN, NOWHERE, server::none;
+    "slowlog|get" -2 ADMIN, NOWHERE, slowlog::get;
     "slowlog|help" 2 Flags::NONE, NOWHERE, catalog::help;
-    "slowlog|len" 2 ADMIN, NOWHERE, server::zero;
-    "slowlog|reset" 2 ADMIN, NOWHERE, server::fine;
+    "slowlog|len" 2 ADMIN, NOWHERE, slowlog::len;
+    "slowlog|reset" 2 ADMIN, NOWHERE, slowlog::reset;
 };
 
 /// The row of what is said, its second word included where that has a row of its own.

@@ -135,10 +135,10 @@ static TEXTS: &[Text] = texts! {
     "setrange" "2.2.0" "string" "Writes over a part of a value";
     "shutdown" "1.0.0" "server" "Stops the daemon";
     "slowlog" "2.2.12" "server" "A container for commands about slow commands";
-    "slowlog|get" "2.2.12" "server" "Gives what was recorded: nothing";
+    "slowlog|get" "2.2.12" "server" "Gives commands that took long, the newest first";
     "slowlog|help" "6.2.0" "server" "Shows the subcommands";
-    "slowlog|len" "2.2.12" "server" "Counts what was recorded: nothing";
-    "slowlog|reset" "2.2.12" "server" "Forgets what was recorded: nothing";
+    "slowlog|len" "2.2.12" "server" "Counts them";
+    "slowlog|reset" "2.2.12" "server" "Forgets them";
     "strlen" "2.2.0" "string" "Tells how long a value is";
     "substr" "1.0.0" "string" "Gives a part of a value";
     "time" "2.6.0" "server" "Tells the time";
