@@ -406,9 +406,9 @@ fn commands_that_took_long_are_listed() {
 
     assert_eq!(of_its_own("CONFIG SET slowlog-log-slower-than 0"), ok());
     let keys: Vec<String> = (0..1000).map(|n| format!("key:{n}")).collect();
-    let mut named = connect(&daemon);
-    named.say("CLIENT SETNAME one");
-    named.say(&format!("EXISTS {} {}", "x".repeat(200), keys.join(" ")));
+    let mut client = connect(&daemon);
+    client.say("CLIENT SETNAME one");
+    client.say(&format!("EXISTS {} {}", "x".repeat(200), keys.join(" ")));
     of_its_own("DBSIZE");
     let all = entries("-1");
     assert_eq!(names(&all), ["DBSIZE", "EXISTS"], "the newest first");

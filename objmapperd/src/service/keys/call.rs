@@ -186,10 +186,12 @@ fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// What copying so many bytes needs.
 #[inline]
 pub(super) const fn copying(bytes: u64) -> Option<Need> {
-    match bytes {
-        0..=MUCH => None,
-        ..=VAST => Some(Need::Copy),
-        _ => Some(Need::Time),
+    if bytes <= MUCH {
+        None
+    } else if bytes <= VAST {
+        Some(Need::Copy)
+    } else {
+        Some(Need::Time)
     }
 }
 

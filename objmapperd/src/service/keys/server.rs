@@ -90,7 +90,9 @@ pub(super) fn debug(call: &mut Call<'_, '_>) -> Answer {
         (b"reload" | b"loadaof", 2..) => durability::reload(call),
         (b"help", 2) => {
             call.out.array(DEBUG.len());
-            DEBUG.iter().for_each(|line| call.out.simple(line));
+            for line in DEBUG {
+                call.out.simple(line);
+            }
             Ok(())
         }
         _ => {

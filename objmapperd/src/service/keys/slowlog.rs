@@ -136,9 +136,13 @@ pub(super) fn get(call: &mut Call<'_, '_>) -> Answer {
     call.out.array(count);
     for entry in entries.ring.iter().take(count) {
         call.out.array(6);
-        [entry.id, entry.at, entry.micros].iter().for_each(|number| call.out.integer(*number));
+        for number in [entry.id, entry.at, entry.micros] {
+            call.out.integer(number);
+        }
         call.out.array(entry.args.len());
-        entry.args.iter().for_each(|arg| call.out.bulk(arg));
+        for arg in &entry.args {
+            call.out.bulk(arg);
+        }
         call.out.bulk(entry.peer.as_bytes());
         call.out.bulk(&entry.name);
     }

@@ -118,9 +118,10 @@ impl<'a> Found<'a> {
         // Names may be as long as values.
         let free = call.in_exec || call.talk.has(Need::Time);
         let (names, ends, mut too_many) = (&mut self.names, &mut self.ends, false);
-        (names.clear(), ends.clear());
+        names.clear();
+        ends.clear();
         let each = |key: &[u8], _: Value<'_>, _: Option<i64>| {
-            if too_many || !free && names.len() + key.len() > MUCH as usize {
+            if too_many || !free && (names.len() + key.len()) as u64 > MUCH {
                 too_many = true;
             } else {
                 names.extend_from_slice(key);
