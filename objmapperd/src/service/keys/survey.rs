@@ -83,7 +83,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// Keys that are looked at in one hold at first. Not tuned.
-const AT_FIRST: u32 = 64;
+const AT_FIRST: u32 = 128;
 
 /// Bytes of names that are looked at in one hold, about. Not tuned.
 const NAMES: usize = 64 << 10;
