@@ -284,6 +284,33 @@ fn what_takes_long_is_known_before_it_begins() {
     ] {
         assert_eq!(leaves(&mut connect(&daemon), &words), expected, "{words:.40}");
     }
+    leaves(&mut connect(&daemon), &format!("SET huge {huge}"));
+    // In a pipeline, behind what is short.
+    let mut client = connect(&daemon);
+    let before = counter(&mut files, "pool.long");
+    let pipeline = ["SET n 1", "GET n", "GET huge", "INCR n", "GET huge", "GET n"];
+    let words = pipeline.map(|words| encoded(&words.split(' ').collect::<Vec<_>>()));
+    client.send(&words.concat());
+    assert_eq!([(); 2].map(|()| client.reply()), [ok(), bulk("1")]);
+    assert_eq!(client.reply().bytes().len(), HUGE);
+    assert_eq!(client.reply(), Reply::Integer(2));
+    assert_eq!(client.reply().bytes().len(), HUGE);
+    assert_eq!(client.reply(), bulk("2"));
+    assert!(counter(&mut files, "pool.long") > before);
+    away_with_all(&mut client);
+}
+
+#[test]
+fn what_a_transaction_takes_is_known_before_it_begins() {
+    let daemon = start(Setup::default());
+    let mut files = daemon.client();
+    let huge = String::from_utf8(vec![b'a'; HUGE]).unwrap();
+    let mut leaves = |client: &mut Resp, words: &str| {
+        let before = counter(&mut files, "pool.long");
+        let reply = client.say(words);
+        assert!(!matches!(reply, Reply::Error(_)), "{words:.40}: {reply:.100}");
+        counter(&mut files, "pool.long") > before
+    };
     let half = format!("SET half {}", &huge[..HUGE / 4]);
     assert!(!leaves(&mut connect(&daemon), &half));
     for (queued, expected) in [
@@ -330,18 +357,6 @@ fn what_takes_long_is_known_before_it_begins() {
     leaves(&mut client, "MULTI");
     leaves(&mut client, "GET huge");
     assert!(leaves(&mut client, "EXEC"), "a huge value");
-    // In a pipeline, behind what is short.
-    let mut client = connect(&daemon);
-    let before = counter(&mut files, "pool.long");
-    let pipeline = ["SET n 1", "GET n", "GET huge", "INCR n", "GET huge", "GET n"];
-    let words = pipeline.map(|words| encoded(&words.split(' ').collect::<Vec<_>>()));
-    client.send(&words.concat());
-    assert_eq!([(); 2].map(|()| client.reply()), [ok(), bulk("1")]);
-    assert_eq!(client.reply().bytes().len(), HUGE);
-    assert_eq!(client.reply(), Reply::Integer(2));
-    assert_eq!(client.reply().bytes().len(), HUGE);
-    assert_eq!(client.reply(), bulk("2"));
-    assert!(counter(&mut files, "pool.long") > before);
     away_with_all(&mut client);
 }
 

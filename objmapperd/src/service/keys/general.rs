@@ -4,7 +4,6 @@ use objmapper::kv::{DATABASES, Fault, Value};
 use objmapper_proto::resp::Args;
 
 use super::call::{Answer, Call, Oops, integer};
-use crate::service::effort::MUCH;
 
 pub(super) fn del(call: &mut Call<'_, '_>) -> Answer {
     let gone = call.keys.iter().filter(|key| call.hold.remove(key)).count();
@@ -40,7 +39,7 @@ fn may_move(call: &mut Call<'_, '_>) -> Answer {
     if call.key_service.keyspace.journal().is_none() {
         return Ok(());
     }
-    call.may_take((length, MUCH))
+    call.may_copy(length)
 }
 
 pub(super) fn rename(call: &mut Call<'_, '_>) -> Answer {
@@ -86,7 +85,7 @@ pub(super) fn copy(call: &mut Call<'_, '_>) -> Answer {
     }
     // In sealed memory it is shared; else copied under two locks.
     let length = call.hold.peek(from).map_or(0, |value| value.len());
-    call.may_take((length, MUCH))?;
+    call.may_copy(length)?;
     let done = (replace || !call.hold.has(to)) && call.hold.copy(from, to)?;
     call.out.integer(i64::from(done));
     Ok(())

@@ -98,8 +98,7 @@ pub(super) fn debug(call: &mut Call<'_, '_>) -> Answer {
         _ => {
             let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word)).into_owned();
             Err(Oops::Told(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{word}'. There are \
-                 SET-ACTIVE-EXPIRE 0|1, RELOAD and LOADAOF."
+                "ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP."
             )))
         }
     }
