@@ -36,6 +36,12 @@ fn key(n: usize) -> String {
     format!("key:{n}")
 }
 
+/// A command on so many keys.
+fn many(verb: &str, count: usize) -> String {
+    let keys: Vec<String> = (0..count).map(key).collect();
+    format!("{verb} {}", keys.join(" "))
+}
+
 /// Queues a transaction on all keys, which keeps a large value first.
 fn queue(client: &mut Resp) {
     let mut bytes = encoded(&["MULTI"]);
@@ -226,10 +232,6 @@ fn room_is_made_elsewhere_while_the_keys_are_held() {
 fn what_takes_long_is_known_before_it_begins() {
     let daemon = start(Setup::default());
     let mut files = daemon.client();
-    let many = |verb: &str, count: usize| {
-        let keys: Vec<String> = (0..count).map(key).collect();
-        format!("{verb} {}", keys.join(" "))
-    };
     let huge = String::from_utf8(vec![b'a'; HUGE]).unwrap();
     // All of it is compared with each byte of a name.
     let pattern = format!("*[{}", "_".repeat(20_000));
