@@ -32,6 +32,8 @@ pub mod stream;
 
 pub mod durable;
 
+pub mod copies;
+
 pub mod adopt;
 
 pub mod embedded;
@@ -41,7 +43,7 @@ use std::sync::Arc;
 use journal::payload::Payload;
 
 pub use adopt::{Adopted, NotAdopted};
-pub use durable::{Backup, Compacted, restore, verify, verify_backup};
+pub use copies::{Backup, Compacted, restore, verify, verify_backup};
 pub use embedded::Db;
 pub use evict::{Memory, Policy, Pressure};
 pub use fault::Fault;

@@ -101,6 +101,10 @@ pub fn start(keys: Arc<Keyspace>) -> std::io::Result<Option<JoinHandle<()>>> {
                 }
                 Ok(None) => {}
                 Err(_) if journal.has_stopped() => {}
+                Err(Failure::UnderWay) => {
+                    journal.wish_for_compaction();
+                    not_before = Instant::now() + TELL;
+                }
                 Err(error) => {
                     tracing::error!(%error, "the journal is not compacted");
                     not_before = Instant::now() + AGAIN;

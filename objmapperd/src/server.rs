@@ -197,7 +197,6 @@ fn key_service(
         clients: Arc::default(),
         ticker: Ticker::new(keyspace.clone()),
         facts: Facts::new(settings, metrics),
-        copying: Mutex::default(),
         slow: SlowLog::default(),
         totals: Mutex::default(),
         keyspace,

@@ -131,6 +131,30 @@ fn bgsave_and_bgrewriteaof_answer_at_once_and_lastsave_tells_when_it_is_done() {
 }
 
 #[test]
+fn one_snapshot_is_made_at_a_time_whoever_asks() {
+    let daemon = start("");
+    let (mut keys, mut client) = (connect(&daemon), daemon.client());
+    keys.say("SET k v");
+    let Some(held) = hold(&daemon, "compactor", 3) else { return };
+    assert!(keys.say("BGSAVE").text().starts_with("Background"));
+    held.is_caught();
+    for words in ["SAVE", "BGSAVE", "SHUTDOWN SAVE"] {
+        assert_eq!(keys.say(words).text(), "ERR Background save already in progress", "{words}");
+    }
+    assert_eq!(client.compact().unwrap_err().status(), Some(Status::Busy));
+    assert_eq!(client.backup().unwrap_err().status(), Some(Status::Busy));
+    let later = "Background append only file rewriting scheduled";
+    assert_eq!(keys.say("BGREWRITEAOF").text(), later);
+    keys.say("SET k w");
+    assert_eq!(keys.say("BGSAVE SCHEDULE").text(), "Background saving scheduled");
+    let next = figure(&mut keys, "objmapper_journal_records") + 1;
+    drop(held);
+    // The number that it begins at is in its name: behind what was set while the first was made.
+    until("the second is made", || snapshots(&daemon) == [format!("snapshot-{next:020}.kv")]);
+    until("one can be made again", || keys.say("SAVE") == ok());
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_snapshot() {
     let mut daemon = start("");
     let mut keys = connect(&daemon);

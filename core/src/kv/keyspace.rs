@@ -108,6 +108,8 @@ pub struct Keyspace {
     pub(super) over: Over,
     pub(super) lazy: Lazy,
     pub(super) sealed: AtomicI64,
+    /// Held by who makes a copy where there is no journal, which has its own.
+    pub(super) copying: Mutex<()>,
 }
 
 impl Keyspace {
@@ -123,6 +125,7 @@ impl Keyspace {
             over: Over::default(),
             lazy: Lazy::default(),
             sealed: AtomicI64::new(0),
+            copying: Mutex::default(),
         }
     }
 

@@ -75,8 +75,6 @@ pub struct KeyService {
     pub ticker: Arc<Ticker>,
     /// What there is to tell about the daemon.
     pub facts: Facts,
-    /// Held by who makes a backup, or compacts, for a client: one at a time.
-    pub copying: Mutex<()>,
     /// Commands that took long.
     pub slow: SlowLog,
     /// Sums over all shards, as they were when they could be counted last.

@@ -161,6 +161,9 @@ impl Service {
             tracing::info!(%failure, "{what} is given up");
             return self.refuse(c, asked.id, Status::Busy, &"the daemon is stopping");
         }
+        if *failure == Failure::UnderWay {
+            return self.refuse(c, asked.id, Status::Busy, failure);
+        }
         tracing::warn!(%failure, "{what} failed");
         let status = match failure {
             Failure::Disk { error, .. } if error.is_resource() => Status::Busy,

@@ -8,7 +8,7 @@ use objmapper_os as os;
 
 use super::Db;
 use crate::kv::Fault;
-use crate::kv::durable::{forget, place};
+use crate::kv::copies::{forget, place};
 use crate::kv::journal::segment::UNFINISHED;
 use crate::kv::journal::{Disk, disk};
 use crate::kv::stream::Stream;

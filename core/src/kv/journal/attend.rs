@@ -67,6 +67,11 @@ impl Journal {
         }
     }
 
+    /// Whether a snapshot, or a backup, is being written.
+    pub fn is_copied(&self) -> bool {
+        self.snapshots.is_locked()
+    }
+
     /// Whether it is told to stop: nothing long is to be begun, or gone on with.
     pub fn has_stopped(&self) -> bool {
         self.wishes.have_stopped()

@@ -58,6 +58,9 @@ pub enum Failure {
         /// What is wrong.
         what: &'static str,
     },
+    /// Another copy is being made.
+    #[error("a backup or a compaction is under way, and one is made at a time: try again later")]
+    UnderWay,
     /// The journal cannot be written any more.
     #[error(transparent)]
     Stopped(#[from] Fault),

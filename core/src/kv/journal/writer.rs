@@ -53,7 +53,7 @@ pub struct Journal {
     front: Mutex<Front>,
     back: Mutex<Back>,
     syncing: Mutex<()>,
-    /// One snapshot at a time; segments stay meanwhile.
+    /// Held by who makes a copy: segments stay meanwhile.
     pub(crate) snapshots: Mutex<()>,
     pub(super) written: AtomicU64,
     durable: AtomicU64,
@@ -318,7 +318,7 @@ impl Journal {
         let snapshot = self.snapshot.load(Ordering::Relaxed);
         let percent = u64::from(self.options.compact_percent);
         if percent > 0
-            && !self.snapshots.is_locked()
+            && !self.is_copied()
             && since >= self.options.compact_from
             && since >= snapshot / 100 * percent
         {
@@ -403,7 +403,7 @@ impl Journal {
             failed: self.has_failed(),
             skipped_bytes: self.skipped.0,
             skipped_records: self.skipped.1,
-            snapshotting: self.snapshots.is_locked(),
+            snapshotting: self.is_copied(),
             snapshot_failed: self.unfinished.load(Ordering::Relaxed),
         }
     }

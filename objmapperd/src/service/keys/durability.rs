@@ -7,15 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objmapper::kv::SyncPolicy;
-use objmapper::kv::journal::Journal;
+use objmapper::kv::journal::{Failure, Journal};
 
 use super::KeyService;
 use super::call::{Answer, Call, Oops};
+use crate::session::keys::Need;
 
 /// What is said where it takes a journal.
 const NONE: Oops = Oops::Text(
     "ERR there is no journal, keys are kept in memory only: start the daemon with kv.dir (--kv-dir)",
 );
+
+/// One at a time.
+const UNDER_WAY: Oops = Oops::Text("ERR Background save already in progress");
 
 fn journal(key_service: &KeyService) -> Option<&Arc<Journal>> {
     key_service.keyspace.journal()
@@ -71,38 +75,54 @@ pub(super) fn figures(key_service: &KeyService) -> Vec<(&'static str, String)> {
 }
 
 pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
-    if is_saved(call)? {
-        call.out.ok();
-    }
+    compact(call)?;
+    call.out.ok();
     Ok(())
 }
 
-/// All that was answered is in the journal already: this makes it short, and waits for that. Whether
-/// it did: else the command is asked again where it may.
-pub(super) fn is_saved(call: &mut Call<'_, '_>) -> Result<bool, Oops> {
-    journal(call.key_service).ok_or(NONE)?;
-    if call.talk.may_wait(0).is_none() {
-        return Ok(false);
+/// All that was answered is in the journal already: this makes it short, and waits for that.
+pub(super) fn compact(call: &mut Call<'_, '_>) -> Answer {
+    let journal = journal(call.key_service).ok_or(NONE)?;
+    if !call.talk.has(Need::Time) {
+        return Err(Oops::Elsewhere(Need::Time));
     }
     call.let_go();
-    call.key_service.keyspace.compact().map_err(|failure| Oops::Told(format!("ERR {failure}")))?;
-    Ok(true)
+    match call.key_service.keyspace.compact_while(&|| !journal.has_stopped()) {
+        Ok(_) => Ok(()),
+        Err(Failure::UnderWay) => Err(UNDER_WAY),
+        Err(failure) => Err(Oops::Told(format!("ERR {failure}"))),
+    }
 }
 
 pub(super) fn bgsave(call: &mut Call<'_, '_>) -> Answer {
-    match (call.args.len(), call.args.get(1)) {
-        (1, _) => {}
-        (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => {}
+    let schedule = match (call.args.len(), call.args.get(1)) {
+        (1, _) => false,
+        (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => true,
         _ => return Err(Oops::Syntax),
+    };
+    let journal = journal(call.key_service).ok_or(NONE)?;
+    let under_way = journal.is_copied();
+    if under_way && !schedule {
+        return Err(UNDER_WAY);
     }
-    journal(call.key_service).ok_or(NONE)?.wish_for_compaction();
-    call.out.simple("Background saving started");
+    journal.wish_for_compaction();
+    call.out.simple(if under_way {
+        "Background saving scheduled"
+    } else {
+        "Background saving started"
+    });
     Ok(())
 }
 
 pub(super) fn bgrewriteaof(call: &mut Call<'_, '_>) -> Answer {
-    journal(call.key_service).ok_or(NONE)?.wish_for_compaction();
-    call.out.simple("Background append only file rewriting started");
+    let journal = journal(call.key_service).ok_or(NONE)?;
+    let under_way = journal.is_copied();
+    journal.wish_for_compaction();
+    call.out.simple(if under_way {
+        "Background append only file rewriting scheduled"
+    } else {
+        "Background append only file rewriting started"
+    });
     Ok(())
 }
 

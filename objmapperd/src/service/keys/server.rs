@@ -51,8 +51,8 @@ pub(super) fn shutdown(call: &mut Call<'_, '_>) -> Answer {
         ));
     }
     // If that fails, it goes on.
-    if save && !durability::is_saved(call)? {
-        return Ok(());
+    if save {
+        durability::compact(call)?;
     }
     tracing::info!(uid = call.caller.uid(), "told to stop by SHUTDOWN");
     signal::to_self(Signal::Terminate).map_err(|error| Oops::Told(format!("ERR {error}")))?;

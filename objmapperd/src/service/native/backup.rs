@@ -10,7 +10,6 @@ use objmapper::backing::Found;
 use objmapper::kv::journal::Failure;
 use objmapper::{Mode, Opened};
 use objmapper_os as os;
-use objmapper_proto::Status;
 use os::disk::Directory;
 use os::memory::Draft;
 
@@ -21,10 +20,6 @@ use crate::session::{Agreed, Order};
 
 /// As it is called while it has a name, where the file system has no files without one.
 const NAME: &str = "backup.tmp";
-
-/// What is said to who wants a second one.
-pub(super) const ONE: &str =
-    "a backup or a compaction is under way, and one is made at a time: try again later";
 
 impl Service {
     pub(super) fn backup(
@@ -44,9 +39,6 @@ impl Service {
         if let Err(stuck) = claimed {
             return stuck;
         }
-        let Some(_one) = self.key_service().copying.try_lock() else {
-            return self.refuse(c, asked.id, Status::Busy, &ONE);
-        };
         match self.write_backup(asked) {
             Ok(found) => self.hand_over(c, asked, Ok(found), (Mode::Fdpass, true), (agreed, order)),
             Err(failure) => self.failed(c, asked, &failure, "a backup"),

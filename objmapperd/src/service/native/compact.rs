@@ -9,7 +9,6 @@ use objmapper::kv::Compacted;
 use objmapper_proto::reply::KvCompacted;
 use objmapper_proto::{Reply, Status};
 
-use super::backup::ONE;
 use super::{Answer, Asked, Service};
 use crate::connection::Connection;
 
@@ -18,9 +17,6 @@ impl Service {
         if let Some(answer) = self.defer(c, asked, "compacting is") {
             return answer;
         }
-        let Some(_one) = self.key_service().copying.try_lock() else {
-            return self.refuse(c, asked.id, Status::Busy, &ONE);
-        };
         let begun = Instant::now();
         match asked.keyspace.compact_while(&|| !self.daemon.helpers.is_stopping()) {
             Ok(Some(Compacted { before, after })) => {
