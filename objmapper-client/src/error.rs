@@ -88,7 +88,7 @@ pub enum Error {
     #[error(transparent)]
     Os(#[from] os::Error),
     /// The bytes could not be written to where they should go.
-    #[error("cannot write the object's bytes: {0}")]
+    #[error("cannot write the object's bytes: {}", os::error::text(.0))]
     Output(io::Error),
     /// All connections of a [`crate::Pool`] were in use for as long as the timeout allows.
     #[error("all {limit} connections of the pool are in use: give them back sooner, or allow more")]

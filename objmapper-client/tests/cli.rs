@@ -6,7 +6,8 @@
 mod common;
 
 use common::*;
-use objmapper_proto::{Delivery, Mode, Reply, Request, Status, Version};
+use objmapper_proto::reply::Held;
+use objmapper_proto::{Delivery, KvEntries, KvEntry, Mode, Reply, Request, Status, Version};
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -85,6 +86,36 @@ fn without_a_daemon_it_says_how_to_start_one() {
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("/no/such/socket") && err.contains("is objmapperd running?"), "{err}");
     assert!(!err.contains('\x1b'), "no colours into a pipe: {err:?}");
+}
+
+#[test]
+fn what_is_no_socket_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for other in [&file, dir.path()] {
+        let (code, _, err) = run(Path::new("/none"), &["ping", "-s", other.to_str().unwrap()]);
+        assert!(code == 3 && err.contains("hint: this is no socket: name objmapperd's"), "{err}");
+    }
+}
+
+#[test]
+fn a_socket_in_the_environment_is_not_part_of_the_usage() {
+    let (_, _, err) = run(Path::new("/none"), &["get"]);
+    assert!(err.contains("Usage: objmapper get <URI>\n"), "{err}");
+}
+
+#[test]
+fn reasons_of_the_kernel_have_one_form() {
+    let there = tempfile::tempdir().unwrap();
+    for args in [
+        &["get", "/x"][..],
+        &["kv", "verify", "/none"],
+        &["kv", "restore", "/none", there.path().to_str().unwrap()],
+    ] {
+        let (_, _, err) = run(Path::new("/none"), args);
+        assert!(err.contains(": No such file or directory (ENOENT)\n"), "{args:?}: {err}");
+    }
 }
 
 #[test]
@@ -304,6 +335,25 @@ fn what_is_not_modified_is_six_and_writes_nothing() {
             peer.join().unwrap();
         }
     }
+}
+
+#[test]
+fn keys_are_shown_as_they_come() {
+    let (_dir, path, peer) = listening(|mut peer| {
+        let id = peer.request().unwrap().header.id;
+        let mut page = Vec::new();
+        for (key, size, expiry) in [(&b"a"[..], 5, None), (b"b\xff", 1536, Some(1000))] {
+            KvEntry { held: Held::LeftOut, expiry, size, key, value: &[] }.encode(&mut page);
+        }
+        peer.reply(id, Reply::KvEntries(KvEntries::new(true, &page).unwrap()), &[]);
+        // And goes, when there is more.
+    });
+    let (code, out, err) = run(&path, &["kv", "scan", "-l"]);
+    let line = |size: &str, end: &str, key: &str| format!("{size:>10}  {end:23}  {key}\n");
+    let expected =
+        [line("5 B", "never", "a"), line("1.5 KiB", "1970-01-01 00:00:01 UTC", "b\\xff")];
+    assert_eq!((code, out), (3, expected.concat()), "{err}");
+    peer.join().unwrap();
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn the_command() {
     assert_eq!(command(&daemon, &["ls"]).1, "dir/\nlong\n");
     assert_eq!(command(&daemon, &["ls", "-r", "/"]).1, "dir/\nlong\ndir/a%20b\n");
     let (_, out, _) = command(&daemon, &["ls", "-l"]);
-    assert!(out.contains("2.9 MiB") && out.starts_with("dir "), "{out}");
+    let [dir, long] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+    assert!(dir.starts_with("dir              -  20") && dir.ends_with("  dir/"), "{out}");
+    assert!(long.starts_with("file       2.9 MiB  20") && long.ends_with("  long"), "{out}");
     let (_, out, _) = command(&daemon, &["stat", "/dir/a%20b", "--json"]);
     assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
     let (code, out, _) = command(&daemon, &["ping", "-c", "3"]);

@@ -160,7 +160,10 @@ fn keys_are_listed_in_order() {
         json,
         "{\"key\":\"b/1\",\"size\":4}\n{\"key\":\"b/2\",\"size\":4}\n{\"key_base64\":\"Yi//\",\"size\":4}\n"
     );
-    assert_eq!(kv(&daemon, ["scan", "-l", "-n", "1"]).fine(), "2 B  never  a\n");
+    assert_eq!(
+        kv(&daemon, ["scan", "-l", "-n", "1"]).fine(),
+        format!("{:>10}  {:23}  a\n", "2 B", "never")
+    );
     assert_eq!(kv(&daemon, ["--db", "7", "scan"]).fine(), "");
     for n in 0..5000 {
         keys.set(format!("many/{n:04}"), "").unwrap();

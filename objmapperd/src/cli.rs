@@ -32,8 +32,8 @@ Examples:
 
 Flags override the environment, which overrides the file. Each flag that takes a value
 has a variable: OBJMAPPERD_ and its name, as in OBJMAPPERD_POOL_SIZE. OBJMAPPERD_MOUNT
-takes several mounts, separated by ';'. OBJMAPPERD_SOCKET overrides OBJMAPPER_SOCKET,
-which clients read as well.
+takes several mounts, separated by ';'. OBJMAPPER_SOCKET, which is for clients, is
+where the daemon listens if nothing else is said, in the file neither.
 
 SIGHUP reloads mounts and rules without disconnecting anybody; all other settings
 take effect at the next start.
@@ -241,8 +241,11 @@ fn document(named: Option<&OsStr>) -> Result<Option<Document>, Problems> {
 
 /// Lays flags and environment over what the file says.
 fn overlay(flags: Flags, matches: &ArgMatches, raw: &mut Raw) {
-    // What clients find the socket by: the daemon listens there if nothing else is said.
-    if let Some(path) = std::env::var_os(socket::VARIABLE).filter(|path| !path.is_empty()) {
+    // What clients find the socket by: the daemon listens there rather than at a place of its own
+    // choice, and never moves for it from where it was told to be.
+    if raw.listen.path.is_none()
+        && let Some(path) = std::env::var_os(socket::VARIABLE).filter(|path| !path.is_empty())
+    {
         raw.listen.path = Some(Given::text(path, &Origin::Variable(socket::VARIABLE.to_owned())));
     }
     let put = |slot: &mut Option<Given>, id: &str, value: Option<OsString>| {

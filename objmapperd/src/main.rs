@@ -8,6 +8,8 @@ use objmapperd::cli::{self, Order, Stop};
 use objmapperd::config::Loaded;
 use objmapperd::logging;
 
+use objmapper_os as os;
+
 /// It ran, or tried to, and failed.
 const FAILURE: u8 = 1;
 /// It was told something that makes no sense; trying again will not help.
@@ -40,7 +42,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = error.chain().map(ToString::to_string).collect::<Vec<_>>();
+            let causes = error.chain().map(os::error::text).collect::<Vec<_>>();
             logging::complain(&format!("objmapperd: {}", causes.join("\n  because: ")));
             ExitCode::from(FAILURE)
         }
@@ -56,7 +58,10 @@ fn check(loaded: &Loaded) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            logging::complain(&format!("objmapperd: the settings could not be written: {error}"));
+            logging::complain(&format!(
+                "objmapperd: the settings could not be written: {}",
+                os::error::text(&error)
+            ));
             ExitCode::from(FAILURE)
         }
     }

@@ -113,7 +113,7 @@ pub enum StartError {
     #[error(transparent)]
     Os(#[from] os::Error),
     /// No thread.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {}", os::error::text(.0))]
     Thread(#[from] std::io::Error),
 }
 

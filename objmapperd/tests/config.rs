@@ -93,18 +93,20 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
 }
 
 #[test]
-fn clients_and_daemon_share_a_variable_for_the_socket() {
-    let place = Place::new();
-    let file = place.file("[listen]\npath = \"/file\"\n");
-    let path = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let text = checked(Some(&file), arguments, variables);
+fn a_variable_of_clients_moves_no_daemon_that_was_told_where_to_listen() {
+    let places = [Place::new(), Place::new()];
+    let [file, silent] = [places[0].file("[listen]\npath = \"/file\"\n"), places[1].file("")];
+    let in_file = |file: &Path, arguments: &[&str], variables: &[(&str, &str)]| {
+        let text = checked(Some(file), arguments, variables);
         let line = text.lines().find(|line| line.starts_with("path = ")).unwrap();
         line.split('"').nth(1).unwrap().to_owned()
     };
     let shared = ("OBJMAPPER_SOCKET", "/shared");
     let own = ("OBJMAPPERD_SOCKET", "/own");
+    assert_eq!(in_file(&silent, &[], &[shared]), "/shared");
+    let path = |arguments: &[&str], variables: &_| in_file(&file, arguments, variables);
     assert_eq!(path(&[], &[]), "/file");
-    assert_eq!(path(&[], &[shared]), "/shared");
+    assert_eq!(path(&[], &[shared]), "/file");
     assert_eq!(path(&[], &[shared, own]), "/own");
     assert_eq!(path(&["--socket", "/flag"], &[shared, own]), "/flag");
     assert_eq!(path(&[], &[("OBJMAPPERD_SOCKET", "")]), "/file", "empty is not set");

@@ -106,12 +106,28 @@ impl fmt::Display for Error {
         if let Some(detail) = &self.detail {
             write!(f, "({detail:?})")?;
         }
-        let errno = Errno::from_raw(self.errno);
-        if errno == Errno::UnknownErrno {
-            write!(f, ": error {}", self.errno)
-        } else {
-            write!(f, ": {} ({errno:?})", errno.desc())
+        write!(f, ": {}", Reason(self.errno))
+    }
+}
+
+/// `No such file or directory (ENOENT)`
+struct Reason(i32);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Errno::from_raw(self.0) {
+            Errno::UnknownErrno => write!(f, "error {}", self.0),
+            errno => write!(f, "{} ({errno:?})", errno.desc()),
         }
+    }
+}
+
+/// What any error says; the kernel's reasons in one form, whoever made the call: `No such file or
+/// directory (ENOENT)` is an `os error 2` of the standard library.
+pub fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref().and_then(io::Error::raw_os_error) {
+        Some(errno) => Reason(errno).to_string(),
+        None => error.to_string(),
     }
 }
 
@@ -137,6 +153,16 @@ mod tests {
         let error = error.with_detail("models");
         assert_eq!(error.to_string(), "openat2(\"models\"): No such file or directory (ENOENT)");
         assert_eq!(Error::new("poll", 4000).to_string(), "poll: error 4000");
+    }
+
+    #[test]
+    fn reasons_have_one_form() {
+        let bare = io::Error::from_raw_os_error(errno::ENOENT);
+        assert_eq!(text(&bare), "No such file or directory (ENOENT)");
+        let ours = Error::new("open", errno::ENOENT).with_detail("x");
+        let inside = io::Error::from(ours.clone());
+        assert_eq!([text(&ours), text(&inside)], [ours.to_string(), ours.to_string()]);
+        assert_eq!(text(&io::Error::other("full")), "full");
     }
 
     #[test]

@@ -247,6 +247,11 @@ fn connecting_says_what_is_missing() {
     assert!(error.to_string().contains("/s\"): No such file or directory (ENOENT)"), "{error}");
     dead_socket(&path);
     assert_eq!(Stream::connect(&path, None).unwrap_err().errno(), errno::ECONNREFUSED);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for other in [&file, directory.path()] {
+        assert_eq!(Stream::connect(other, None).unwrap_err().errno(), errno::ENOTSOCK);
+    }
 }
 
 #[test]

@@ -343,7 +343,8 @@ impl Document {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Problems::one(Problem::new(format!("{}: cannot be read: {error}", path.display())))
+            let why = objmapper_os::error::text(&error);
+            Problems::one(Problem::new(format!("{}: cannot be read: {why}", path.display())))
         })?;
         Ok(Self { path: path.to_owned(), text })
     }

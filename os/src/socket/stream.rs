@@ -17,7 +17,7 @@ use crate::fds::{FdQueue, MAX_PER_MESSAGE};
 use crate::raw;
 use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, FdFlags, retry_on_intr};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
@@ -74,7 +74,7 @@ impl Stream {
     ///
     /// A full backlog makes it wait, for `timeout` at most: ETIMEDOUT. Without a timeout it waits
     /// until there is room. ECONNREFUSED if nobody listens, ENOENT if there is no such path,
-    /// EACCES if it may not be written. connect(2)
+    /// ENOTSOCK if it is a file of another kind, EACCES if it may not be written. connect(2)
     pub fn connect(path: &Path, timeout: Option<Duration>) -> Result<Self> {
         let told = |errno: i32| Error::new("connect", errno).with_detail(path.to_string_lossy());
         let name = address::of(path)?;
@@ -90,6 +90,9 @@ impl Stream {
                 Ok(()) => break,
                 Err(Errno::INTR) => (),
                 Err(Errno::AGAIN) => return Err(told(errno::ETIMEDOUT)),
+                Err(Errno::CONNREFUSED) if is_other_file(path) => {
+                    return Err(told(errno::ENOTSOCK));
+                }
                 Err(errno) => return Err(told(errno.raw_os_error())),
             }
         }
@@ -325,6 +328,13 @@ fn new_socket() -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(Error::on("socket"))
+}
+
+/// The kernel refuses any other file as it refuses a socket at which nobody listens. unix(7)
+fn is_other_file(path: &Path) -> bool {
+    address::abstract_name(path).is_none()
+        && rustix::fs::stat(path)
+            .is_ok_and(|there| FileType::from_raw_mode(there.st_mode) != FileType::Socket)
 }
 
 fn set_timeout(socket: &OwnedFd, which: Timeout, timeout: Option<Duration>) -> Result<()> {

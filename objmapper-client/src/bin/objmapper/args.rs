@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use objmapper_client::{DEFAULT_TIMEOUT, Mode, SOCKET_VARIABLE, Version};
+use objmapper_client::{DEFAULT_TIMEOUT, Mode, Version};
 use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -42,11 +42,11 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "objmapper", version, after_help = MORE, max_term_width = 100)]
 pub(crate) struct CommandLine {
-    /// The daemon's socket, or @name for an abstract one. By default your own daemon's
-    /// ($XDG_RUNTIME_DIR/objmapper.sock) if it exists, else /run/objmapper/objmapper.sock
+    /// The daemon's socket, or @name for an abstract one [default: OBJMAPPER_SOCKET in the environment,
+    /// else your own daemon's ($XDG_RUNTIME_DIR/objmapper.sock) if it exists, else
+    /// /run/objmapper/objmapper.sock]
     #[arg(
-        short, long, global = true, value_name = "PATH", env = SOCKET_VARIABLE, hide_env_values = true,
-        help_heading = "Connection",
+        short, long, global = true, value_name = "PATH", help_heading = "Connection",
         value_hint = ValueHint::FilePath, value_parser = clap::value_parser!(OsString)
     )]
     pub(crate) socket: Option<OsString>,

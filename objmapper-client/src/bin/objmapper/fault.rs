@@ -6,6 +6,7 @@
 use anyhow::Error;
 use objmapper::kv::journal::Failure;
 use objmapper_client::{Error as Refusal, OsError, Status, UriBuf, UriError};
+use objmapper_os::error::text;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
@@ -130,7 +131,7 @@ fn report(error: &Error) {
         Some(Failure::Damaged { file, offset, what }) => {
             format!("{file} is damaged at byte {offset}: {what}")
         }
-        _ => format!("{what}{error:#}"),
+        _ => format!("{what}{}", error.chain().map(text).collect::<Vec<_>>().join(": ")),
     };
     let mut text = format!("{red}error:{plain} {told}\n");
     let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
@@ -221,6 +222,9 @@ fn unreachable_hint(error: &OsError) -> String {
             "this user may not connect to that socket: its owner, group and mode say who may".into()
         }
         errno::ETIMEDOUT => "objmapperd is there and accepts nobody: it may be overloaded".into(),
+        errno::ENOTSOCK => {
+            "this is no socket: name objmapperd's with --socket or OBJMAPPER_SOCKET".into()
+        }
         errno::ENAMETOOLONG => "name a shorter path with --socket or OBJMAPPER_SOCKET".into(),
         _ => "is objmapperd running? Start it with 'objmapperd --root DIR --socket PATH', \
               or name its socket with --socket or OBJMAPPER_SOCKET"

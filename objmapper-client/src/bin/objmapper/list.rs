@@ -1,13 +1,12 @@
 //! `ls`: names below a prefix.
 //!
 //! With `-r` a prefix is listed whole before what lies below it. A prefix that is refused is told
-//! and the others go on.
+//! and the others go on. Names are written as they come: only prefixes still to be listed are kept.
 
 use crate::args::Ls;
 use crate::fault::{Outcome, colours};
 use crate::format;
 use anyhow::Result;
-use comfy_table::Table;
 use objmapper_client::{Client, Entry};
 use serde_json::json;
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -50,13 +49,12 @@ struct Printer<'a> {
     ls: &'a Ls,
     out: BufWriter<StdoutLock<'static>>,
     coloured: bool,
-    table: Table,
 }
 
 impl<'a> Printer<'a> {
     fn new(ls: &'a Ls) -> Self {
         let out = io::stdout().lock();
-        Self { ls, coloured: colours(&out), out: BufWriter::new(out), table: format::table() }
+        Self { ls, coloured: colours(&out), out: BufWriter::new(out) }
     }
 
     fn print(&mut self, entry: &Entry) -> Result<()> {
@@ -64,12 +62,9 @@ impl<'a> Printer<'a> {
             writeln!(self.out, "{}", to_json(entry))?;
         } else if self.ls.long {
             let size = if entry.is_prefix() { "-".into() } else { format::size(entry.size()) };
-            self.table.add_row([
-                if entry.is_prefix() { "dir" } else { entry.kind().as_str() }.into(),
-                format::right(size),
-                format::modified(entry.mtime_ns()).into(),
-                self.name(entry).into(),
-            ]);
+            let kind = if entry.is_prefix() { "dir" } else { entry.kind().as_str() };
+            let (time, name) = (format::modified(entry.mtime_ns()), self.name(entry));
+            writeln!(self.out, "{kind:<6}  {size:>10}  {time:<19}  {name}")?;
         } else {
             let name = self.name(entry);
             writeln!(self.out, "{name}")?;
@@ -90,9 +85,6 @@ impl<'a> Printer<'a> {
     }
 
     fn finish(mut self) -> Result<()> {
-        if self.ls.long {
-            write!(self.out, "{}", format::lines(&self.table))?;
-        }
         self.out.flush()?;
         Ok(())
     }

@@ -72,9 +72,8 @@ fn run(line: &CommandLine) -> Result<u8> {
 
 fn connect(line: &CommandLine) -> Result<Client> {
     let builder = match &line.socket {
-        // An empty variable is one that is not set.
         Some(path) if !path.is_empty() => Client::builder().path(path),
-        _ => Client::builder(),
+        _ => Client::builder(), // which reads the environment
     };
     let builder = builder.pass_descriptors(line.command.passes());
     let timeout = line.timeout();

@@ -1,4 +1,4 @@
-//! `scan`: keys in the order of their bytes.
+//! `scan`: keys in the order of their bytes, each written as it comes: nothing is kept of it.
 
 use anyhow::Result;
 use objmapper_client::Found;
@@ -15,17 +15,14 @@ use crate::format;
 
 pub(super) fn scan(scene: &mut Scene<'_>, scan: &Scan) -> Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut table = format::table();
     each(scene, &scan.which, scan.values, |found| {
         let value = found.value.as_deref();
         if scan.json {
             let Found { key, size, expiry, .. } = &found;
             writeln!(out, "{}", line::to_json(key, value, Some(*size), *expiry))?;
         } else if scan.long {
-            let key = shown(&found.key).into_owned();
-            let cells =
-                [format::right(format::size(found.size)), end(found.expiry).into(), key.into()];
-            table.add_row(cells);
+            let (size, end) = (format::size(found.size), end(found.expiry));
+            writeln!(out, "{size:>10}  {end:<23}  {}", shown(&found.key))?;
         } else if let Some(value) = value {
             writeln!(out, "{}\t{}", shown(&found.key), shown(value))?;
         } else {
@@ -33,7 +30,6 @@ pub(super) fn scan(scene: &mut Scene<'_>, scan: &Scan) -> Result<Outcome> {
         }
         Ok(())
     })?;
-    write!(out, "{}", format::lines(&table))?;
     out.flush()?;
     Ok(Outcome::default())
 }
