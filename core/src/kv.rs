@@ -30,6 +30,7 @@ mod watches;
 pub mod order;
 pub mod stream;
 
+mod census;
 pub mod durable;
 
 pub mod copies;

@@ -10,12 +10,13 @@ use std::time::Instant;
 use objmapper_os as os;
 use os::disk::Directory;
 
+use super::census::{is_possible, makes_sense};
 use super::fault::Fault;
 use super::journal::disk::Disk;
 use super::journal::kept::Kept;
 use super::journal::recover::{Failure, Recovery, Report};
 use super::journal::{Damage, Journal, JournalOptions};
-use super::keyspace::{DATABASES, Keyspace, LONGEST, Options};
+use super::keyspace::{Keyspace, Options};
 use super::ops::{self, Op};
 use super::{Expiry, hold};
 
@@ -85,7 +86,7 @@ impl Keyspace {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<(Self, Report), Failure> {
         let mut keys = Self::in_memory(options);
-        let report = Recovery {
+        let mut report = Recovery {
             disk: &*disk,
             damage: journal.damage,
             repair: true,
@@ -100,6 +101,7 @@ impl Keyspace {
             report: Report::default(),
         }
         .run()?;
+        report.keys = keys.databases().map(|db| keys.size(db).0 as u64).sum();
         keys.journal = Some(Kept::new(Journal::start(disk, journal, &report)?, lock)?);
         // Only now: what goes is told to the journal.
         while keys.tick(Self::now()) {}
@@ -193,19 +195,4 @@ impl Keyspace {
     pub fn close(&self) -> Result<(), Fault> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.close())
     }
-}
-
-/// Whether a record can be done again.
-pub(super) fn makes_sense(payload: &[u8]) -> bool {
-    ops::decode(payload).all(|op| op.as_ref().is_some_and(is_possible))
-}
-
-/// Whether an operation is within the limits of a keyspace.
-fn is_possible((db, op): &(u8, Op<'_>)) -> bool {
-    let end = match op {
-        Op::Set { value, .. } => Some(value.len() as u64),
-        Op::Write { offset, bytes, .. } => offset.checked_add(bytes.len() as u64),
-        Op::Remove { .. } | Op::Expire { .. } | Op::Clear => Some(0),
-    };
-    *db < DATABASES && end.is_some_and(|end| end <= LONGEST)
 }

@@ -123,7 +123,7 @@ fn reading_through_changes_nothing_and_finds_everything() {
     let before = read(&path);
     let report = verify(&path, Damage::Refuse, |_, _| ()).unwrap();
     // And one that says that it was closed.
-    assert_eq!((report.records, report.files, report.torn), (11, 1, None));
+    assert_eq!((report.keys, report.records, report.files, report.torn), (10, 11, 1, None));
     let (mut bytes, name) = before.iter().max().unwrap().clone();
     bytes.truncate(bytes.len() - 3);
     fs::write(&name, &bytes).unwrap();
@@ -133,4 +133,39 @@ fn reading_through_changes_nothing_and_finds_everything() {
     let torn = verify(&path, Damage::Refuse, |_, _| ());
     assert!(matches!(torn, Err(Failure::Damaged { .. })), "{torn:?}");
     assert_eq!(fs::read(&name).unwrap(), bytes);
+}
+
+#[test]
+fn a_snapshot_and_what_follows_are_counted_as_they_are_opened() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("kv");
+    let keys = open(&path);
+    for n in 0..10 {
+        put(&keys, &format!("{n}"), "value").unwrap();
+    }
+    keys.compact().unwrap();
+    put(&keys, "0", "again").unwrap();
+    put(&keys, "new", "value").unwrap();
+    let gone = keys.key(0, b"1");
+    let mut hold = keys.hold(&gone, Keyspace::now());
+    hold.remove(&gone);
+    let position = hold.finish();
+    keys.settle(position).unwrap();
+    drop(keys);
+    let verified = verify(&path, Damage::Refuse, |_, _| ()).unwrap();
+    let journal = journal(SyncPolicy::Always);
+    let (_, opened) = Keyspace::open_with(&path, Options::default(), journal, |_, _| ()).unwrap();
+    assert_eq!((verified.keys, opened.keys), (10, 10));
+}
+
+#[test]
+fn another_file_is_no_backup() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("picture.png");
+    for content in [&b""[..], b"short", &[b'x'; 1000]] {
+        fs::write(&file, content).unwrap();
+        let refused = verify_backup(&file).unwrap_err();
+        assert!(matches!(refused, Failure::NoBackup { .. }), "{refused}");
+        assert!(refused.to_string().starts_with("picture.png is not a backup"), "{refused}");
+    }
 }

@@ -47,9 +47,7 @@ pub enum Failure {
         error: os::Error,
     },
     /// It is not as it was written.
-    #[error(
-        "{file} is damaged at byte {offset}: {what}; restore a backup, or skip the damage and lose what it held"
-    )]
+    #[error("{file} is damaged at byte {offset}: {what}")]
     Damaged {
         /// Its name.
         file: String,
@@ -61,6 +59,12 @@ pub enum Failure {
     /// Another copy is being made.
     #[error("a backup or a compaction is under way, and one is made at a time: try again later")]
     UnderWay,
+    /// It does not begin as [`crate::kv::Keyspace::backup`] begins one.
+    #[error("{file} is not a backup of objmapper (or its first bytes are damaged)")]
+    NoBackup {
+        /// Its name.
+        file: String,
+    },
     /// The journal cannot be written any more.
     #[error(transparent)]
     Stopped(#[from] Fault),
@@ -102,6 +106,8 @@ pub struct Report {
     pub snapshot_bytes: u64,
     /// Records, in snapshot and segments.
     pub records: u64,
+    /// Keys that are there after them, those included that have expired and were not removed.
+    pub keys: u64,
     /// The number of the last one.
     pub last: u64,
     /// When the snapshot was begun, in milliseconds since 1970; 0 if there is none.
@@ -190,7 +196,7 @@ impl Recovery<'_> {
         let opened = Reader::open(self.disk, &name, FileKind::Snapshot);
         let Ok(mut reader) = opened.map_err(Failure::disk("cannot read the snapshot"))? else {
             // Without its salt no record of it can be told from chance.
-            return Err(damaged(&name, 0, "this is no snapshot"));
+            return Err(damaged(&name, 0, "its head does not hold"));
         };
         let end = self.records(&name, &mut reader, false)?;
         match end {

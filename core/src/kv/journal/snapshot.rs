@@ -168,7 +168,7 @@ pub(crate) fn read_through(
     let failed = Failure::disk("cannot read the snapshot");
     let damaged = |offset, what| Failure::Damaged { file: name.to_owned(), offset, what };
     let Ok(mut reader) = Reader::of(file, FileKind::Snapshot).map_err(&failed)? else {
-        return Err(damaged(0, "this is no snapshot"));
+        return Err(Failure::NoBackup { file: name.to_owned() });
     };
     loop {
         let offset = reader.offset();

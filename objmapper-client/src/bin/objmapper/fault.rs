@@ -126,14 +126,8 @@ fn report(error: &Error) {
     // Everybody else says what they were about.
     let bare = error.chain().len() == 1 && error.is::<io::Error>();
     let what = if bare { "cannot write to standard output: " } else { "" };
-    let told = match error.downcast_ref() {
-        // What to do about it says the hint, which knows of what kind the file is.
-        Some(Failure::Damaged { file, offset, what }) => {
-            format!("{file} is damaged at byte {offset}: {what}")
-        }
-        _ => format!("{what}{}", error.chain().map(text).collect::<Vec<_>>().join(": ")),
-    };
-    let mut text = format!("{red}error:{plain} {told}\n");
+    let told = error.chain().map(text).collect::<Vec<_>>().join(": ");
+    let mut text = format!("{red}error:{plain} {what}{told}\n");
     let hint = refusal(error).and_then(hint).or_else(|| error.downcast_ref().and_then(file_hint));
     if let Some(hint) = hint {
         text.push_str(&hint_line(&hint));
@@ -207,6 +201,9 @@ fn file_hint(failure: &Failure) -> Option<String> {
                  objmapperd with --kv-damage skip, which goes on without what is damaged"
                     .to_owned(),
             )
+        }
+        Failure::NoBackup { .. } => {
+            Some("'objmapper kv backup FILE' writes one, while the daemon runs".to_owned())
         }
         Failure::Damaged { .. } => {
             Some("this file cannot be restored: take another backup".to_owned())

@@ -97,7 +97,7 @@ fn verify_directory(verify: &Verify) -> Result<()> {
     let mut progress = Progress::new(&io::stdin());
     let report = kv::verify(path, Damage::Refuse, |done, total| progress.at(done, total))?;
     drop(progress);
-    let Report { files, bytes, records, last, snapshot_begun, torn, .. } = &report;
+    let Report { files, bytes, records, keys: count, last, snapshot_begun, torn, .. } = &report;
     anyhow::ensure!(*files > 0, "{} has no keyspace in it", path.display());
     let mut out = io::stdout().lock();
     if verify.json {
@@ -105,15 +105,17 @@ fn verify_directory(verify: &Verify) -> Result<()> {
             json!({ "file": file, "offset": offset, "bytes": bytes, "records": records })
         });
         let told = json!({
-            "files": files, "bytes": bytes, "records": records, "last": last,
-            "snapshot_begun_ms": snapshot_begun, "torn": torn,
+            "keys": count, "bytes": bytes, "begun_ms": snapshot_begun,
+            "files": files, "records": records, "last_record": last, "torn": torn,
         });
         writeln!(out, "{told}")?;
         return Ok(());
     }
     let size = format::size(*bytes);
     let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    writeln!(out, "{} is whole: {records} records, {size} in {files}", path.display())?;
+    let records = if *records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+    let (path, keys) = (path.display(), keys(*count));
+    writeln!(out, "{path} is whole: {keys}, {size} ({records} in {files})")?;
     if let Some(Torn { file, offset, bytes, .. }) = torn {
         writeln!(
             out,
