@@ -18,7 +18,7 @@ use objmapper_proto::reply::Held;
 use objmapper_proto::{KvDone, KvEntries, Mode, Reply, Request, Status, limits};
 
 pub use batch::{Applied, Batch};
-pub use put::Put;
+pub use put::{Put, milliseconds};
 pub use scan::{Found, Scan};
 pub use whole::Compacted;
 

@@ -81,7 +81,7 @@ pub use client::{
 };
 pub use dial::Reconnect;
 pub use error::{Error, Result};
-pub use keys::{Applied, Batch, Compacted, Found, Keys, Put, Scan};
+pub use keys::{Applied, Batch, Compacted, Found, Keys, Put, Scan, milliseconds};
 pub use listing::{Entry, Listing};
 pub use metadata::Metadata;
 pub use opened::{Object, Opened};

@@ -194,6 +194,11 @@ fn the_command() {
     assert!(out.contains("\"size\":10") && out.lines().count() == 1, "{out}");
     let (code, out, _) = command(&daemon, &["ping", "-c", "3"]);
     assert!(code == 0 && out.starts_with("3 round trips: min "), "{out}");
+    let (_, out, _) = command(&daemon, &["ping", "-c", "3", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["count"], 3);
+    let in_order = ["min_ns", "median_ns", "p99_ns", "max_ns"].map(|name| told[name].as_u64());
+    assert!(in_order.is_sorted() && in_order[0] > Some(0), "{out}");
     assert!(command(&daemon, &["stats", "--json"]).1.starts_with('{'));
     let (_, out, _) = command(&daemon, &["stats"]);
     assert!(out.starts_with("connections."), "{out}");
@@ -232,6 +237,11 @@ fn the_command_again_and_again() {
     assert!(lines.len() == 4 && lines[3].starts_with("3 round trips: min "), "{out}");
     assert!(lines[..3].iter().all(|line| line.starts_with("20")), "{out}");
 
+    let (_, out, _) = command(&daemon, &["ping", "--watch", "0.01", "--count", "3", "--json"]);
+    let told = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let lines: Vec<_> = out.lines().map(told).collect();
+    let whole = lines.iter().all(|line| line["round_trip_ns"].is_u64() && line["time_ns"].is_u64());
+    assert!(lines.len() == 3 && whole, "{out}");
     let (code, out, _) = command(&daemon, &["stats", "--watch", "0.01", "--count", "3"]);
     assert_eq!(code, 0);
     let asked: Vec<&str> = out.lines().filter(|line| line.contains("requests.other")).collect();

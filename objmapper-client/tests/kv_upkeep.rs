@@ -49,6 +49,14 @@ fn keys_in_memory_are_said_to_be_lost() {
     let page = kv(&daemon, ["status"]).fine();
     assert!(page.contains("none: keys are in memory only (start objmapperd with --kv-dir DIR)"));
     assert!(page.ends_with("\n       5     1            0\n"), "{page}");
+    assert!(page.contains("\nreads          0 hits, 0 misses\n"), "{page}");
+    for (args, rounds) in
+        [(&["--watch", "0.01", "-c", "3"][..], 3), (&["--json", "-w", "0.01", "-c", "2"], 2)]
+    {
+        let said = kv(&daemon, [&["status"], args].concat()).fine();
+        let begin = if rounds == 3 { "\nstate " } else { "\"time_ns\":" };
+        assert_eq!(said.matches(begin).count(), rounds, "{said}");
+    }
     let said = kv(&daemon, ["compact"]).fails(1);
     assert!(said.contains("keys are in memory only: start the daemon with kv.dir"), "{said}");
 }

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ops::Bound;
 
+pub use objmapper_proto::kv::behind;
+
 use super::keyspace::Keyspace;
 
 /// Keys that are looked at under one lock. Not tuned.
@@ -47,21 +49,6 @@ impl Default for PageSize {
     fn default() -> Self {
         Self { keys: 64 << 10, bytes: 4 << 20 }
     }
-}
-
-/// The first bytes that stand behind all that begin with `prefix`; `None`: nothing does.
-///
-/// ```
-/// use objmapper::kv::order::behind;
-/// assert_eq!(behind(b"user/"), Some(b"user0".to_vec()));
-/// assert_eq!(behind(b"a\xff"), Some(b"b".to_vec()));
-/// assert_eq!(behind(b""), None);
-/// ```
-pub fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|&byte| byte < u8::MAX)?;
-    let mut end = prefix.get(..=last)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
 }
 
 impl Keyspace {

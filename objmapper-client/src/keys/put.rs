@@ -50,8 +50,9 @@ impl Put {
     }
 }
 
-/// Milliseconds since 1970; a moment before that is 1, which has passed as well.
-pub(super) fn milliseconds(moment: SystemTime) -> i64 {
+/// Milliseconds from 1970 to a moment, as expiry is told; 1 for one before that, which has passed as
+/// well.
+pub fn milliseconds(moment: SystemTime) -> i64 {
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX).max(1)
 }

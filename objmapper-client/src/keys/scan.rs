@@ -61,7 +61,7 @@ impl<'c> Scan<'c> {
     /// Only keys that begin so.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
         let prefix = prefix.as_ref();
-        (self.from, self.after, self.to) = (prefix.to_vec(), false, behind(prefix));
+        (self.from, self.after, self.to) = (prefix.to_vec(), false, kv::behind(prefix));
         self
     }
 
@@ -158,26 +158,5 @@ impl Iterator for Scan<'_> {
             }
             return Some(Ok(found));
         }
-    }
-}
-
-/// The first bytes that stand behind all that begin with `prefix`; `None`: nothing does.
-fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|&byte| byte < u8::MAX)?;
-    let mut end = prefix.get(..=last)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn behind_a_prefix() {
-        assert_eq!(behind(b"user/"), Some(b"user0".to_vec()));
-        assert_eq!(behind(b"a\xff\xff"), Some(b"b".to_vec()));
-        assert_eq!(behind(b"\xff"), None);
-        assert_eq!(behind(b""), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::word::flag;
 use crate::word::mode::Mode;
 use lists::counted;
 
-pub use lists::{Batch, Keys, Scan, Write};
+pub use lists::{Batch, Keys, Scan, Write, behind};
 
 /// Something that is asked of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

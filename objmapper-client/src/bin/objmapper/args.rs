@@ -1,7 +1,7 @@
 //! The command line, and all that `--help` says.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use objmapper_client::{DEFAULT_TIMEOUT, Mode, Version};
 use std::ffi::OsString;
@@ -148,6 +148,9 @@ pub(crate) struct Ping {
     /// --timeout
     #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
+    /// Print a JSON object, in nanoseconds; with --watch one per round trip, with the time
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -176,14 +179,56 @@ impl CommandLine {
     }
 }
 
-impl Command {
+/// The command line as it is parsed and told of: a flag is not shown where [`CommandLine::check`]
+/// refuses it.
+pub(crate) fn command() -> clap::Command {
+    let top = CommandLine::command();
+    let flags = |of: &clap::Command| -> Vec<Arg> {
+        let flags = of.get_arguments().filter(|flag| flag.is_global_set());
+        // A subcommand's own takes the place of the one from above.
+        flags.map(|flag| flag.clone().hide(true).global(false)).collect()
+    };
+    let (connection, keys) = (flags(&top), top.find_subcommand("kv").map(flags));
+    let keys = keys.unwrap_or_default();
+    let hiding = |flags: Vec<Arg>| move |command: clap::Command| command.args(flags);
+    top.mut_subcommand("man", hiding(connection.clone()))
+        .mut_subcommand("completions", hiding(connection.clone()))
+        .mut_subcommand("kv", |kv| {
+            let about_all = ["backup", "compact", "status", "restore", "verify"];
+            let kv = about_all
+                .into_iter()
+                .fold(kv, |kv, name| kv.mut_subcommand(name, hiding(keys.clone())));
+            let offline = ["restore", "verify"];
+            offline
+                .into_iter()
+                .fold(kv, |kv, name| kv.mut_subcommand(name, hiding(connection.clone())))
+        })
+}
+
+impl CommandLine {
     /// What cannot be said of each argument alone.
     pub(crate) fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Cat(cat) if cat.unless.is_some() && cat.uris.len() > 1 => {
-                Err("a version is that of one object: use --unless with one URI".to_owned())
+        match &self.command {
+            Command::Cat(cat) if cat.unless.is_some() && cat.uris.len() > 1 => {
+                return Err("a version is that of one object: use --unless with one URI".to_owned());
             }
-            _ => Ok(()),
+            Command::Kv(kv) => kv.check()?,
+            _ => (),
+        }
+        if self.command.connects() || self.socket.is_none() && self.timeout.is_none() {
+            return Ok(());
+        }
+        Err("this asks no daemon: --socket and --timeout mean nothing here".to_owned())
+    }
+}
+
+impl Command {
+    /// Whether a daemon is asked.
+    fn connects(&self) -> bool {
+        match self {
+            Self::Completions(_) | Self::Man(_) => false,
+            Self::Kv(kv) => kv.command.connects(),
+            _ => true,
         }
     }
 
@@ -194,10 +239,12 @@ impl Command {
 
     /// Whether it goes on for so long that the daemon may be restarted meanwhile.
     pub(crate) fn watches(&self) -> bool {
-        matches!(
-            self,
-            Self::Ping(Ping { watch: Some(_), .. }) | Self::Stats(Stats { watch: Some(_), .. })
-        )
+        match self {
+            Self::Ping(ping) => ping.watch.is_some(),
+            Self::Stats(stats) => stats.watch.is_some(),
+            Self::Kv(kv) => kv.command.watches(),
+            _ => false,
+        }
     }
 }
 
@@ -238,7 +285,7 @@ pub(crate) fn count<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T,
     number.ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     let time = seconds(text)?;
     if time.is_zero() { Err("it must be more than 0".to_owned()) } else { Ok(time) }
 }
@@ -294,11 +341,10 @@ impl FromStr for ByteRange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `flush`: the daemon lets go of files that it keeps open.
 
 use crate::args::Flush;
+use crate::format;
 use anyhow::Result;
 use objmapper_client::Client;
 use serde_json::json;
@@ -12,8 +13,7 @@ pub(crate) fn flush(client: &mut Client, flush: &Flush) -> Result<()> {
     if flush.json {
         writeln!(out, "{}", json!({ "prefix": flush.prefix, "closed": closed }))?;
     } else {
-        let files = if closed == 1 { "file" } else { "files" };
-        writeln!(out, "{closed} shared {files} closed")?;
+        writeln!(out, "{} closed", format::count(closed.into(), "shared file", "shared files"))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Numbers, times and tables as people read them; what a daemon tells as programs do.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// `17 B`, `1.5 KiB`, `8.0 GiB`: powers of 1024.
@@ -60,11 +60,25 @@ pub(crate) fn duration(time: Duration) -> String {
 }
 
 /// A number if it is one.
-pub(crate) fn number(text: String) -> Value {
+fn number(text: String) -> Value {
     match serde_json::from_str(&text) {
         Ok(Value::Number(number)) => Value::Number(number),
         _ => Value::String(text),
     }
+}
+
+/// `1 key`, `2 keys`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What a daemon tells as a line of JSON, perhaps with when.
+pub(crate) fn json_line(told: Vec<(String, String)>, time_ns: Option<i64>) -> String {
+    let mut all: Map<_, _> = told.into_iter().map(|(name, value)| (name, number(value))).collect();
+    if let Some(ns) = time_ns {
+        all.insert("time_ns".to_owned(), ns.into());
+    }
+    format!("{}\n", Value::Object(all))
 }
 
 /// An empty table without lines.

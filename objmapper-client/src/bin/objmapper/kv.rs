@@ -31,7 +31,7 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     /// The keys of the database that is meant.
     fn keys(&mut self) -> objmapper_client::Keys<'_> {
-        self.client.keys(self.kv.db)
+        self.client.keys(self.kv.database())
     }
 
     /// A key as it was written on the command line.

@@ -25,17 +25,18 @@ mod stats;
 
 use anyhow::Result;
 use args::{Command, CommandLine};
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 use objmapper_client::{Client, Reconnect};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    let line = CommandLine::parse();
-    if let Err(wrong) = line.command.check() {
-        CommandLine::command().error(ErrorKind::ArgumentConflict, wrong).exit();
+    let matches = args::command().get_matches();
+    let line = CommandLine::from_arg_matches(&matches).unwrap_or_else(|wrong| wrong.exit());
+    if let Err(wrong) = line.check() {
+        args::command().error(ErrorKind::ArgumentConflict, wrong).exit();
     }
     let done = run(&line).and_then(|code| {
         io::stdout().flush()?; // what is lost here would be lost in silence

@@ -1,22 +1,22 @@
 //! What is made of the command line itself: manual pages, and completions for shells.
 
-use crate::args::{CommandLine, Completions, Man};
+use crate::args::{self, Completions, Man};
 use anyhow::{Context, Result};
+use clap::Command;
 use clap::builder::Resettable;
-use clap::{Command, CommandFactory};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 pub(crate) fn completions(completions: &Completions) -> Result<()> {
     let mut script = Vec::new();
-    let mut line = CommandLine::command();
+    let mut line = args::command();
     clap_complete::generate(completions.shell, &mut line, "objmapper", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
 pub(crate) fn man(man: &Man) -> Result<()> {
-    let mut line = CommandLine::command().disable_help_subcommand(true);
+    let mut line = args::command().disable_help_subcommand(true);
     line.build();
     match &man.directory {
         Some(directory) => write_all(&line, directory)

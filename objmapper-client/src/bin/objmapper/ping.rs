@@ -5,6 +5,7 @@ use crate::format;
 use crate::watch::{Watch, now_ns};
 use anyhow::Result;
 use objmapper_client::Client;
+use serde_json::json;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(crate) fn ping(client: &mut Client, ping: &Ping) -> Result<()> {
         for _ in 0..ping.count.unwrap_or(COUNT) {
             times.push(client.ping()?);
         }
-        return summary(&times);
+        return summary(&times, ping.json);
     };
     let mut watch = Watch::new(every, ping.count);
     while watch.next() {
@@ -29,30 +30,47 @@ pub(crate) fn ping(client: &mut Client, ping: &Ping) -> Result<()> {
             times.drain(..KEPT / 2);
         }
         times.push(time);
-        let (now, time) = (format::time(now_ns()), format::duration(time));
-        watch.show(&if watch.redraws() {
+        let (now_ns, ns) = (now_ns(), nanoseconds(time));
+        let (now, time) = (format::time(now_ns), format::duration(time));
+        watch.show(&if ping.json {
+            format!("{}\n", json!({ "time_ns": now_ns, "round_trip_ns": ns }))
+        } else if watch.redraws() {
             format!("{now} UTC  {time}\n{}\n", text(&times))
         } else {
             format!("{now}  {time}\n")
         })?;
     }
-    if watch.redraws() { Ok(()) } else { summary(&times) }
+    if watch.redraws() || ping.json { Ok(()) } else { summary(&times, false) }
 }
 
-fn summary(times: &[Duration]) -> Result<()> {
+fn summary(times: &[Duration], as_json: bool) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text(times))?;
+    if as_json {
+        let [min, median, p99, max] = ranks(times).map(nanoseconds);
+        let count = times.len();
+        let all = json!({ "count": count, "min_ns": min, "median_ns": median, "p99_ns": p99, "max_ns": max });
+        writeln!(out, "{all}")?;
+    } else {
+        writeln!(out, "{}", text(times))?;
+    }
     Ok(())
 }
 
 fn text(times: &[Duration]) -> String {
+    let count = format::count(times.len() as u64, "round trip", "round trips");
+    let [min, median, p99, max] = ranks(times).map(format::duration);
+    format!("{count}: min {min}, median {median}, p99 {p99}, max {max}")
+}
+
+/// The shortest, the median, the one that 1 in 100 exceed, and the longest.
+fn ranks(times: &[Duration]) -> [Duration; 4] {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
-    let at = |percent| format::duration(rank(&sorted, percent));
-    let plural = if sorted.len() == 1 { "round trip" } else { "round trips" };
-    let (min, median, max) = (at(0), at(50), at(100));
-    let count = sorted.len();
-    format!("{count} {plural}: min {min}, median {median}, p99 {}, max {max}", at(99))
+    [0, 50, 99, 100].map(|percent| rank(&sorted, percent))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The value below or at which so many percent of the sorted values lie.

@@ -9,7 +9,6 @@ use crate::format;
 use crate::watch::{Watch, now_ns};
 use anyhow::Result;
 use objmapper_client::Client;
-use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -43,7 +42,7 @@ pub(crate) fn stats(client: &mut Client, stats: &Stats) -> Result<()> {
     let counters = ordered(client.stats()?);
     let mut out = io::stdout().lock();
     let text = if stats.json {
-        json_line(counters, None)
+        format::json_line(counters, None)
     } else {
         table(&counters, &HashMap::new(), colours(&out))
     };
@@ -58,7 +57,7 @@ fn watched(client: &mut Client, stats: &Stats, every: Duration) -> Result<()> {
         let sample = Sample { counters: ordered(client.stats()?), taken: Instant::now() };
         let now = now_ns();
         watch.show(&if stats.json {
-            json_line(sample.counters.clone(), Some(now))
+            format::json_line(sample.counters.clone(), Some(now))
         } else if watch.redraws() {
             let rates = sample.rates(&before);
             let seen = sample.counters.iter().filter(|(_, value)| value != "0").cloned().collect();
@@ -165,15 +164,6 @@ fn table(counters: &Counters, rates: &HashMap<String, String>, dim: bool) -> Str
         let _ = writeln!(text, "{faint}{name:<names$}  {value:>values$}{rate}{plain}");
     }
     text
-}
-
-fn json_line(counters: Counters, time_ns: Option<i64>) -> String {
-    let mut all: Map<_, _> =
-        counters.into_iter().map(|(name, v)| (name, format::number(v))).collect();
-    if let Some(ns) = time_ns {
-        all.insert("time_ns".to_owned(), json!(ns));
-    }
-    format!("{}\n", Value::Object(all))
 }
 
 #[cfg(test)]

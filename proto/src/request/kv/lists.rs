@@ -207,3 +207,19 @@ fn count(r: &mut Reader<'_>) -> Option<u16> {
     r.u32()?;
     Some(count)
 }
+
+/// The first bytes that stand behind all that begin with `prefix`: where a scan for a prefix ends.
+/// `None`: nothing stands behind them.
+///
+/// ```
+/// use objmapper_proto::kv::behind;
+/// assert_eq!(behind(b"user/"), Some(b"user0".to_vec()));
+/// assert_eq!(behind(b"a\xff\xff"), Some(b"b".to_vec()));
+/// assert_eq!([behind(b"\xff"), behind(b"")], [None, None]);
+/// ```
+pub fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte < u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}

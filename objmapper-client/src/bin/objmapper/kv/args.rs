@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand, ValueHint};
 use objmapper_client::Mode;
+use objmapper_proto::limits::DATABASES;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{count, mode};
+use crate::args::{count, interval, mode};
 
 /// Behind the list of subcommands: paragraphs; one whose first line ends with a colon has a heading.
 const MORE: &str = "\
@@ -34,12 +35,10 @@ Keys and values are any bytes. In tables and messages, bytes that are not printa
 #[derive(Debug, Args)]
 #[command(after_help = MORE, max_term_width = 100)]
 pub(crate) struct Kv {
-    /// The database, 0 to 15; backup, restore, verify, compact and status are about all of them
-    #[arg(
-        long, global = true, value_name = "N", default_value = "0", value_parser = database,
-        help_heading = "Keys"
-    )]
-    pub(crate) db: u8,
+    /// The database, 0 to 15 [default: 0]; backup, restore, verify, compact and status are about all
+    /// of them
+    #[arg(long, global = true, value_name = "N", value_parser = database, help_heading = "Keys")]
+    db: Option<u8>,
     /// Keys on the command line are written in base64: for those with a zero byte
     #[arg(long, global = true, help_heading = "Keys")]
     pub(crate) base64: bool,
@@ -225,9 +224,17 @@ pub(crate) struct Import {
 For a directory that no daemon has open see 'objmapper kv verify', for all of the daemon's counters
 'objmapper stats'.")]
 pub(crate) struct Status {
-    /// Print a JSON object; its names are those of the counters in docs/operating.md
+    /// Print a JSON object; its names are those of the counters in docs/operating.md. With --watch
+    /// one per line, with the time
     #[arg(long)]
     pub(crate) json: bool,
+    /// Repeat every SECONDS: on a terminal, redraw. Survives a restart of the daemon of up to
+    /// --timeout
+    #[arg(short, long, value_name = "SECONDS", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    /// How many times [default: until interrupted]
+    #[arg(short, long, value_name = "N", requires = "watch", value_parser = count::<u32>)]
+    pub(crate) count: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -280,7 +287,46 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
+impl Kv {
+    /// The database that is meant.
+    pub(crate) fn database(&self) -> u8 {
+        self.db.unwrap_or(0)
+    }
+
+    /// What cannot be said of each argument alone.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let about_all = self.command.is_about_all();
+        match self.db {
+            Some(db) if about_all => Err(format!(
+                "this is about all databases: --db means nothing here ('objmapper kv --db {db} \
+                 export' writes one)"
+            )),
+            _ if self.base64 && (about_all || matches!(self.command, KvCommand::Import(_))) => {
+                Err("no key is named here: --base64 means nothing".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl KvCommand {
+    fn is_about_all(&self) -> bool {
+        match self {
+            Self::Backup(_) | Self::Compact(_) | Self::Status(_) => true,
+            _ => !self.connects(),
+        }
+    }
+
+    /// Whether a daemon is asked.
+    pub(crate) fn connects(&self) -> bool {
+        !matches!(self, Self::Restore(_) | Self::Verify(_))
+    }
+
+    /// Whether it goes on for so long that the daemon may be restarted meanwhile.
+    pub(crate) fn watches(&self) -> bool {
+        matches!(self, Self::Status(Status { watch: Some(_), .. }))
+    }
+
     /// Whether values may have to be passed as memory.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Set(_) | Self::Import(_))
@@ -293,8 +339,8 @@ impl KvCommand {
 }
 
 fn database(text: &str) -> Result<u8, String> {
-    let number = text.parse().ok().filter(|number| *number < 16);
-    number.ok_or_else(|| "it must be a number from 0 to 15".to_owned())
+    let number = text.parse().ok().filter(|number| *number < DATABASES);
+    number.ok_or_else(|| format!("it must be a number from 0 to {}", DATABASES - 1))
 }
 
 fn integer(text: &str) -> Result<i64, String> {

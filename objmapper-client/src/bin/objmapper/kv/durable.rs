@@ -112,8 +112,8 @@ fn verify_directory(verify: &Verify) -> Result<()> {
         return Ok(());
     }
     let size = format::size(*bytes);
-    let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    let records = if *records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+    let files = format::count(*files as u64, "file", "files");
+    let records = format::count(*records, "record", "records");
     let (path, keys) = (path.display(), keys(*count));
     writeln!(out, "{path} is whole: {keys}, {size} ({records} in {files})")?;
     if let Some(Torn { file, offset, bytes, .. }) = torn {
@@ -145,7 +145,7 @@ fn summary(told: &Told) -> String {
 
 /// So many keys.
 pub(super) fn keys(count: u64) -> String {
-    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
+    format::count(count, "key", "keys")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::args::Import;
 use super::line::Line;
 use super::{Scene, durable};
 use crate::fault::{self, Outcome};
+use crate::format;
 use crate::progress::Progress;
 
 /// Keys that are set by one request, and bytes of them: both fit, the frame of each counted.
@@ -41,8 +42,7 @@ pub(super) fn import(scene: &mut Scene<'_>, import: &Import) -> Result<Outcome> 
         write!(out, "{} {word}", durable::keys(set))?;
         match missed {
             0 => writeln!(out)?,
-            1 => writeln!(out, ", 1 line refused")?,
-            many => writeln!(out, ", {many} lines refused")?,
+            missed => writeln!(out, ", {} refused", format::count(missed, "line", "lines"))?,
         }
     }
     done.map(|()| outcome)

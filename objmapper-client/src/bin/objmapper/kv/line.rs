@@ -2,6 +2,7 @@
 //!
 //! What must stay true: what is read is what was written, whatever bytes it has.
 
+use objmapper_client::milliseconds;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -94,12 +95,6 @@ fn take(line: &mut Map<String, Value>, text: &str, base64: &str) -> Result<Vec<u
         (Some(_), None) => Err(format!("\"{text}\" is not a string")),
         (None, Some(_)) => Err(format!("\"{base64}\" is not a string")),
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn milliseconds(moment: SystemTime) -> i64 {
-    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

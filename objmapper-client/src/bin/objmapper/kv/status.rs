@@ -2,32 +2,42 @@
 
 use anyhow::Result;
 use comfy_table::Table;
-use objmapper_client::Client;
-use serde_json::{Map, Value};
+use objmapper_client::{Client, milliseconds};
+use objmapper_proto::limits::DATABASES;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use super::args::Status;
-use super::line::milliseconds;
 use crate::fault::{Outcome, colours};
-use crate::format;
+use crate::format::{self, count};
+use crate::watch::{Watch, now_ns};
 
 /// Above which of the daemon's levels memory is, as a number and for people.
 const LEVELS: [&str; 4] = ["low", "medium", "high", "critical"];
 
-/// Databases that there may be.
-const DATABASES: u8 = 16;
-
 pub(super) fn status(client: &mut Client, status: &Status) -> Result<Outcome> {
-    let told = client.keyspace_status()?;
-    let mut out = io::stdout().lock();
-    if status.json {
-        let all: Map<_, _> = told.into_iter().map(|(name, v)| (name, format::number(v))).collect();
-        writeln!(out, "{}", Value::Object(all))?;
-    } else {
-        let told = Told(told.into_iter().collect());
-        write!(out, "{}", told.page(milliseconds(SystemTime::now()), colours(&out)))?;
+    let coloured = colours(&io::stdout());
+    let mut round = |time_ns: Option<i64>| -> Result<String> {
+        let told = client.keyspace_status()?;
+        if status.json {
+            return Ok(format::json_line(told, time_ns));
+        }
+        let page = Told(told.into_iter().collect()).page(milliseconds(SystemTime::now()), coloured);
+        Ok(match time_ns {
+            Some(ns) => format!("{} UTC\n\n{page}", format::time(ns)),
+            None => page,
+        })
+    };
+    let Some(every) = status.watch else {
+        write!(io::stdout(), "{}", round(None)?)?;
+        return Ok(Outcome::default());
+    };
+    let mut watch = Watch::new(every, status.count);
+    while watch.next() {
+        let text = round(Some(now_ns()))?;
+        let apart = !watch.redraws() && !watch.is_first() && !status.json;
+        watch.show(&if apart { format!("\n{text}") } else { text })?;
     }
     Ok(Outcome::default())
 }
@@ -101,7 +111,8 @@ impl Told {
         let [appended, written, durable, syncs] = ["appended", "written", "durable", "syncs"]
             .map(|n| self.count(&format!("journal.{n}")));
         let records = format!("{appended} appended, {written} written, {durable} on the disk");
-        rows.push(("records", format!("{records}; {syncs} syncs")));
+        let syncs = count(syncs, "sync", "syncs");
+        rows.push(("records", format!("{records}; {syncs}")));
         let since = format::size(self.count("journal.bytes"));
         let running = self.count("journal.snapshotting") > 0;
         let at = i64::try_from(self.count("journal.snapshot_at_ms")).unwrap_or(i64::MAX);
@@ -119,7 +130,8 @@ impl Told {
         let [bytes, records] =
             ["skipped_bytes", "skipped_records"].map(|n| self.count(&format!("journal.{n}")));
         if bytes > 0 || records > 0 {
-            let skipped = format!("{} and {records} records at the start", format::size(bytes));
+            let (bytes, records) = (format::size(bytes), count(records, "record", "records"));
+            let skipped = format!("{bytes} and {records} at the start");
             rows.push(("damage skipped", skipped));
         }
     }
@@ -143,7 +155,8 @@ impl Told {
         let (hits, misses) = (self.count("kv.hits"), self.count("kv.misses"));
         let share = hits.saturating_mul(100).checked_div(hits.saturating_add(misses));
         let share = share.map(|share| format!(" ({share} % hits)")).unwrap_or_default();
-        format!("{hits} hits, {misses} misses{share}")
+        let [hits, misses] = [count(hits, "hit", "hits"), count(misses, "miss", "misses")];
+        format!("{hits}, {misses}{share}")
     }
 
     /// Those that have keys, under a line of what they are.
@@ -225,5 +238,7 @@ database  keys  with expiry
         let page = told("kv.keys 0").page(0, false);
         assert!(page.contains("none: keys are in memory only"), "{page}");
         assert!(page.ends_with("reads          0 hits, 0 misses\n"), "{page}");
+        let page = told("kv.hits 1\nkv.misses 1").page(0, false);
+        assert!(page.ends_with("reads          1 hit, 1 miss (50 % hits)\n"), "{page}");
     }
 }

@@ -1,7 +1,8 @@
 //! `get`, `set`, `del`, `incr` and `expire`.
 
 use anyhow::{Context, Result};
-use objmapper_client::{Error, Object, Put, Status};
+use objmapper::kv::LONGEST;
+use objmapper_client::{Error, Object, Put, Status, milliseconds};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -11,16 +12,13 @@ use std::time::SystemTime;
 
 use super::args::{Del, Expire, Get, Incr, Set};
 use super::bytes::shown;
-use super::line::{self, milliseconds};
+use super::line;
 use super::{Scene, durable};
 use crate::args::ByteRange;
 use crate::fault::{self, Outcome};
 use crate::format;
 use crate::get::copy;
 use crate::output::Output;
-
-/// The longest value, in bytes. PROTOCOL.md, section 20.
-const LONGEST: u64 = 512 << 20;
 
 /// Keys that are removed by one request, and bytes of them: both fit.
 const TOGETHER: (usize, usize) = (4096, 200 * 1024);
