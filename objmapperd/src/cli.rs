@@ -9,11 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use objmapper_proto::socket;
 
 use crate::config::{DEFAULT_FILE, Document, Given, Loaded, Origin, Problems, Raw, resolve};
+use crate::manual;
 
 const PREFIX: &str = "OBJMAPPERD_";
 
@@ -51,6 +53,10 @@ struct Flags {
     /// Print the effective settings and where each comes from, then exit
     #[arg(long)]
     check_config: bool,
+
+    /// Print the manual page, then exit
+    #[arg(long)]
+    man: bool,
 
     /// Serve this directory at /
     #[arg(long, value_name = "DIR", env = "OBJMAPPERD_ROOT", hide_env = true)]
@@ -183,6 +189,8 @@ pub enum Order {
     Serve(Box<Loaded>),
     /// Print the effective settings, do nothing else.
     CheckConfig(Box<Loaded>),
+    /// Print the manual page, do nothing else.
+    Manual(Vec<u8>),
 }
 
 /// Why there is nothing to be done.
@@ -211,6 +219,11 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop
     let mut command = Flags::command();
     let matches = command.try_get_matches_from_mut(arguments)?;
     let flags = Flags::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if flags.man {
+        let page = manual::page(&command);
+        let page = page.map_err(|error| command.error(ErrorKind::Io, error))?;
+        return Ok(Order::Manual(page));
+    }
     let check = flags.check_config;
     let document = document(flags.config.as_deref())?;
     let mut raw = document.as_ref().map_or_else(|| Ok(Raw::default()), Raw::parse)?;
@@ -225,6 +238,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Order, Stop
 pub fn read_again() -> anyhow::Result<Loaded> {
     match read(std::env::args_os()) {
         Ok(Order::Serve(loaded) | Order::CheckConfig(loaded)) => Ok(*loaded),
+        Ok(Order::Manual(_)) => anyhow::bail!("--man serves nothing"),
         Err(Stop::Settings(problems)) => Err(problems.into()),
         Err(Stop::Flags(error)) => Err(error.into()),
     }

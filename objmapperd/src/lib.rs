@@ -13,6 +13,8 @@
 
 pub mod config;
 
+mod manual;
+
 pub mod cli;
 pub mod logging;
 

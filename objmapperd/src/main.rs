@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match cli::read(std::env::args_os()) {
         Ok(Order::Serve(loaded)) => serve(*loaded),
         Ok(Order::CheckConfig(loaded)) => check(&loaded),
+        Ok(Order::Manual(page)) => print(&page, "the manual page"),
         Err(Stop::Flags(error)) => {
             // Help and version are such errors too, with status 0 and on standard output.
             let _ = error.print();
@@ -54,14 +55,16 @@ fn check(loaded: &Loaded) -> ExitCode {
         logging::complain(&format!("objmapperd: {warning}"));
     }
     let text = loaded.effective.clone() + &allowance::remarks(&loaded.settings);
-    match io::stdout().write_all(text.as_bytes()) {
+    print(text.as_bytes(), "the settings")
+}
+
+fn print(text: &[u8], what: &str) -> ExitCode {
+    match io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            logging::complain(&format!(
-                "objmapperd: the settings could not be written: {}",
-                os::error::text(&error)
-            ));
+            let why = os::error::text(&error);
+            logging::complain(&format!("objmapperd: {what} could not be written: {why}"));
             ExitCode::from(FAILURE)
         }
     }

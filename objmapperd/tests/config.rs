@@ -520,3 +520,28 @@ fn help_tells_the_defaults_that_hold() {
     let version = String::from_utf8(output.stdout).unwrap();
     assert_eq!(version, format!("objmapperd {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn the_manual_page_needs_no_settings_and_has_every_flag() {
+    let output = objmapperd(Some(Path::new("/none")), &["--man"], &[]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    for part in [
+        ".TH objmapperd 8",
+        ".SH EXAMPLES\n.nf\n",
+        "objmapperd \\-\\-root /srv/objects",
+        ".SH NOTES\nFlags override the environment",
+        "\n.PP\nSIGHUP reloads mounts",
+        ".I /etc/objmapper/objmapperd.toml",
+        ".SH SIGNALS",
+        "docs/operating.md",
+    ] {
+        assert!(page.contains(part), "{part} is missing in {page}");
+    }
+    let help = String::from_utf8(objmapperd(None, &["--help"], &[]).stdout).unwrap();
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+    for flag in flags.filter_map(|line| line.split_whitespace().next()) {
+        let escaped = format!("\\-\\-{}", flag.replace('-', "\\-"));
+        assert!(page.contains(&escaped), "--{flag} is missing");
+    }
+}
