@@ -18,6 +18,9 @@ pub enum Refusal {
         "an escaped '/' or NUL, or an empty, '.' or '..' segment, cannot be part of a file's name"
     )]
     BadName,
+    /// It would be a second name of a key.
+    #[error("a key has one name: write a '/' in it as it is, not as %2F")]
+    BadKey,
     /// Nothing has that name.
     #[error("no object of that name")]
     NotFound,
@@ -79,7 +82,7 @@ impl Refusal {
     /// The status that tells a client.
     pub const fn status(&self) -> Status {
         match self {
-            Self::BadUri(_) | Self::BadName => Status::BadUri,
+            Self::BadUri(_) | Self::BadName | Self::BadKey => Status::BadUri,
             Self::NotFound | Self::NotMounted => Status::NotFound,
             Self::Denied { .. } | Self::NotOwner { .. } | Self::Forbidden => Status::Denied,
             Self::NotRegular | Self::NotDirectory => Status::NotRegular,

@@ -106,7 +106,8 @@ fn keys_are_bytes_and_have_one_name_each() {
         assert_eq!(get(&store, uri, Mode::Copy).unwrap().1, uri, "{}", uri.escape_ascii());
     }
     let refused = get(&store, b"kv:a%2Fb", Mode::Copy).unwrap_err();
-    assert_eq!(refused, Miss::Refused(Refusal::BadName));
+    assert_eq!(refused, Miss::Refused(Refusal::BadKey));
+    assert_eq!(refused.to_string(), "a key has one name: write a '/' in it as it is, not as %2F");
     let missing = get(&store, b"kv:nothing", Mode::Fdpass).unwrap_err();
     assert_eq!(missing, Miss::Refused(Refusal::NotFound));
 }

@@ -111,7 +111,8 @@ impl Session {
         let passes = self.passes();
         let has = |op, flag| header.op == op as u8 && header.flags & flag != 0;
         let due = passes && (has(Op::Get, flag::TO) || has(Op::KvSet, flag::FROM));
-        if header.fds == u16::from(due) {
+        let (declared, due) = (header.fds, u16::from(due));
+        if declared == due {
             return Ok(());
         }
         let why = if passes {
@@ -119,7 +120,7 @@ impl Session {
         } else {
             "this daemon takes none: HELLO_ACK said so"
         };
-        Err(Violation::Descriptors { declared: header.fds.into(), arrived: 0, why })
+        Err(Violation::Declared { declared, due, why })
     }
 
     fn greet(&mut self, frame: &Frame<'_>) -> Result<HelloAck, Violation> {
@@ -251,7 +252,7 @@ mod tests {
         let mut bytes = hello();
         bytes[6] = 1;
         let refused = Session::default().admit(frame(&bytes));
-        assert!(matches!(refused, Err(Violation::Descriptors { declared: 1, .. })));
+        assert!(matches!(refused, Err(Violation::Declared { declared: 1, due: 0, .. })));
     }
 
     /// A GET that wants to be sent elsewhere, with so many descriptors.
@@ -274,7 +275,7 @@ mod tests {
         };
         for mut session in [greeted(false, !0), greeted(true, 0)] {
             let refused = session.admit(frame(&get_to(1))).unwrap_err();
-            assert!(matches!(refused, Violation::Descriptors { declared: 1, .. }));
+            assert!(matches!(refused, Violation::Declared { declared: 1, due: 0, .. }));
             let bytes = get_to(0);
             let refused = session.admit(frame(&bytes));
             assert_eq!(refused, Ok(Asked::Bad(BadRequest::Flags(flag::TO))));

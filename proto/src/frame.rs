@@ -262,6 +262,16 @@ pub enum Violation {
     /// Something else came before HELLO, or a second HELLO came.
     #[error("HELLO must be the first frame, and come once")]
     HelloExpected,
+    /// A request has another number of descriptors than its frame declares.
+    #[error("the number of descriptors that a frame declares is {declared}, not {due}: {why}")]
+    Declared {
+        /// What the header says.
+        declared: u16,
+        /// What the request has.
+        due: u16,
+        /// Why.
+        why: &'static str,
+    },
     /// Descriptors came that nobody asked for, or fewer than declared.
     #[error("a frame declares {declared} descriptors and {arrived} arrived: {why}")]
     Descriptors {
@@ -283,7 +293,7 @@ impl Violation {
             Self::FrameTooLarge { .. } => Status::FrameTooLarge,
             Self::BadFrame { .. } => Status::BadFrame,
             Self::HelloExpected => Status::HelloExpected,
-            Self::Descriptors { .. } => Status::UnexpectedDescriptor,
+            Self::Declared { .. } | Self::Descriptors { .. } => Status::UnexpectedDescriptor,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One round of load on one server that speaks RESP: a closed loop over all connections.
+//! One round of load on one server, over RESP or OBJM: a closed loop over all connections.
 
 use anyhow::{Context, Result, bail, ensure};
 use objmapper_os::poll::{Events, Interest, Poll, Token};

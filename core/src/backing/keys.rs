@@ -167,7 +167,7 @@ impl Backing for Keys {
         decode_path(rest, &mut key);
         let slashes = |bytes: &[u8]| bytes.split(|&b| b == b'/').count();
         // A second name for the same key.
-        if slashes(&key) == slashes(rest) { Ok(Cow::Owned(key)) } else { Err(Refusal::BadName) }
+        if slashes(&key) == slashes(rest) { Ok(Cow::Owned(key)) } else { Err(Refusal::BadKey) }
     }
 
     fn is_remembered(&self) -> bool {
