@@ -276,6 +276,8 @@ mod tests {
         for mut session in [greeted(false, !0), greeted(true, 0)] {
             let refused = session.admit(frame(&get_to(1))).unwrap_err();
             assert!(matches!(refused, Violation::Declared { declared: 1, due: 0, .. }));
+            let told = "the number of descriptors that a frame declares is 1, not 0: ";
+            assert!(refused.to_string().starts_with(told), "{refused}");
             let bytes = get_to(0);
             let refused = session.admit(frame(&bytes));
             assert_eq!(refused, Ok(Asked::Bad(BadRequest::Flags(flag::TO))));
