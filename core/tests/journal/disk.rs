@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use objmapper::kv::journal::{Disk, File};
 use objmapper_os::{Error, Result, errno};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// One thing that was done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,66 @@ struct Inside {
     syncs: Option<usize>,
     read_only: bool,
     no_descriptors: bool,
+    no_trims: bool,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Fake(Arc<Mutex<Inside>>, Arc<Mutex<()>>);
+pub(crate) struct Fake(Arc<Mutex<Inside>>, Arc<Mutex<()>>, Arc<Pair>);
+
+/// Two syncs at the same time, of which the second is told of an error that both are about.
+#[derive(Debug, Default)]
+struct Pair(Mutex<Stage>, Condvar);
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Off,
+    Awaited,
+    FirstIsIn,
+    BothAreIn,
+    FirstIsThrough,
+}
+
+impl Pair {
+    fn reach(&self, stage: Stage, at_most: Duration) -> bool {
+        let mut now = self.0.lock();
+        self.1.wait_while_for(&mut now, |now| *now < stage, at_most);
+        *now >= stage
+    }
+
+    fn set(&self, stage: Stage) {
+        *self.0.lock() = stage;
+        self.1.notify_all();
+    }
+
+    fn sync(&self) -> Result<()> {
+        let now = *self.0.lock();
+        match now {
+            Stage::Off | Stage::BothAreIn | Stage::FirstIsThrough => return Ok(()),
+            Stage::Awaited => {
+                self.set(Stage::FirstIsIn);
+                // Nobody comes if only one may sync at a time.
+                if self.reach(Stage::BothAreIn, Duration::from_millis(300)) {
+                    return Ok(());
+                }
+                self.set(Stage::Off);
+            }
+            Stage::FirstIsIn => {
+                self.set(Stage::BothAreIn);
+                assert!(self.reach(Stage::FirstIsThrough, Duration::from_mins(1)));
+            }
+        }
+        Err(Error::new("fdatasync", errno::EIO))
+    }
+}
 
 impl Fake {
     pub(crate) fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
-        Self(Arc::new(Mutex::new(Inside { files, ..Inside::default() })), Arc::default())
+        Self(
+            Arc::new(Mutex::new(Inside { files, ..Inside::default() })),
+            Arc::default(),
+            Arc::default(),
+        )
     }
 
     /// As a process that died leaves it: whatever was handed over is there.
@@ -91,6 +143,20 @@ impl Fake {
         self.0.lock().syncs = None;
     }
 
+    /// Of the next two syncs that come together the second is told that they failed, as the kernel tells
+    /// one of those who have a descriptor; it comes back when the first is said to be through.
+    pub(crate) fn tell_one_of_two(&self) {
+        self.2.set(Stage::Awaited);
+    }
+
+    pub(crate) fn wait_for_the_first(&self) {
+        assert!(self.2.reach(Stage::FirstIsIn, Duration::from_mins(1)));
+    }
+
+    pub(crate) fn first_is_through(&self) {
+        self.2.set(Stage::FirstIsThrough);
+    }
+
     pub(crate) fn make_read_only(&self) {
         self.0.lock().read_only = true;
     }
@@ -100,9 +166,15 @@ impl Fake {
         self.0.lock().no_descriptors = now;
     }
 
+    /// Whether room that was filled cannot be cut off.
+    pub(crate) fn cannot_trim(&self, now: bool) {
+        self.0.lock().no_trims = now;
+    }
+
     fn opened(&self, name: &str) -> Arc<dyn File> {
-        let (inside, syncs) = (self.0.clone(), self.1.clone());
-        Arc::new(Opened { inside, syncs, name: name.to_owned(), position: AtomicUsize::new(0) })
+        let (inside, syncs, pair) = (self.0.clone(), self.1.clone(), self.2.clone());
+        let position = AtomicUsize::new(0);
+        Arc::new(Opened { inside, syncs, pair, name: name.to_owned(), position })
     }
 
     fn writable(&self) -> Result<()> {
@@ -176,6 +248,7 @@ impl Disk for Fake {
 struct Opened {
     inside: Arc<Mutex<Inside>>,
     syncs: Arc<Mutex<()>>,
+    pair: Arc<Pair>,
     name: String,
     /// Where what is appended goes.
     position: AtomicUsize,
@@ -207,15 +280,18 @@ impl File for Opened {
     fn prefill(&self, offset: u64, length: u64) -> Result<()> {
         let mut inside = self.inside.lock();
         let (from, n) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
-        if inside.room.is_some_and(|room| room < n) {
-            return Err(Error::new("pwrite", errno::ENOSPC));
-        }
+        // What fits is filled even if not all does.
+        let fits = n.min(inside.room.unwrap_or(n));
         let file = inside.files.get_mut(&self.name).unwrap();
-        assert!(file.len() == from && self.position.load(Ordering::Relaxed) <= from);
-        file.resize(from + n, 0);
-        inside.events.push(Event::Fill(self.name.clone(), n));
+        assert!(file.len() >= from && self.position.load(Ordering::Relaxed) <= from);
+        let new = (from + fits).saturating_sub(file.len());
+        file.resize(file.len() + new, 0);
+        inside.events.push(Event::Fill(self.name.clone(), new));
         if let Some(room) = &mut inside.room {
-            *room -= n;
+            *room -= new;
+        }
+        if fits < n {
+            return Err(Error::new("pwrite", errno::ENOSPC));
         }
         Ok(())
     }
@@ -224,13 +300,23 @@ impl File for Opened {
         let mut inside = self.inside.lock();
         let length = usize::try_from(length).unwrap();
         assert_eq!(self.position.load(Ordering::Relaxed), length);
-        inside.files.get_mut(&self.name).unwrap().truncate(length);
+        if inside.no_trims {
+            return Err(Error::new("ftruncate", errno::EIO));
+        }
+        let file = inside.files.get_mut(&self.name).unwrap();
+        let gone = file.len() - length;
+        file.truncate(length);
+        if let Some(room) = &mut inside.room {
+            *room += gone;
+        }
         inside.events.push(Event::Trim(self.name.clone()));
         Ok(())
     }
 
     fn sync(&self) -> Result<()> {
-        let _turn = self.syncs.try_lock_for(Duration::from_mins(1)).unwrap();
+        let turn = self.syncs.try_lock_for(Duration::from_mins(1)).unwrap();
+        drop(turn);
+        self.pair.sync()?;
         let mut inside = self.inside.lock();
         if let Some(left) = &mut inside.syncs {
             if *left == 0 {

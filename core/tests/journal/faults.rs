@@ -326,10 +326,31 @@ fn a_sync_that_fails_beside_stops_writes_as_well() {
     refuses(&keys);
 }
 
+/// fdatasync(2) tells an error once for each open file: others that sync through it hear that all is well.
+#[test]
+fn a_sync_that_failed_for_another_is_not_taken_for_one_that_did_not() {
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, always()).unwrap().0;
+    put(&keys, "before", "kept").unwrap();
+    disk.tell_one_of_two();
+    let told = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let told = put(&keys, "a", "lost?");
+            disk.first_is_through();
+            told
+        });
+        disk.wait_for_the_first();
+        assert!(keys.compact().is_err());
+        writer.join().unwrap()
+    });
+    assert!(matches!(told, Err(Fault::Journal { .. })), "{told:?}");
+    refuses(&keys);
+}
+
 #[test]
 fn a_compaction_that_finds_no_room_leaves_everything_as_it_was() {
     let disk = Arc::new(Fake::default());
-    let keys = open(&disk, always()).unwrap().0;
+    let keys = open(&disk, JournalOptions { prefill: 0, ..always() }).unwrap().0;
     for n in 0..10 {
         put(&keys, &format!("key {n}"), "value").unwrap();
     }

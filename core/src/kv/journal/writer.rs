@@ -9,7 +9,8 @@
 //!                ▼ fdatasync                 syncing       one for all that wait
 //! ```
 //!
-//! Locks are taken in this order: shards, syncing, back, front; whoever has one takes none before it.
+//! Locks are taken in this order: shards, syncing, back, front or flushing; whoever has one takes none
+//! before it.
 //!
 //! What must stay true:
 //! - numbers go up by one in the order of the file; `written` and `durable` are numbers up to which
@@ -53,6 +54,9 @@ pub struct Journal {
     front: Mutex<Front>,
     back: Mutex<Back>,
     syncing: Mutex<()>,
+/// One sync of a file at a time, until what it said is known: the kernel tells an error to one of
+    /// those that sync through a descriptor, and the others that all is well.
+    flushing: Mutex<()>,
     /// Held by who makes a copy: segments stay meanwhile.
     pub(crate) snapshots: Mutex<()>,
     pub(super) written: AtomicU64,
@@ -102,6 +106,7 @@ impl Journal {
             front: Mutex::new(Front::new(next)),
             back: Mutex::new(back),
             syncing: Mutex::default(),
+            flushing: Mutex::default(),
             snapshots: Mutex::default(),
             written: AtomicU64::new(found.last),
             durable: AtomicU64::new(found.last),
@@ -239,10 +244,12 @@ impl Journal {
     }
 
     fn sync_file(&self, file: &dyn File, last: u64) -> Result<(), Fault> {
+        let one = self.flushing.lock();
         self.check()?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         file.sync().map_err(|error| self.fail(&error))?;
-        // Another may have failed meanwhile: what it was about may be in here.
+        drop(one);
+        // A write may have failed meanwhile: what it was about may be in here.
         self.check()?;
         self.durable.fetch_max(last, Ordering::AcqRel);
         self.waiters.tell();
