@@ -11,7 +11,7 @@ use objmapper::kv::{Expiry, JournalOptions, Keyspace, SyncPolicy};
 use crate::disk::{Event, Fake};
 use crate::town::{LATER, Map, NOW, SELDOM, abandon, all, journal, open, put};
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Does a short history with everything in it; gives the disk and the map after each of its steps.
 fn history(options: JournalOptions, compact_at: &[usize]) -> (Arc<Fake>, Vec<Map>) {
@@ -91,7 +91,7 @@ impl Inode {
     }
 }
 
-fn write_over(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+pub(crate) fn write_over(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     file.resize(file.len().max(at + bytes.len()), 0);
     file[at..at + bytes.len()].copy_from_slice(bytes);
 }
@@ -168,7 +168,7 @@ impl Machine {
 }
 
 /// Recovers from an image: a beginning of the history, at least up to what was promised.
-fn check(image: &Files, maps: &[Map], promised: usize, done: usize, what: &str) {
+pub(crate) fn check(image: &Files, maps: &[Map], promised: usize, done: usize, what: &str) {
     let disk = Arc::new(Fake::with(image.clone()));
     let (keys, report) =
         open(&disk, journal(SyncPolicy::Always)).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -182,7 +182,7 @@ fn check(image: &Files, maps: &[Map], promised: usize, done: usize, what: &str) 
 }
 
 /// The step that was done last before event `at`, promised or not.
-fn done(events: &[Event], at: usize, steps: usize) -> usize {
+pub(crate) fn done(events: &[Event], at: usize, steps: usize) -> usize {
     let told = events[..at].iter().rev().find_map(|event| match event {
         Event::Told(n) => Some(*n),
         _ => None,
@@ -190,7 +190,7 @@ fn done(events: &[Event], at: usize, steps: usize) -> usize {
     (told.unwrap_or(0) + 1).min(steps)
 }
 
-fn told(events: &[Event], at: usize) -> usize {
+pub(crate) fn told(events: &[Event], at: usize) -> usize {
     events[..at]
         .iter()
         .filter_map(|e| if let Event::Told(n) = e { Some(*n) } else { None })

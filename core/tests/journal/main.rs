@@ -10,6 +10,7 @@ mod crashes;
 mod faults;
 mod histories;
 mod objects;
+mod pages;
 mod segments;
 mod town;
 mod verbs;

@@ -155,6 +155,52 @@ fn a_segment_goes_on_while_no_other_can_be_begun() {
 }
 
 #[test]
+fn a_compaction_that_cannot_begin_changes_nothing_for_its_segment() {
+    let disk = Arc::new(Fake::default());
+    let options = JournalOptions { segment: 10_000, ..always() };
+    let keys = open(&disk, options).unwrap().0;
+    disk.has_no_descriptors(true);
+    for _ in 0..3 {
+        fill(&keys, 1);
+        keys.compact().unwrap_err();
+    }
+    disk.has_no_descriptors(false);
+    fill(&keys, 1);
+    let bytes = segments(&disk).pop().unwrap().1;
+    assert!(bytes.len() > end(&bytes) + 100, "it is filled ahead again");
+    fill(&keys, 50);
+    assert_eq!(segments(&disk).len(), 1);
+    fill(&keys, 200);
+    assert_eq!(segments(&disk).len(), 2);
+}
+
+#[test]
+fn zeros_are_left_where_they_are_if_what_follows_is_refused() {
+    let (disk, name, end) = killed(10);
+    let keys = open(&disk, always()).unwrap().0;
+    fill(&keys, 3);
+    abandon(keys);
+    disk.change(&name, |bytes| bytes.resize(end + 500, 0));
+    disk.change(&segments(&disk)[1].0, |bytes| bytes[HEAD + 30] ^= 1);
+    let files = disk.files();
+    assert!(open(&disk, always()).unwrap_err().to_string().contains("does not hold"));
+    assert_eq!(disk.files(), files);
+}
+
+/// ext4 with `data=writeback`, for one, may make a file's length durable before its bytes.
+#[test]
+fn a_segment_that_was_being_made_may_have_the_head_of_one_that_is_gone() {
+    let (disk, name, _) = killed(10);
+    let head = disk.files()[&name][..HEAD].to_vec();
+    let (keys, report) = open(&disk, always()).unwrap();
+    let being_made = segments(&disk).pop().unwrap().0;
+    abandon(keys);
+    disk.change(&being_made, |bytes| *bytes = head);
+    let (keys, again) = open(&disk, always()).unwrap();
+    assert_eq!((again.last, again.torn, all(&keys).len()), (report.last, None, 10));
+}
+
+#[test]
 fn who_writes_does_not_wait_for_the_disk_where_a_thread_does() {
     let disk = Arc::new(Fake::default());
     let options = JournalOptions { segment: 300, ..journal(SELDOM) };

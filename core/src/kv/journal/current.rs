@@ -37,8 +37,12 @@ pub(super) struct Current {
     filled: u64,
     /// Bytes to fill ahead; 0: none.
     prefill: u64,
+    /// The same once no next one could be begun.
+    ahead: u64,
     /// At so many bytes the next one is to be begun.
     full: u64,
+    /// Bytes to write until that is tried again.
+    retry: u64,
 }
 
 impl Current {
@@ -55,7 +59,8 @@ impl Current {
         disk.sync()?;
         let size = FILE_HEAD as u64;
         let prefill = if options.sync == SyncPolicy::Always { options.prefill } else { 0 };
-        Ok(Self { file, first, size, filled: size, prefill, full: options.segment })
+        let (full, retry) = (options.segment, options.segment / RETRIES);
+        Ok(Self { file, first, size, filled: size, prefill, ahead: prefill, full, retry })
     }
 
     /// Whether the next one is to be begun.
@@ -65,7 +70,11 @@ impl Current {
 
     /// There is no next one now: this one goes on.
     pub(super) const fn go_on(&mut self) {
-        self.full = self.size + self.full / RETRIES;
+        self.prefill = self.ahead;
+        // Not before it would have been full.
+        if self.is_full() {
+            self.full = self.size.saturating_add(self.retry);
+        }
     }
 
     /// Removes what is left of one that could not be begun. It has to be gone before another record
@@ -93,18 +102,21 @@ impl Current {
         if records == 0 || records > low || self.filled - self.size > low {
             return;
         }
-        let end = (self.size + self.prefill).min(self.full);
+        let end = self.size.saturating_add(self.prefill).min(self.full);
         if end <= self.filled {
             return;
         }
         match self.file.prefill(self.filled, end - self.filled) {
             Ok(()) => self.filled = end,
             // The disk is full, for one: what room it has is for records.
-            Err(_) => self.trim(),
+            Err(_) => {
+                self.trim();
+                self.ahead = 0;
+            }
         }
     }
 
-    /// Cuts the room off; there will be no other. The zeros would do no harm, so it may fail.
+    /// Cuts the room off; there will be no other, unless it goes on. The zeros would do no harm, so it may fail.
     pub(super) fn trim(&mut self) {
         if self.prefill > 0 {
             let _ = self.file.trim(self.size);

@@ -220,13 +220,15 @@ impl Recovery<'_> {
             self.report.last = first - 1;
         }
         let opened = Reader::open(self.disk, &name, FileKind::Segment);
-        let mut reader = match opened.map_err(Failure::disk("cannot read the journal"))? {
+        let opened = opened.map_err(Failure::disk("cannot read the journal"))?;
+        let length = opened.as_ref().map_or_else(|&length| length, Reader::length);
+        let mut reader = match opened {
             Ok(reader) if reader.next_number() == first => reader,
-            // It was being made: nothing is appended before its head is durable.
-            Err(length) if last && length <= FILE_HEAD as u64 => return self.empty(&name),
-            Ok(_) | Err(_) if self.damage == Damage::Skip => {
-                let length = self.disk.open(&name).and_then(|file| file.length());
-                self.report.skipped_bytes += length.unwrap_or(0);
+            // It was being made: nothing is appended before its head is durable. Its place on the disk
+            // may still have another's.
+            _ if last && length <= FILE_HEAD as u64 => return self.empty(&name),
+            _ if self.damage == Damage::Skip => {
+                self.report.skipped_bytes += length;
                 // How many it held is not known, but its name is taken.
                 self.report.skipped_records += 1;
                 self.report.last = first;
@@ -240,8 +242,9 @@ impl Recovery<'_> {
         if last && self.report.last + 1 == first {
             return self.empty(&name);
         }
-        // Zeros that no record came for. A torn tail was cut off with them.
-        if self.repair && self.report.torn.is_none() && reader.offset() < reader.length() {
+        // Zeros that no record came for. A torn tail was cut off with them. What others follow was cut
+        // before they were begun, or could not be; they may be refused yet.
+        if last && self.repair && self.report.torn.is_none() && reader.offset() < reader.length() {
             self.cut(&name, reader.offset())?;
         }
         Ok(())
