@@ -324,7 +324,10 @@ impl File for Opened {
             }
             *left -= 1;
         }
+        // What comes while it is under way is not meant.
         inside.events.push(Event::SyncFile(self.name.clone()));
+        drop(inside);
+        std::thread::yield_now();
         Ok(())
     }
 

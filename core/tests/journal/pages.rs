@@ -10,7 +10,7 @@ use objmapper::kv::{Expiry, JournalOptions, SyncPolicy};
 
 use crate::crashes::{Files, check, told, write_over};
 use crate::disk::{Event, Fake};
-use crate::town::{Map, NOW, SELDOM, abandon, all, journal, open, put};
+use crate::town::{Map, NOW, SELDOM, abandon, all, get, journal, open, put};
 
 /// Numbers by chance, the same for the same beginning (`SplitMix64`).
 struct Dice(u64);
@@ -246,6 +246,11 @@ fn again(image: &Files, dice: &mut Dice, options: JournalOptions, map: &[Map], w
     }
 }
 
+/// How many histories; more if that is asked for.
+fn seeds(otherwise: u64) -> u64 {
+    std::env::var("OBJMAPPER_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+}
+
 fn cut_anywhere(seed: u64) {
     let mut dice = Dice(seed);
     let sync = dice.one_of(&[SyncPolicy::Always, SyncPolicy::Always, SELDOM, SyncPolicy::Never]);
@@ -272,8 +277,62 @@ fn cut_anywhere(seed: u64) {
 
 #[test]
 fn a_power_cut_may_leave_pages_lengths_and_names_in_any_order() {
-    let many = std::env::var("OBJMAPPER_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
-    for seed in 0..many {
+    for seed in 0..seeds(40) {
         cut_anywhere(seed);
+    }
+}
+
+/// Three who write, each a key of its own, one who compacts, and the thread that begins segments, or not.
+fn cut_while_many_write(seed: u64, attended: bool) {
+    const EACH: usize = 60;
+    let mut dice = Dice(seed);
+    let segment = dice.one_of(&[200, 1000, 5000]);
+    let options = JournalOptions { segment, ..journal(SyncPolicy::Always) };
+    let disk = Arc::new(Fake::default());
+    let keys = open(&disk, options).unwrap().0;
+    if attended {
+        keys.attend().unwrap();
+    }
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                let (keys, disk) = (&keys, &disk);
+                scope.spawn(move || {
+                    for n in 1..=EACH {
+                        put(keys, &writer.to_string(), &n.to_string()).unwrap();
+                        disk.told(writer * 1000 + n);
+                    }
+                })
+            })
+            .collect();
+        while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            keys.compact().unwrap();
+        }
+    });
+    drop(keys);
+    let (mut machine, mut told) = (Machine::default(), [0; 3]);
+    for (at, event) in disk.events().iter().enumerate() {
+        machine.take(event);
+        if let Event::Told(n) = event {
+            told[n / 1000] = n % 1000;
+        }
+        if dice.below(4) > 0 {
+            continue;
+        }
+        let what = format!("seed {seed}, {attended}, after event {at} {event:?}");
+        let disk = Arc::new(Fake::with(machine.cut(&mut dice)));
+        let keys = open(&disk, options).unwrap_or_else(|error| panic!("{what}: {error}")).0;
+        for (writer, told) in told.iter().enumerate() {
+            let found = get(&keys, &writer.to_string()).map_or(0, |n| n.parse().unwrap());
+            assert!((*told..=told + 1).contains(&found), "{what}: {found} for {told}");
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_while_many_write_loses_nothing_that_was_told() {
+    for seed in 0..seeds(40) / 4 {
+        cut_while_many_write(seed, false);
+        cut_while_many_write(seed, true);
     }
 }

@@ -106,13 +106,12 @@ impl Current {
         if end <= self.filled {
             return;
         }
-        match self.file.prefill(self.filled, end - self.filled) {
-            Ok(()) => self.filled = end,
+        if self.file.prefill(self.filled, end - self.filled).is_ok() {
+            self.filled = end;
+        } else {
             // The disk is full, for one: what room it has is for records.
-            Err(_) => {
-                self.trim();
-                self.ahead = 0;
-            }
+            self.trim();
+            self.ahead = 0;
         }
     }
 
