@@ -115,7 +115,8 @@ impl Current {
         }
     }
 
-    /// Cuts the room off; there will be no other, unless it goes on. The zeros would do no harm, so it may fail.
+    /// Cuts the room off; there will be no other, unless it goes on. The zeros would do no harm, so it
+    /// may fail.
     pub(super) fn trim(&mut self) {
         if self.prefill > 0 {
             let _ = self.file.trim(self.size);

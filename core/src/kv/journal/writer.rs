@@ -54,7 +54,7 @@ pub struct Journal {
     front: Mutex<Front>,
     back: Mutex<Back>,
     syncing: Mutex<()>,
-/// One sync of a file at a time, until what it said is known: the kernel tells an error to one of
+    /// One sync of a file at a time, until what it said is known: the kernel tells an error to one of
     /// those that sync through a descriptor, and the others that all is well.
     flushing: Mutex<()>,
     /// Held by who makes a copy: segments stay meanwhile.
