@@ -129,7 +129,12 @@ impl Machine {
                 let end = inode.end;
                 inode.change(|file| file.truncate(end));
             }
-            Event::SyncFile(name) => self.inode(name).sync(),
+            // One that a compaction has removed meanwhile is nobody's.
+            Event::SyncFile(name) => {
+                if let Some(&n) = self.names.get(name) {
+                    self.inodes[n].sync();
+                }
+            }
             Event::Cut(name, length) => {
                 let inode = self.inode(name);
                 inode.end = usize::try_from(*length).unwrap();
