@@ -1,254 +1,19 @@
-//! Verbs that come together in our own protocol: answered as if they had come one by one, in their
-//! order.
+//! What holds for a pipeline beside that: records of the journal, order, a kill.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
-
-mod support;
-
-use std::collections::HashMap;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::thread;
 
 use objmapper_os::memory;
-use objmapper_proto::hello::{OUT_OF_ORDER, PASS_FDS};
-use objmapper_proto::kv::{self, Change, Condition, Expiry, Given, Kv, Set, Verb};
-use objmapper_proto::word::flag;
-use objmapper_proto::{Delivery, Hello, KvDone, Mode, Reply, Request, Status};
-use support::content::{Numbers, content};
-use support::daemon::{Daemon, Place, Setup, counter};
-use support::held::Held;
-use support::peer::Peer;
-use support::resp::{bulk, connect, keyspace, ok};
-use support::skip;
+use objmapper_proto::hello::PASS_FDS;
+use objmapper_proto::kv::{self, Change, Given, Set, Verb};
+use objmapper_proto::{Hello, KvDone, Mode, Reply, Request, Status};
 
-fn kv(db: u8, verb: Verb<'_>) -> Request<'_> {
-    Request::Kv(Kv { db, verb })
-}
-
-fn get(mode: Mode, key: &[u8]) -> Request<'_> {
-    kv(0, Verb::Get { mode, key })
-}
-
-fn set<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
-    kv(0, Verb::Set(Set::new(key, value)))
-}
-
-fn add(key: &[u8], by: i64) -> Request<'_> {
-    kv(0, Verb::Add { by, key })
-}
-
-const DONE: Reply<'_> = Reply::KvDone(KvDone { done: true, number: 0 });
-
-fn list(keys: &[&[u8]]) -> Vec<u8> {
-    let mut raw = Vec::new();
-    for key in keys {
-        kv::Keys::push(&mut raw, key);
-    }
-    raw
-}
-
-/// A daemon with a keyspace, and a journal as `sync` has it.
-fn journalled(place: Place, sync: &str) -> Daemon {
-    let dir = place.outside("journal");
-    let config = format!("[kv]\ndir = \"{}\"\nsync = \"{sync}\"\n", dir.display());
-    keyspace(Setup::default().config(&config), &place).start_in(place)
-}
-
-/// What was answered, but for what differs between two that are the same: `mtime`, versions.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
-    op: u8,
-    status: Option<Status>,
-    text: String,
-    done: Option<KvDone>,
-    form: Option<Delivery>,
-    size: u64,
-    /// The whole value, whichever way it came.
-    bytes: Vec<u8>,
-    /// Of frames that are neither.
-    payload: Vec<u8>,
-    ended: Option<Status>,
-}
-
-impl Said {
-    /// Takes in a frame; whether the answer is whole.
-    fn take(&mut self, frame: &support::peer::Frame) -> bool {
-        match frame.reply() {
-            Reply::Data(bytes) => {
-                self.bytes.extend_from_slice(bytes);
-                return false;
-            }
-            Reply::End(end) => {
-                self.ended = Some(end.status);
-                return true;
-            }
-            Reply::Object(item) => {
-                (self.status, self.text) = (Some(item.head.status), item.text.to_owned());
-                (self.form, self.size) = (Some(item.head.delivery), item.head.size);
-                self.bytes = item.inline.to_vec();
-            }
-            Reply::Error(error) => {
-                (self.status, self.text) = (Some(error.status), error.text.to_owned());
-            }
-            Reply::KvDone(done) => self.done = Some(done),
-            _ => self.payload = frame.borrowed().payload.to_vec(),
-        }
-        self.op = frame.header.op;
-        if let [file] = &frame.fds[..] {
-            self.bytes = vec![0; usize::try_from(self.size).unwrap()];
-            file.read_exact_at(&mut self.bytes, 0).unwrap();
-        }
-        self.form != Some(Delivery::Stream)
-    }
-}
-
-/// One request of a pipeline, as bytes: mostly verbs on one key. Says when, if that was agreed on.
-fn one(chance: &mut Numbers, db: u8, id: u64, says_when: bool) -> Vec<u8> {
-    let name = |chance: &mut Numbers| [b"abcdefgh"[chance.below(8)]];
-    let (one, two) = (name(chance), name(chance));
-    let number = i64::try_from(chance.below(40)).unwrap();
-    let digits = number.to_string();
-    let (middle, long, huge) = (content(5000, 1), content(100_000, 2), content(200_000, 3));
-    let far = 33_177_117_420_000 + number;
-    let keys = [list(&[&one]), list(&[&one, &two])];
-    let mode = [Mode::Copy, Mode::Auto, Mode::Fdpass, Mode::Splice][chance.below(4)];
-    let plain = Set::new(&one, digits.as_bytes());
-    let verb = match chance.below(30) {
-        0..6 => Verb::Get { mode, key: &one },
-        6..10 => Verb::Set(plain),
-        10 => Verb::Set(Set { condition: Condition::Absent, ..plain }),
-        11 => Verb::Set(Set { condition: Condition::Present, expiry: Expiry::Kept, ..plain }),
-        12 => Verb::Set(Set { expiry: Expiry::At(far), ..plain }),
-        13 => Verb::Set(Set { value: Given::Bytes(&middle), ..plain }),
-        14 => Verb::Set(Set { value: Given::Bytes(&long), ..plain }),
-        15 => Verb::Set(Set { value: Given::Bytes(&huge), ..plain }),
-        16 => Verb::Set(Set { value: Given::Bytes(b"no number"), ..plain }),
-        17..20 => Verb::Delete(kv::Keys::new(&keys[0]).unwrap()),
-        20 => Verb::Delete(kv::Keys::new(&keys[1]).unwrap()),
-        21..24 => Verb::Add { by: number - 20, key: &one },
-        24 => Verb::Expire { change: Change::Tell, key: &one },
-        25 => Verb::Expire { change: Change::At(far), key: &one },
-        26 => Verb::Expire { change: Change::At(1), key: &one },
-        27 => Verb::Expire { change: Change::Never, key: &one },
-        _ => Verb::GetMany(kv::Keys::new(&keys[1]).unwrap()),
-    };
-    let mut bytes = Vec::new();
-    match chance.below(40) {
-        0 => Request::Ping(&digits.into_bytes()).encode(id, &mut bytes),
-        1 => kv(16, verb).encode(id, &mut bytes),
-        2 => {
-            // An op without a meaning, and a flag that nobody agreed on.
-            kv(db, verb).encode(id, &mut bytes);
-            let (at, byte) = if number < 20 { (4, 0x2f) } else { (5, 0x40) };
-            bytes[at] = byte;
-        }
-        _ => kv(db, verb).encode(id, &mut bytes),
-    }
-    let when = [0, flag::ORDERED, flag::PRIORITY][chance.below(3)];
-    if says_when {
-        bytes[5] |= when;
-    }
-    bytes
-}
-
-/// Sends it while the answers are read; gives them by id, in which order they began, and how many
-/// were whole when each did.
-fn converse(
-    peer: &mut Peer,
-    stream: Vec<u8>,
-    count: usize,
-) -> (HashMap<u64, Said>, Vec<(u64, usize)>) {
-    let writer = peer.writer();
-    let sent = thread::spawn(move || {
-        let mut rest = &stream[..];
-        while !rest.is_empty() {
-            rest = &rest[writer.send(rest, &[], false).unwrap()..];
-        }
-    });
-    let (mut said, mut begun, mut whole) = (HashMap::<u64, Said>::new(), Vec::new(), 0);
-    while whole < count {
-        let frame = peer.frame();
-        let id = frame.header.id;
-        if !said.contains_key(&id) {
-            begun.push((id, whole));
-        }
-        whole += usize::from(said.entry(id).or_default().take(&frame));
-    }
-    sent.join().unwrap();
-    (said, begun)
-}
-
-fn compared(capabilities: u64, sync: Option<&str>, rounds: u64) {
-    let place = Place::new();
-    let daemon = match sync {
-        Some(sync) => journalled(place, sync),
-        None => keyspace(Setup::default(), &place).start_in(place),
-    };
-    let (mut single, mut together) = (daemon.greeted(), daemon.peer());
-    together.greet_with(Hello { capabilities, ..Hello::default() });
-    let mut chance = Numbers::new(1);
-    for round in 0..rounds {
-        let first = 10 + round * 1000;
-        let ids: Vec<u64> = (first..first + 100).collect();
-        let (mut chances, mut stream) = (chance.clone(), Vec::new());
-        let (mut expected, mut ordered) = (HashMap::new(), Vec::new());
-        for &id in &ids {
-            let (answers, _) = converse(&mut single, one(&mut chance, 1, id, false), 1);
-            expected.extend(answers);
-            let request = one(&mut chances, 2, id, capabilities != 0);
-            if capabilities != 0 && request[5] & flag::ORDERED != 0 {
-                ordered.push(id);
-            }
-            stream.extend(request);
-        }
-        let (got, begun) = converse(&mut together, stream, ids.len());
-        if capabilities == 0 {
-            let begun: Vec<u64> = begun.iter().map(|(id, _)| *id).collect();
-            assert_eq!(begun, ids, "in the order in which they were asked");
-        }
-        for id in ordered {
-            // What makes no sense is refused at once.
-            let refused = [Some(Status::BadRequest), Some(Status::Unsupported)];
-            let (_, whole) = begun.iter().find(|(begun, _)| *begun == id).unwrap();
-            let earlier = usize::try_from(id - first).unwrap();
-            assert!(*whole >= earlier || refused.contains(&got[&id].status), "{id} came early");
-        }
-        for id in &ids {
-            let (expected, got) = (&expected[id], &got[id]);
-            let short = |said: &Said| format!("{said:?}").chars().take(300).collect::<String>();
-            assert!(expected == got, "{id}: {} and not {}", short(got), short(expected));
-        }
-    }
-    connect(&daemon).say("FLUSHALL");
-}
-
-#[test]
-fn a_pipeline_is_answered_as_its_verbs_one_by_one() {
-    compared(0, None, 30);
-}
-
-#[test]
-fn so_it_is_where_replies_may_overtake() {
-    compared(OUT_OF_ORDER, None, 30);
-}
-
-#[test]
-fn so_it_is_where_they_wait_for_the_journal() {
-    compared(0, Some("always"), 5);
-    compared(OUT_OF_ORDER, Some("always"), 5);
-}
-
-/// Requests in one piece of input: what one read takes.
-fn piece(peer: &mut Peer, requests: &[Request<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for request in requests {
-        peer.encode(*request, &mut bytes);
-    }
-    // As one message of the socket, which the daemon reads at once.
-    assert!(bytes.len() < 32 * 1024);
-    bytes
-}
+use crate::scene::{DONE, Said, add, get, journalled, kv, list, piece, set};
+use crate::support::content::content;
+use crate::support::daemon::{Daemon, Place, Setup, counter};
+use crate::support::held::Held;
+use crate::support::resp::{self, bulk, connect, keyspace, ok};
+use crate::support::skip;
 
 /// Records of the journal that these requests made, all of which say that they are done.
 fn records(daemon: &Daemon, requests: &[Request<'_>]) -> u64 {
@@ -291,7 +56,7 @@ fn what_comes_together_is_one_record() {
     let long = content(5000, 1);
     let two = list(&[b"key 0", b"key 1"]);
     let apart = [
-        (self::set(b"long", &long), 3),
+        (crate::scene::set(b"long", &long), 3),
         (kv(0, Verb::Delete(kv::Keys::new(&two).unwrap())), 3),
         (get(Mode::Fdpass, b"sum"), 2),
     ];
@@ -449,8 +214,8 @@ fn program_order_is_what_others_see() {
         });
         while !writing.is_finished() {
             let reply = resp.say("MGET first second third fourth");
-            let number = |reply: &support::resp::Reply| match reply {
-                support::resp::Reply::Null => 0,
+            let number = |reply: &resp::Reply| match reply {
+                resp::Reply::Null => 0,
                 other => other.text().parse::<u64>().unwrap(),
             };
             let seen: Vec<u64> = reply.array().iter().map(number).collect();
