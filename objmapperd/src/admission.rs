@@ -30,7 +30,7 @@ pub enum Resource {
     /// The journal's disk: for those who asked to wait for it.
     Journal,
     /// Time: what takes long with keys, however long.
-    Keys,
+    Time,
     /// Time as well, and little of it: long values that are copied.
     Copies,
     /// Keys that somebody else holds for long.
@@ -46,7 +46,7 @@ impl Resource {
             Self::Mount(mount) => mount,
             Self::Destination
             | Self::Journal
-            | Self::Keys
+            | Self::Time
             | Self::Copies
             | Self::Locks
             | Self::Shards => MountId::default(),
@@ -57,7 +57,7 @@ impl Resource {
     pub fn count(self, counters: &AnswerCounters) {
         counters.errands.add(1);
         match self {
-            Self::Keys | Self::Copies => counters.long.add(1),
+            Self::Time | Self::Copies => counters.long.add(1),
             Self::Locks => counters.locked.add(1),
             Self::Mount(_) | Self::Destination | Self::Journal | Self::Shards => {}
         }
@@ -177,7 +177,7 @@ impl<T> Admission<T> {
                 (self.per_mount, self.per_mount)
             }
             Resource::Destination => (DESTINATIONS, self.per_mount),
-            Resource::Keys | Resource::Copies => (self.long, self.long),
+            Resource::Time | Resource::Copies => (self.long, self.long),
         };
         all < most && own < own_most.saturating_sub(1).max(1)
     }
@@ -247,7 +247,7 @@ mod tests {
         let mut admission = Admission::new(4, 2);
         let of = |resource, uid| Account { resource, uid };
         for uid in [1, 1, 2, 3] {
-            admission.push(of(Resource::Keys, uid), "long");
+            admission.push(of(Resource::Time, uid), "long");
         }
         assert_eq!(all(&mut admission), ["long"; 2], "one of user 1, one of user 2");
         for uid in [1, 1, 2, 3] {

@@ -427,7 +427,7 @@ impl Serve for Attendant {
 
     fn leave(&mut self, mut loan: Loan<Connection>) {
         let Some(connection) = loan.connection() else { return };
-        if connection.waits_for == WaitsFor::Disk {
+        if connection.waits_for == WaitsFor::Helper {
             connection.errand.count(&self.service.counters);
             self.handoffs.helpers.send(loan);
         } else if connection.waits_for == WaitsFor::Commit {

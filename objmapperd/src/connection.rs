@@ -31,8 +31,8 @@ pub enum WaitsFor {
     Nothing,
     /// A body that is under way; nothing is read meanwhile.
     Body,
-    /// A disk: an errand for a helper.
-    Disk,
+    /// A helper, who has what it needs.
+    Helper,
     /// A limit, beside bodies that go elsewhere: for `waited_ms`.
     Limit,
     /// The journal: its replies may leave when that is durable.
@@ -213,9 +213,14 @@ impl Connection {
         }
     }
 
+    /// The request at the front is a helper's, who may wait for this.
+    pub fn needs(&mut self, resource: Resource) {
+        (self.errand, self.waits_for) = (resource, WaitsFor::Helper);
+    }
+
     /// Waits for what the bodies need next, if that is what it is away for.
     pub fn fetch(&mut self) -> bool {
-        if self.waits_for == WaitsFor::Disk {
+        if self.waits_for == WaitsFor::Helper {
             self.waits_for = WaitsFor::Nothing;
         }
         let one_frame = self.session.is_out_of_order();

@@ -34,6 +34,7 @@ pub mod pool;
 pub mod deadline;
 pub mod ledger;
 
+pub mod admission;
 pub mod clients;
 pub mod session;
 pub mod ticker;
@@ -50,7 +51,6 @@ pub mod forward;
 
 pub mod bodies;
 
-pub mod admission;
 pub mod connection;
 pub mod input;
 

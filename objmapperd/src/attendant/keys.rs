@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use objmapper::Patience;
 use objmapper_proto::resp::{Caps, Encoder, Step};
 
 use super::{Attendant, Served};
-use crate::admission::Resource;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::{ENOUGH, Flushed};
 use crate::quantum::Quantum;
-use crate::session::keys::{Keys, Need, Patience};
+use crate::session::keys::Keys;
 use crate::unsettled::Failed;
 
 /// Requests that are answered in one turn at most: about as long as the objects of one. Not tuned.
@@ -35,12 +35,7 @@ impl Attendant {
             keys.talk.give_way(over);
             keys.talk.room = SHORT;
         }
-        keys.talk.patience = match keys.talk.patience {
-            _ if self.service.patience == objmapper::Patience::Never => Patience::None,
-            Patience::Wanted(need) => Patience::Given(need),
-            // Locks may be waited for by whoever may wait for anything.
-            _ => Patience::Given(Need::Locks),
-        };
+        keys.talk.serve(self.service.patience != Patience::Never);
         let served = self.converse(c, &mut keys, quantum);
         keys.talk.show();
         let doing = &keys.talk.member.doing;
@@ -185,16 +180,9 @@ impl Attendant {
 /// all of it.
 #[inline]
 fn go_where_it_may(c: &mut Connection, keys: &mut Keys) -> Option<Served> {
-    let need = keys.talk.wanted()?;
+    let resource = keys.talk.wanted()?;
     keys.decoder.reset();
-    c.waits_for = WaitsFor::Disk;
-    c.errand = match need {
-        Need::Journal(_) => Resource::Journal,
-        Need::Locks => Resource::Locks,
-        Need::Shards => Resource::Shards,
-        Need::Copy => Resource::Copies,
-        Need::Time => Resource::Keys,
-    };
+    c.needs(resource);
     Some(Served::Cold)
 }
 

@@ -5,7 +5,7 @@ use objmapper_proto::{Header, Request};
 
 use super::{Attendant, Served};
 use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 use crate::link::ENOUGH;
 use crate::quantum::Quantum;
 use crate::service::batch::{Batch, LONG, REQUESTS};
@@ -41,7 +41,7 @@ impl Attendant {
         let failed = Failed::before(keyspace);
         let begin = c.link.outbox.bytes().len();
         let Ok(hold) = batch.hold(keyspace, self.service.wait()) else {
-            (c.errand, c.waits_for) = (Resource::Locks, WaitsFor::Disk);
+            c.needs(Resource::Locks);
             return Err(Served::Cold);
         };
         let answered = batch.answer(hold, |hold, key, request| {

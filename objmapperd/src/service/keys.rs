@@ -52,9 +52,10 @@ use objmapper_proto::resp::{Args, Encoder};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::admission::Resource;
 use crate::clients::Clients;
 use crate::seldom;
-use crate::session::keys::{Mute, Need, Talk};
+use crate::session::keys::{Mute, Talk};
 use crate::ticker::Ticker;
 use access::Access;
 use call::{Call, Oops};
@@ -137,7 +138,7 @@ impl KeyService {
         };
         hold = match taken {
             Ok(hold) => hold,
-            Err(_) => return talk.wants(Need::Locks),
+            Err(_) => return talk.wants(Resource::Locks),
         };
         if talk.touches_nothing {
             hold.touch_nothing();

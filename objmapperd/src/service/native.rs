@@ -38,7 +38,7 @@ use super::effort::MANY;
 use super::objects::RETRY_MS;
 use super::{Answer, Service};
 use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 use crate::quantum::Quantum;
 use crate::session::{Agreed, Order};
 use crate::unsettled::Failed;
@@ -82,7 +82,7 @@ impl Service {
         let asked =
             Asked { id, db, keyspace, failed, at: c.link.outbox.bytes().len(), wait: self.wait() };
         if takes_long(&kv.verb)
-            && let Some(cold) = self.unless_for(c, Resource::Keys)
+            && let Some(cold) = self.unless_for(c, Resource::Time)
         {
             return cold;
         }
@@ -139,7 +139,7 @@ impl Service {
         if self.patience != Patience::Never && c.errand == resource {
             return None;
         }
-        (c.errand, c.waits_for) = (resource, WaitsFor::Disk);
+        c.needs(resource);
         Some(Answer::Cold)
     }
 
@@ -177,7 +177,7 @@ impl Service {
     fn fault(&self, c: &mut Connection, asked: &Asked<'_>, fault: &Fault, position: u64) -> Answer {
         c.link.outbox.bytes().truncate(asked.at);
         if *fault == Fault::Locked {
-            (c.errand, c.waits_for) = (Resource::Locks, WaitsFor::Disk);
+            c.needs(Resource::Locks);
             return Answer::Cold;
         }
         self.refuse(c, asked.id, status_of(fault), fault);

@@ -10,7 +10,7 @@ use objmapper_proto::{
 use super::place::{Claim, Placed, claim, flush_and_claim, head};
 use super::{Answer, Service};
 use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 use crate::quantum::Quantum;
 use crate::seldom;
 use crate::session::{Agreed, Order};
@@ -144,8 +144,7 @@ impl Service {
     /// It takes somebody with patience for the mount of this name.
     #[cold]
     pub(super) fn cold(&self, c: &mut Connection, uri: &[u8]) -> Answer {
-        c.errand = Resource::Mount(self.daemon.store.mount_of(uri).unwrap_or_default());
-        c.waits_for = WaitsFor::Disk;
+        c.needs(Resource::Mount(self.daemon.store.mount_of(uri).unwrap_or_default()));
         Answer::Cold
     }
 

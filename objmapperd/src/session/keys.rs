@@ -12,6 +12,9 @@ use std::time::Instant;
 use objmapper::kv::{Hold, Key, Keyspace, Wait, Watch};
 use objmapper_proto::resp::{Args, Decoder};
 
+pub use crate::admission::Resource as Need;
+
+use crate::admission::Resource;
 use crate::budget::Over;
 use crate::clients::Member;
 
@@ -59,41 +62,18 @@ pub struct Talk {
     pub over: bool,
     /// How far the journal must be durable before the replies may leave.
     pub position: u64,
-    /// What a request may wait for where it is served, or needs elsewhere.
-    pub patience: Patience,
+    /// What it was asked again for by the helper who serves it; a worker gives nothing.
+    granted: Option<Resource>,
+    /// What its request needs and was not granted.
+    wanted: Option<Resource>,
+    /// Since when its request waits for the journal, and for which position.
+    waiting: Option<(Instant, u64)>,
     /// Why no more can be kept for it now.
     pub crowded: Option<Over>,
     /// Bytes of replies that may wait for it to read them.
     pub room: usize,
     /// When it said something last, and the row of the command.
     pub last: (i64, usize),
-}
-
-/// What a request may need that not everybody who serves can give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// To wait for the journal's disk: if it wanted that before, since then, for what the journal
-    /// held then.
-    Journal(Option<(Instant, u64)>),
-    /// To wait for keys that somebody else holds for long. Whoever has any patience has this.
-    Locks,
-    /// To take the locks of all shards, one after the other: the same, but nobody need hold one.
-    Shards,
-    /// To copy a long value.
-    Copy,
-    /// To take long itself, however it does. Who has this may copy, too.
-    Time,
-}
-
-/// What a request may wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// Nothing: it is served by a worker.
-    None,
-    /// One needs this: it is asked again where it has it.
-    Wanted(Need),
-    /// This.
-    Given(Need),
 }
 
 /// What is not answered, as `CLIENT REPLY` has it.
@@ -125,75 +105,77 @@ impl Talk {
             touches_nothing: false,
             over: false,
             position: 0,
-            patience: Patience::None,
+            granted: None,
+            wanted: None,
+            waiting: None,
             crowded: None,
             room: usize::MAX,
             last: (0, 0),
         }
     }
 
+    /// Begins a turn: a helper grants what was wanted last, a worker nothing.
+    pub fn serve(&mut self, by_helper: bool) {
+        let wanted = self.wanted.take();
+        self.granted = by_helper.then(|| wanted.unwrap_or(Resource::Locks));
+        if self.granted != Some(Resource::Journal) {
+            self.waiting = None;
+        }
+    }
+
     /// What a request needs that was therefore not answered.
     #[inline]
-    pub fn wanted(&self) -> Option<Need> {
-        match self.patience {
-            Patience::Wanted(need) => Some(need),
-            Patience::None | Patience::Given(_) => None,
-        }
+    pub fn wanted(&self) -> Option<Resource> {
+        self.wanted
     }
 
     /// A request needs this, and has done nothing. Always true: that is no error.
     #[cold]
-    pub fn wants(&mut self, need: Need) -> bool {
-        self.patience = Patience::Wanted(need);
+    pub fn wants(&mut self, resource: Resource) -> bool {
+        (self.granted, self.wanted) = (None, Some(resource));
         true
     }
 
     /// How long the locks of keys are waited for.
     #[inline]
     pub fn wait(&self) -> Wait {
-        match self.patience {
-            Patience::Given(_) => Wait::Long,
-            Patience::None | Patience::Wanted(_) => Wait::Briefly,
-        }
+        if self.granted.is_some() { Wait::Long } else { Wait::Briefly }
     }
 
-    /// Whether a request has here and now what it needs.
-    pub fn has(&self, need: Need) -> bool {
-        let Patience::Given(given) = self.patience else { return false };
-        match need {
-            Need::Locks | Need::Shards => true,
-            Need::Copy => matches!(given, Need::Copy | Need::Time),
-            Need::Time => given == Need::Time,
-            Need::Journal(_) => matches!(given, Need::Journal(_)),
-        }
+    /// Whether a request has here and now what it needs: any helper may wait for locks, and who may take
+    /// long may copy.
+    pub fn has(&self, resource: Resource) -> bool {
+        self.granted.is_some_and(|granted| match resource {
+            Resource::Locks | Resource::Shards => true,
+            Resource::Copies => matches!(granted, Resource::Copies | Resource::Time),
+            resource => granted == resource,
+        })
     }
 
     /// Whether a request is not told beforehand to be short, nor waits for a disk.
     #[inline]
     pub fn may_be_slow(&self) -> bool {
-        !matches!(self.patience, Patience::None | Patience::Given(Need::Journal(_)))
+        self.granted.is_some_and(|granted| granted != Resource::Journal)
     }
 
     /// What a request needs and does not have here and now.
     #[inline]
-    pub fn lacks(&self, need: Option<Need>) -> Option<Need> {
-        need.filter(|need| !self.has(*need))
+    pub fn lacks(&self, resource: Option<Resource>) -> Option<Resource> {
+        resource.filter(|resource| !self.has(*resource))
     }
 
     /// From when on, and for which position of the journal, a request may wait here and now that is
     /// about what there is now. `None`: it is asked again where it may.
     pub fn may_wait(&mut self, position: u64) -> Option<(Instant, u64)> {
-        match self.patience {
-            Patience::Given(Need::Journal(wanted)) => {
-                self.patience = Patience::Given(Need::Journal(None));
-                Some(wanted.unwrap_or_else(|| (Instant::now(), position)))
-            }
-            Patience::Wanted(..) => None,
-            Patience::None | Patience::Given(_) => {
-                self.patience = Patience::Wanted(Need::Journal(Some((Instant::now(), position))));
-                None
-            }
+        let now = (Instant::now(), position);
+        if self.has(Resource::Journal) {
+            return Some(self.waiting.take().unwrap_or(now));
         }
+        if self.wanted.is_none() {
+            self.wants(Resource::Journal);
+            self.waiting = Some(now);
+        }
+        None
     }
 
     /// As it was at first. That this command is not answered stays.

@@ -9,8 +9,9 @@ use objmapper_proto::resp::{self, Args, Encoder};
 use super::call::Call;
 use super::table::{self, Command, Flags};
 use super::{KeyService, Names};
+use crate::admission::Resource;
 use crate::service::batch::{self, Answered, Batch, LONG, REQUESTS};
-use crate::session::keys::{Need, Talk};
+use crate::session::keys::Talk;
 
 /// Arguments that a request may have. None of these commands takes more.
 const ARGUMENTS: usize = 8;
@@ -43,7 +44,7 @@ impl KeyService {
         }
         let mut errors = 0;
         let Ok(mut hold) = batch.hold(&self.keyspace, talk.wait()) else {
-            talk.wants(Need::Locks);
+            talk.wants(Resource::Locks);
             return (Answered::default(), 0);
         };
         if talk.touches_nothing {

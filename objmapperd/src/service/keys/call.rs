@@ -8,8 +8,9 @@ use objmapper_proto::resp::{Args, Encoder};
 
 use super::table::{Command, Flags};
 use super::{KeyService, Names};
+use crate::admission::Resource;
 use crate::service::effort::{MUCH, VAST};
-use crate::session::keys::{Need, Talk};
+use crate::session::keys::Talk;
 
 /// What a command has to work with. Its keys' locks are held.
 pub(super) struct Call<'a, 'k> {
@@ -68,10 +69,10 @@ impl Call<'_, '_> {
     /// compared. To be asked before anything is done; in a transaction EXEC has.
     #[inline]
     pub(super) fn may_take(&self, (effort, limit): (u64, u64)) -> Answer {
-        if effort <= limit || self.in_exec || self.talk.has(Need::Time) {
+        if effort <= limit || self.in_exec || self.talk.has(Resource::Time) {
             return Ok(());
         }
-        Err(Oops::Elsewhere(Need::Time))
+        Err(Oops::Elsewhere(Resource::Time))
     }
 
     /// Whether so many bytes may be copied here and now; the same.
@@ -111,7 +112,7 @@ pub(super) enum Oops {
     /// Arguments that do not fit together.
     Syntax,
     /// Nothing was done, since it needs what it does not have here: it is asked again.
-    Elsewhere(Need),
+    Elsewhere(Resource),
     /// The keyspace says no.
     Fault(Fault),
     /// Anything else, its class in front.
@@ -143,7 +144,7 @@ impl Oops {
 impl From<Fault> for Oops {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Locked => Self::Elsewhere(Need::Locks),
+            Fault::Locked => Self::Elsewhere(Resource::Locks),
             fault => Self::Fault(fault),
         }
     }
@@ -185,13 +186,13 @@ fn say(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 /// What copying so many bytes needs.
 #[inline]
-pub(super) const fn copying(bytes: u64) -> Option<Need> {
+pub(super) const fn copying(bytes: u64) -> Option<Resource> {
     if bytes <= MUCH {
         None
     } else if bytes <= VAST {
-        Some(Need::Copy)
+        Some(Resource::Copies)
     } else {
-        Some(Need::Time)
+        Some(Resource::Time)
     }
 }
 

@@ -9,13 +9,19 @@ use objmapper_proto::resp::Args;
 use super::call::copying;
 use super::table::{Command, Flags};
 use super::{KeyService, info};
+use crate::admission::Resource;
 use crate::service::effort::{MANY, MUCH};
-use crate::session::keys::{Need, Talk};
+use crate::session::keys::Talk;
 
 impl KeyService {
     /// What a command needs that it does not have here.
     #[inline]
-    pub(super) fn estimate(&self, command: &Command, talk: &Talk, args: Args<'_>) -> Option<Need> {
+    pub(super) fn estimate(
+        &self,
+        command: &Command,
+        talk: &Talk,
+        args: Args<'_>,
+    ) -> Option<Resource> {
         let much = args.len() > MANY || args.span() as u64 > MUCH;
         if !much && !command.flags.has(Flags::LONG) {
             return None;
@@ -24,19 +30,19 @@ impl KeyService {
     }
 
     #[cold]
-    fn look_closely(&self, command: &Command, talk: &Talk, args: Args<'_>) -> Option<Need> {
+    fn look_closely(&self, command: &Command, talk: &Talk, args: Args<'_>) -> Option<Resource> {
         match command.name {
-            _ if args.len() > MANY => Some(Need::Time),
+            _ if args.len() > MANY => Some(Resource::Time),
             _ if args.span() as u64 > MUCH => copying(args.span() as u64),
             _ if talk.transaction.is_some() && !command.flags.has(Flags::NOT_QUEUED) => None,
-            "exec" if takes_long(talk) => Some(Need::Time),
+            "exec" if takes_long(talk) => Some(Resource::Time),
             "flushall" | "flushdb" | "keys" if self.keyspace.memory().used() > MUCH => {
-                Some(Need::Time)
+                Some(Resource::Time)
             }
             // Its values' lengths say it.
             "exec" | "lcs" => None,
             "info" if !info::looks_inside(args) => None,
-            _ => Some(Need::Shards),
+            _ => Some(Resource::Shards),
         }
     }
 }

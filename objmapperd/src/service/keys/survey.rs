@@ -8,8 +8,8 @@ use objmapper::kv::{Value, glob};
 use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops, integer};
+use crate::admission::Resource;
 use crate::service::effort::{MUCH, SLOTS, STEPS};
-use crate::session::keys::Need;
 
 pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
     let mut found = Found::new(call.out.is_three(), Wanted::like(call.args.at(1)));
@@ -116,7 +116,7 @@ impl<'a> Found<'a> {
     fn look(&mut self, call: &mut Call<'_, '_>, cursor: u64, most: u64) -> Result<u64, Oops> {
         let count = u32::try_from(most).unwrap_or(u32::MAX).min(self.next);
         // Names may be as long as values.
-        let free = call.in_exec || call.talk.has(Need::Time);
+        let free = call.in_exec || call.talk.has(Resource::Time);
         let (names, ends, mut too_many) = (&mut self.names, &mut self.ends, false);
         names.clear();
         ends.clear();
@@ -138,7 +138,7 @@ impl<'a> Found<'a> {
             next
         };
         if too_many {
-            return Err(Oops::Elsewhere(Need::Time));
+            return Err(Oops::Elsewhere(Resource::Time));
         }
         self.pick(call)?;
         self.next = match self.names.len() {

@@ -14,8 +14,9 @@ use objmapper_proto::resp::{Args, Encoder};
 use super::call::{Answer, Call, Oops, integer};
 use super::info;
 use super::table::{self, Command, Flags};
+use crate::admission::Resource;
 use crate::service::effort::{MANY, MUCH};
-use crate::session::keys::{Making, Need, Talk, Transaction};
+use crate::session::keys::{Making, Talk, Transaction};
 
 /// Keeps a command until EXEC, if it may be kept.
 #[cold]
@@ -201,14 +202,14 @@ fn hold_for<'k>(call: &mut Call<'_, 'k>, transaction: &Transaction) -> Result<Ho
     wanted.keys.extend(&watched);
     let (wait, now) = (call.talk.wait(), Keyspace::now());
     let mut hold = keyspace.try_hold_also(&wanted.keys, &wanted.databases, wait, now)?;
-    if !call.talk.has(Need::Time) {
+    if !call.talk.has(Resource::Time) {
         let lengths = wanted.keys.iter().map(|key| hold.peek(key).map_or(0, |value| value.len()));
         let (all, longest) = lengths.fold((0_u64, 0_u64), |(all, longest), length| {
             (all.saturating_add(length), longest.max(length))
         });
         // Values may be compared with each other as well.
         if transaction.making.effort(all, longest) > MUCH {
-            return Err(Oops::Elsewhere(Need::Time));
+            return Err(Oops::Elsewhere(Resource::Time));
         }
     }
     if call.talk.touches_nothing {

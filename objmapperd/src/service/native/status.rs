@@ -5,7 +5,7 @@ use objmapper_proto::Reply;
 
 use super::{Answer, Asked, Service};
 use crate::admission::Resource;
-use crate::connection::{Connection, WaitsFor};
+use crate::connection::Connection;
 use crate::service::objects::whole_lines;
 use crate::session::Agreed;
 
@@ -13,7 +13,7 @@ impl Service {
     pub(super) fn status(&self, c: &mut Connection, asked: &Asked<'_>, agreed: Agreed) -> Answer {
         // All locks, one after the other.
         if self.wait() == Wait::Briefly {
-            (c.errand, c.waits_for) = (Resource::Shards, WaitsFor::Disk);
+            c.needs(Resource::Shards);
             return Answer::Cold;
         }
         let text = self.key_service().status();

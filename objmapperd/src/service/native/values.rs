@@ -155,7 +155,7 @@ impl Service {
 
 /// Who copies so many bytes, which are many.
 const fn copying(bytes: u64) -> Resource {
-    if bytes > VAST { Resource::Keys } else { Resource::Copies }
+    if bytes > VAST { Resource::Time } else { Resource::Copies }
 }
 
 /// Bytes that a value may have to go into the frame of its reply.
