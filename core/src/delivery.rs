@@ -20,13 +20,13 @@ pub struct Delivery {
     pub range: Range,
     /// Why it comes in this form.
     pub reason: Reason,
-    /// The form.
-    pub content: Content,
+    /// What comes, in this form.
+    pub delivered: Delivered,
 }
 
-/// The form of an answer.
+/// What an answer brings, in which form.
 #[derive(Debug)]
-pub enum Content {
+pub enum Delivered {
     /// A descriptor for reading, with an open file description of its own.
     Descriptor(Opened),
     /// A descriptor for reading whose open file description is given to others as well.

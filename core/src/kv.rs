@@ -1,4 +1,4 @@
-//! The keyspace: keys to values, for the two doors of the daemon and for programs that embed it.
+//! The keyspace: keys to values, for the daemon's two protocols and for programs that embed it.
 //!
 //! The modules form a ladder: each uses only those before it.
 

@@ -54,7 +54,7 @@ pub use backing::keys::Keys;
 pub use backing::tree::{ReadOnly, Tree};
 pub use backing::{Backing, Found, MountId, Patience};
 pub use caller::Caller;
-pub use delivery::{Body, Content, Delivery, Fill};
+pub use delivery::{Body, Delivered, Delivery, Fill};
 pub use index::Index;
 pub use mount::{Mount, Mounts};
 pub use object::Object;

@@ -23,7 +23,7 @@ use objmapper_proto::{Delivery as Form, Mode, Range, Reason, Uri, Version, limit
 use crate::backing::tree::Tree;
 use crate::backing::{Found, MountId, Name, Names, Patience};
 use crate::caller::Caller;
-use crate::delivery::{Body, Content, Delivery};
+use crate::delivery::{Body, Delivered, Delivery};
 use crate::index::{Bounds, Counters, Index};
 use crate::mount::{Mount, Mounts};
 use crate::object::Object;
@@ -90,7 +90,7 @@ struct Route {
     path: Option<Arc<[u8]>>,
 }
 
-/// Mounts and index behind one door. Shared by any number of threads.
+/// Mounts and index together. Shared by any number of threads.
 #[derive(Debug)]
 pub struct Store {
     mounts: ArcSwap<Mounts>,
@@ -311,23 +311,24 @@ impl Outline {
     #[inline]
     fn fill_in(self, Found { file, identity, .. }: Found, whose: (MountId, bool)) -> Delivery {
         let Self { object, range, form, reason } = self;
-        let content = match form {
+        let delivered = match form {
             // Where to is the business of whoever sends it.
             Form::Stream | Form::Destination => {
-                Content::Stream(Body::new(file, identity, range, whose))
+                Delivered::Stream(Body::new(file, identity, range, whose))
             }
-            Form::Inline => Content::Inline(Body::new(file, identity, range, whose)),
-            Form::Descriptor => Content::Descriptor(file),
-            Form::None => Content::NotModified,
+            Form::Inline => Delivered::Inline(Body::new(file, identity, range, whose)),
+            Form::Descriptor => Delivered::Descriptor(file),
+            Form::None => Delivered::NotModified,
         };
-        Delivery { object, range, reason, content }
+        Delivery { object, range, reason, delivered }
     }
 
     /// The delivery of a description that others have, too.
     fn share(self, file: Arc<Opened>) -> Delivery {
         let Self { object, range, form, reason } = self;
-        let content = if form == Form::None { Content::NotModified } else { Content::Shared(file) };
-        Delivery { object, range, reason, content }
+        let delivered =
+            if form == Form::None { Delivered::NotModified } else { Delivered::Shared(file) };
+        Delivery { object, range, reason, delivered }
     }
 }
 

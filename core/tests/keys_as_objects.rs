@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use objmapper::kv::{Expiry, Keyspace, Options};
 use objmapper::{
-    Caller, Content, Fill, Keys, Kind, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal,
+    Caller, Delivered, Fill, Keys, Kind, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal,
     Rules, Store, Want,
 };
 
@@ -30,12 +30,12 @@ fn get(store: &Store, uri: &[u8], mode: Mode) -> Result<(objmapper::Object, Vec<
     let want = Want { uri, mode, ..Want::default() };
     let delivery = store.deliver(&mut Caller::own(), &want, Patience::Never)?;
     let mut bytes = Vec::new();
-    match delivery.content {
-        Content::Descriptor(file) => {
+    match delivery.delivered {
+        Delivered::Descriptor(file) => {
             let own: OwnedFd = file.as_fd().try_clone_to_owned().unwrap();
             File::from(own).read_to_end(&mut bytes).unwrap();
         }
-        Content::Inline(body) | Content::Stream(body) => {
+        Delivered::Inline(body) | Delivered::Stream(body) => {
             assert_eq!(body.fill(&mut bytes, Patience::Never).unwrap(), Fill::Whole);
         }
         other => panic!("{other:?}"),
@@ -64,7 +64,7 @@ fn what_was_handed_out_stays_as_it_was() {
     let want = Want { uri: b"kv:k", mode: Mode::Fdpass, ..Want::default() };
     let delivery = store.deliver(&mut Caller::own(), &want, Patience::Never).unwrap();
     set(&keyspace, b"k", b"after!");
-    let Content::Descriptor(file) = delivery.content else { panic!() };
+    let Delivered::Descriptor(file) = delivery.delivered else { panic!() };
     let mut file = File::from(file.as_fd().try_clone_to_owned().unwrap());
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
@@ -85,7 +85,7 @@ fn the_version_says_whether_the_value_changed() {
         let want =
             Want { uri: b"kv:k", mode: Mode::Fdpass, unless: Some(first), ..Want::default() };
         let same = store.deliver(&mut Caller::own(), &want, Patience::Never).unwrap();
-        assert!(matches!(same.content, Content::NotModified));
+        assert!(matches!(same.delivered, Delivered::NotModified));
         let other: Vec<u8> = value.iter().map(|b| b ^ 1).collect();
         set(&keyspace, b"k", &other);
         assert_ne!(version(&store), first);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use objmapper::refusal::Miss;
 use objmapper::shared::Counters;
 use objmapper::{
-    Caller, Content, Delivery, Links, Mode, Mount, Mounts, Opened, Patience, Refusal, Rules,
+    Caller, Delivered, Delivery, Links, Mode, Mount, Mounts, Opened, Patience, Refusal, Rules,
     Shared, Store, Tree, Want,
 };
 use tempfile::TempDir;
@@ -71,9 +71,9 @@ impl Place {
         self.store.deliver(&mut self.me, &want, Patience::Block)
     }
 
-    fn open(&mut self, name: &str) -> Result<Content, Refusal> {
+    fn open(&mut self, name: &str) -> Result<Delivered, Refusal> {
         match self.deliver(name, Mode::Fdpass) {
-            Ok(delivery) => Ok(delivery.content),
+            Ok(delivery) => Ok(delivery.delivered),
             Err(Miss::Refused(refusal)) => Err(refusal),
             Err(other) => panic!("{other}"),
         }
@@ -82,7 +82,7 @@ impl Place {
     #[track_caller]
     fn shares(&mut self, name: &str) -> Arc<Opened> {
         match self.open(name) {
-            Ok(Content::Shared(file)) => file,
+            Ok(Delivered::Shared(file)) => file,
             other => panic!("{other:?}"),
         }
     }
@@ -177,7 +177,7 @@ fn what_is_done_to_the_file_is_seen() {
     fs::File::options().write(true).open(place.path("a/b/f")).unwrap().set_len(4).unwrap();
     assert_eq!(place.deliver("a/b/f", Mode::Fdpass).unwrap().object.size, 4);
     // It is still young: nobody shares it.
-    assert!(matches!(place.open("a/b/f"), Ok(Content::Descriptor(_))));
+    assert!(matches!(place.open("a/b/f"), Ok(Delivered::Descriptor(_))));
     assert!(place.counters().invalidations >= 2);
 }
 
@@ -229,7 +229,7 @@ fn one_directory_under_two_names_has_one_watch_and_both_are_told() {
         let want = Want { uri: b"/u/b/f", mode: Mode::Fdpass, shared: true, ..Want::default() };
         place.store.deliver(&mut place.me, &want, Patience::Block)
     };
-    assert!(matches!(ask(&mut place).unwrap().content, Content::Shared(_)));
+    assert!(matches!(ask(&mut place).unwrap().delivered, Delivered::Shared(_)));
     assert_eq!((place.counters().descriptors, place.counters().watches), (2, 3));
     fs::rename(place.path("a/b"), place.path("a/c")).unwrap();
     assert!(matches!(ask(&mut place), Err(Miss::Refused(Refusal::NotFound))));
@@ -251,7 +251,7 @@ fn what_a_symlink_leads_to_is_not_shared() {
     symlink("a", place.path("l")).unwrap();
     symlink("b/f", place.path("a/m")).unwrap();
     for name in ["l/b/f", "a/m"] {
-        assert!(matches!(place.open(name), Ok(Content::Descriptor(_))), "{name}");
+        assert!(matches!(place.open(name), Ok(Delivered::Descriptor(_))), "{name}");
     }
     place.hit("a/b/f");
     assert_eq!(place.counters().descriptors, 1);
@@ -262,12 +262,15 @@ fn bytes_are_never_read_from_a_shared_description() {
     let mut place = Place::new();
     place.hit("a/b/f");
     for mode in [Mode::Auto, Mode::Copy, Mode::Splice] {
-        let content = place.deliver("a/b/f", mode).unwrap().content;
-        assert!(matches!(content, Content::Inline(_) | Content::Stream(_)), "{mode} {content:?}");
+        let delivered = place.deliver("a/b/f", mode).unwrap().delivered;
+        assert!(
+            matches!(delivered, Delivered::Inline(_) | Delivered::Stream(_)),
+            "{mode} {delivered:?}"
+        );
     }
     let size = 17 * 1024;
     place.write("large", &"x".repeat(size));
-    assert!(matches!(place.deliver("large", Mode::Auto).unwrap().content, Content::Shared(_)));
+    assert!(matches!(place.deliver("large", Mode::Auto).unwrap().delivered, Delivered::Shared(_)));
 }
 
 #[test]
@@ -278,8 +281,8 @@ fn what_the_caller_has_is_not_sent() {
     let unless = Some(version);
     let want =
         Want { uri: b"/t/a/b/f", mode: Mode::Fdpass, shared: true, unless, ..Want::default() };
-    let content = place.store.deliver(&mut place.me, &want, Patience::Block).unwrap().content;
-    assert!(matches!(content, Content::NotModified));
+    let delivered = place.store.deliver(&mut place.me, &want, Patience::Block).unwrap().delivered;
+    assert!(matches!(delivered, Delivered::NotModified));
 }
 
 #[test]
@@ -366,9 +369,9 @@ fn nobody_sees_the_past() {
             let want =
                 Want { uri: b"/t/a/b/f", mode: Mode::Fdpass, shared: true, ..Want::default() };
             let delivery = place.store.deliver(&mut me, &want, Patience::Block).unwrap();
-            let read = match delivery.content {
-                Content::Shared(file) => text(&file),
-                Content::Descriptor(file) => text(&Arc::new(file)),
+            let read = match delivery.delivered {
+                Delivered::Shared(file) => text(&file),
+                Delivered::Descriptor(file) => text(&Arc::new(file)),
                 other => panic!("{other:?}"),
             };
             if read != expected[0] {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use objmapper::index::{Bounds, Counters};
 use objmapper::{
-    Caller, Content, Kind, Limits, Links, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal,
+    Caller, Delivered, Kind, Limits, Links, Listing, Miss, Mode, Mount, Mounts, Patience, Refusal,
     Rule, Rules, Status, Store, Subject, Tree, Verbs, Want,
 };
 use tempfile::TempDir;
@@ -66,8 +66,8 @@ fn read(store: &Store, caller: &mut Caller, uri: &str) -> Result<String, Refusal
     let want = Want { uri: uri.as_bytes(), mode: Mode::Fdpass, ..Want::default() };
     match store.deliver(caller, &want, Patience::Block) {
         Ok(delivery) => {
-            let Content::Descriptor(fd) = delivery.content else {
-                panic!("{:?}", delivery.content)
+            let Delivered::Descriptor(fd) = delivery.delivered else {
+                panic!("{:?}", delivery.delivered)
             };
             let mut text = String::new();
             fs::File::from(OwnedFd::from(fd)).read_to_string(&mut text).unwrap();
@@ -366,12 +366,12 @@ fn forms_and_what_is_said_about_them() {
         let want = Want { uri, mode, ..Want::default() };
         let delivery = store.deliver(&mut user(1), &want, Patience::Block).unwrap();
         assert_eq!(delivery.object.kind, Kind::File);
-        match delivery.content {
-            Content::Descriptor(_) => "descriptor",
-            Content::Inline(_) => "inline",
-            Content::Stream(_) => "stream",
-            Content::Shared(_) => "shared",
-            Content::NotModified => "not modified",
+        match delivery.delivered {
+            Delivered::Descriptor(_) => "descriptor",
+            Delivered::Inline(_) => "inline",
+            Delivered::Stream(_) => "stream",
+            Delivered::Shared(_) => "shared",
+            Delivered::NotModified => "not modified",
         }
     };
     assert_eq!(form(b"/small", Mode::Copy), "inline");

@@ -133,7 +133,7 @@ impl Allowance {
 pub fn remarks(settings: &Settings) -> String {
     let said =
         objmapper_os::limits::nofile().map_err(anyhow::Error::from).and_then(|(_, nofile)| {
-            let allowance = Allowance::new(settings, nofile, settings.kv.has_a_door())?;
+            let allowance = Allowance::new(settings, nofile, settings.kv.is_served())?;
             Ok(allowance.sums(settings, nofile).to_string())
         });
     let said = said.unwrap_or_else(|error| format!("Here it would not start: {error}\n"));

@@ -64,7 +64,7 @@ pub struct Loaded {
 /// All settings, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What is served, no two with the same URI; at least one, or a door to the keyspace.
+    /// What is served, no two with the same URI; at least one, unless keys are served.
     pub mounts: Vec<MountSpec>,
     /// Where clients connect.
     pub listen: Listen,
@@ -283,8 +283,8 @@ impl KvSync {
 }
 
 impl Kv {
-    /// Whether there is a keyspace: a door of its own was named, or where it is kept.
-    pub const fn has_a_door(&self) -> bool {
+    /// Whether there is a keyspace: a socket of its own was named, or where it is kept.
+    pub const fn is_served(&self) -> bool {
         self.socket.is_some() || self.listen.is_some() || self.dir.is_some()
     }
 }

@@ -64,22 +64,22 @@ impl<'a> Front<'a> {
     /// Lets clients in until a signal says that it is enough.
     pub fn accept_until_told(
         &mut self,
-        doors: &mut [Acceptor],
+        acceptors: &mut [Acceptor],
         pool: &mut Pool<Connection>,
         transfer: &TransferPath,
     ) -> os::Result<()> {
-        for acceptor in &*doors {
+        for acceptor in &*acceptors {
             self.readiness.registry().add(acceptor.listener(), LISTENER, Interest::READABLE)?;
         }
         self.supervisor.ready(self.mounts, None);
         let mut events = Events::with_capacity(8);
         loop {
-            for acceptor in &mut *doors {
+            for acceptor in &mut *acceptors {
                 acceptor.accept(|connection| pool.admit_to(connection.lane(), connection));
             }
             let watch = self.show_life(pool, transfer);
             let timeout =
-                watch.into_iter().chain(doors.iter().filter_map(Acceptor::next_try)).min();
+                watch.into_iter().chain(acceptors.iter().filter_map(Acceptor::next_try)).min();
             self.readiness.wait(&mut events, timeout)?;
             if events.iter().any(|event| event.token == CHANGES) {
                 self.daemon.store.observe();

@@ -18,14 +18,14 @@ const TELL: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// The keyspace that these settings say; reads it back if it is kept somewhere.
-pub fn open(settings: &Kv, has_a_door: bool) -> anyhow::Result<Keyspace> {
+pub fn open(settings: &Kv, is_served: bool) -> anyhow::Result<Keyspace> {
     let options = kv::Options {
         max_memory: settings.max_memory,
         policy: settings.eviction,
         ..kv::Options::default()
     };
     let Some(dir) = &settings.dir else {
-        if has_a_door {
+        if is_served {
             tracing::info!(
                 "keys are kept in memory only and are lost when this daemon stops (kv.dir)"
             );

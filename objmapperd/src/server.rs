@@ -86,13 +86,13 @@ pub fn run(
             os::limits::nofile()?.0
         }
     };
-    let keys = settings.kv.has_a_door() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
+    let keys = settings.kv.is_served() || inherited.iter().any(|(name, _)| name == KV_SOCKET_NAME);
     let keyspace = Arc::new(keeper::open(&settings.kv, keys)?);
     let (served, mounts) = mounts(settings, keys.then(|| keyspace.clone()))?;
     let daemon = daemon(settings, nofile, mounts, (keyspace, keys))?;
     let listeners = listeners(settings, inherited)?;
     let mut running = start(settings, &daemon)?;
-    let mut doors = Vec::new();
+    let mut acceptors = Vec::new();
     for (listener, protocol) in listeners {
         let at = described(&listener);
         match protocol {
@@ -101,15 +101,15 @@ pub fn run(
             }
             Protocol::Resp => tracing::info!(socket = %at, "listening for keys"),
         }
-        doors.push(Acceptor::new(listener, &daemon, settings.limits.send_buffer, protocol)?);
+        acceptors.push(Acceptor::new(listener, &daemon, settings.limits.send_buffer, protocol)?);
     }
     tracing::info!("ready");
     let reread = checked(reread, nofile);
     let mut front = Front::new(&supervisor, &signals, &daemon, settings, served, reread)?;
-    front.accept_until_told(&mut doors, &mut running.pool, &running.transfer)?;
+    front.accept_until_told(&mut acceptors, &mut running.pool, &running.transfer)?;
 
     supervisor.stopping();
-    drop(doors);
+    drop(acceptors);
     if drain(&running, &mut front, &signals, settings.drain_deadline) {
         stop(running);
     }

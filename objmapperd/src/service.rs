@@ -1,4 +1,4 @@
-//! From requests to the core's verbs to replies: one table for each door.
+//! From requests to the core's verbs to replies: one table for each protocol.
 //!
 //! Not here: reading, sending, scheduling. A service is given a request that was
 //! decoded and puts its reply into the connection's outbox.

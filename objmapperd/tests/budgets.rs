@@ -25,7 +25,7 @@ use support::{is_root, skip, until};
 const FEW: u64 = 1400;
 
 /// A daemon that anybody may connect to.
-fn open_house() -> Setup {
+fn for_anybody() -> Setup {
     let setup = Setup::default().unprivileged().root_options("allow = [\"any\"]\n");
     setup.argument("--socket-mode").argument("0666")
 }
@@ -157,7 +157,7 @@ fn figures_may_be_for_the_owner_and_root_alone() {
     if !is_root() {
         return skip("two users are needed, and only root can be two");
     }
-    let daemon = open_house().config("[listen]\nstats = \"owner\"\n").start();
+    let daemon = for_anybody().config("[listen]\nstats = \"owner\"\n").start();
     let mut neighbour = Neighbour::of(&daemon);
     let other = Lazy::start(&daemon, "asks_for_figures", 0);
     assert_eq!(counter(&mut neighbour.client, "connections.open"), 2);
@@ -171,7 +171,7 @@ fn however_many_users_do_not_read_descriptors_others_get_some() {
     if !is_root() {
         return skip("several users are needed, and only root can be several");
     }
-    let daemon = open_house().nofile(FEW).start();
+    let daemon = for_anybody().nofile(FEW).start();
     let mut neighbour = Neighbour::of(&daemon);
     let limit = counter(&mut neighbour.client, "descriptors.limit");
     let mut lazy = Vec::new();
@@ -202,7 +202,7 @@ fn however_many_users_take_connections_others_get_some() {
     if !is_root() {
         return skip("several users are needed, and only root can be several");
     }
-    let daemon = open_house().config("[limits]\nconnections = 1000\n").start();
+    let daemon = for_anybody().config("[limits]\nconnections = 1000\n").start();
     let mut neighbour = Neighbour::of(&daemon);
     let lazy: Vec<_> = (0..6).map(|n| Lazy::start(&daemon, "takes_connections", n)).collect();
     let got: Vec<_> = lazy.iter().map(|lazy| lazy.got).collect();

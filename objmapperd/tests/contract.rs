@@ -1,4 +1,4 @@
-//! One body through every door: the core embedded, the client library, the bare wire; in every
+//! One body through every interface: the core embedded, the client library, the bare wire; in every
 //! mode, at every size where the form of a delivery turns, in every kind of range. The bytes and
 //! what is said about them are the same everywhere.
 
@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use objmapper::{
-    Caller, Content, Kind, Links, Miss, Mode, Mount, Mounts, Patience, Range, Reason, Rules,
+    Caller, Delivered, Kind, Links, Miss, Mode, Mount, Mounts, Patience, Range, Reason, Rules,
     Status, Store, Tree, Version, Want,
 };
 use objmapper_client::{Client, Object};
@@ -52,8 +52,8 @@ struct Fetched {
     by_descriptor: bool,
 }
 
-/// A way to ask.
-trait Door {
+/// Whatever can be asked for objects.
+trait Interface {
     fn fetch(&mut self, uri: &str, mode: Mode, range: Range) -> Result<Fetched, Status>;
 }
 
@@ -71,7 +71,7 @@ impl Embedded {
     }
 }
 
-impl Door for Embedded {
+impl Interface for Embedded {
     fn fetch(&mut self, uri: &str, mode: Mode, range: Range) -> Result<Fetched, Status> {
         let want = Want { uri: uri.as_bytes(), mode, range, ..Want::default() };
         let delivery = match self.store.deliver(&mut self.caller, &want, Patience::Block) {
@@ -80,14 +80,16 @@ impl Door for Embedded {
             Err(other) => panic!("{other}"),
         };
         let mut bytes = Vec::new();
-        let by_descriptor = matches!(delivery.content, Content::Descriptor(_));
-        match delivery.content {
-            Content::Descriptor(fd) => bytes = part(&File::from(OwnedFd::from(fd)), delivery.range),
-            Content::Inline(body) => {
+        let by_descriptor = matches!(delivery.delivered, Delivered::Descriptor(_));
+        match delivery.delivered {
+            Delivered::Descriptor(fd) => {
+                bytes = part(&File::from(OwnedFd::from(fd)), delivery.range);
+            }
+            Delivered::Inline(body) => {
                 body.fill(&mut bytes, Patience::Block).unwrap();
             }
             // As whoever streams does it: from the file, at the range's offset.
-            Content::Stream(body) => {
+            Delivered::Stream(body) => {
                 bytes.resize(usize::try_from(body.range().length).unwrap(), 0);
                 let mut at = 0;
                 while at < bytes.len() {
@@ -98,7 +100,7 @@ impl Door for Embedded {
                 }
                 assert!(body.is_unchanged().unwrap());
             }
-            Content::NotModified | Content::Shared(_) => panic!("nobody asked"),
+            Delivered::NotModified | Delivered::Shared(_) => panic!("nobody asked"),
         }
         let object = delivery.object;
         Ok(Fetched {
@@ -113,7 +115,7 @@ impl Door for Embedded {
     }
 }
 
-impl Door for Client {
+impl Interface for Client {
     fn fetch(&mut self, uri: &str, mode: Mode, range: Range) -> Result<Fetched, Status> {
         let end = range.offset.saturating_add(range.length);
         let object = match self.get_range(uri, mode, range.offset..end) {
@@ -140,7 +142,7 @@ impl Door for Client {
     }
 }
 
-impl Door for Peer {
+impl Interface for Peer {
     fn fetch(&mut self, uri: &str, mode: Mode, range: Range) -> Result<Fetched, Status> {
         let answer = self.get(mode, uri.as_bytes(), range);
         if answer.status() != Status::Ok {
@@ -194,9 +196,9 @@ fn expected_form(mode: Mode, length: usize) -> (bool, Reason) {
     }
 }
 
-fn same_through_every_door(mode: Mode) {
+fn same_through_every_interface(mode: Mode) {
     let daemon = Daemon::start();
-    let mut doors: Vec<Box<dyn Door>> = vec![
+    let mut interfaces: Vec<Box<dyn Interface>> = vec![
         Box::new(Embedded::new(&daemon)),
         Box::new(daemon.client()),
         Box::new(daemon.greeted()),
@@ -222,36 +224,36 @@ fn same_through_every_door(mode: Mode) {
                 reason,
                 by_descriptor,
             };
-            for (number, door) in doors.iter_mut().enumerate() {
-                let fetched = door.fetch(&uri, mode, range).unwrap();
-                assert!(fetched == expected, "door {number}, {mode} of {range:?} of {size}");
+            for (number, interface) in interfaces.iter_mut().enumerate() {
+                let fetched = interface.fetch(&uri, mode, range).unwrap();
+                assert!(fetched == expected, "interface {number}, {mode} of {range:?} of {size}");
             }
         }
         let beyond = Range { offset: size as u64 + 1, length: Range::TO_END };
-        for door in &mut doors {
-            assert_eq!(door.fetch(&uri, mode, beyond).unwrap_err(), Status::BadRange);
+        for interface in &mut interfaces {
+            assert_eq!(interface.fetch(&uri, mode, beyond).unwrap_err(), Status::BadRange);
         }
     }
 }
 
 #[test]
-fn fdpass_is_the_same_through_every_door() {
-    same_through_every_door(Mode::Fdpass);
+fn fdpass_is_the_same_through_every_interface() {
+    same_through_every_interface(Mode::Fdpass);
 }
 
 #[test]
-fn copy_is_the_same_through_every_door() {
-    same_through_every_door(Mode::Copy);
+fn copy_is_the_same_through_every_interface() {
+    same_through_every_interface(Mode::Copy);
 }
 
 #[test]
-fn splice_is_the_same_through_every_door() {
-    same_through_every_door(Mode::Splice);
+fn splice_is_the_same_through_every_interface() {
+    same_through_every_interface(Mode::Splice);
 }
 
 #[test]
-fn auto_is_the_same_through_every_door() {
-    same_through_every_door(Mode::Auto);
+fn auto_is_the_same_through_every_interface() {
+    same_through_every_interface(Mode::Auto);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Content, Expiry, Fault};
 const DIGITS: usize = 20;
 
 /// The longest value that is read as a number, in bytes.
-const LONG: u64 = 8 * 1024;
+const NUMBER_BYTES: u64 = 8 * 1024;
 
 impl Hold<'_> {
     /// Adds to the integer under a key, 0 if there is none; gives the sum. Its expiry stays.
@@ -30,7 +30,7 @@ impl Hold<'_> {
     pub fn add_number(&mut self, key: &Key<'_>, by: &[u8]) -> Result<String, Fault> {
         let old = match self.peek(key) {
             None => Some(Extended::ZERO),
-            Some(value) if value.len() > LONG => return Err(Fault::NotNumber),
+            Some(value) if value.len() > NUMBER_BYTES => return Err(Fault::NotNumber),
             Some(value) => number(&value.bytes()?)?,
         };
         let sum = old.zip(number(by)?).and_then(|(old, by)| old.plus(by));

@@ -20,7 +20,7 @@ const LARGE: usize = 64 * 1024;
 
 /// Milliseconds after which no more are answered in a turn: some take as long as a thousand others.
 /// Not tuned.
-const LONG: i64 = 2;
+const TURN_MS: i64 = 2;
 
 /// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
 /// who do not read.
@@ -121,7 +121,7 @@ impl Attendant {
                 return Served::Over;
             }
             let now = keys.talk.last.0;
-            if now - *begun.get_or_insert(now) >= LONG {
+            if now - *begun.get_or_insert(now) >= TURN_MS {
                 return Served::Tired;
             }
             if c.link.outbox.len() >= ENOUGH

@@ -8,7 +8,7 @@ use crate::admission::Resource;
 use crate::connection::Connection;
 use crate::link::ENOUGH;
 use crate::quantum::Quantum;
-use crate::service::batch::{Batch, LONG, REQUESTS};
+use crate::service::batch::{Batch, REQUEST_BYTES, REQUESTS};
 use crate::service::native::pipeline::OneKey;
 use crate::session::Asked;
 use crate::unsettled::Failed;
@@ -70,7 +70,7 @@ impl Attendant {
         while batch.len() < most.min(REQUESTS) {
             let rest = input.get(end..).unwrap_or_default();
             let Ok(Split::Whole(frame, used)) = c.session.split(rest) else { break };
-            if used > LONG || !frame.header.is_kv() {
+            if used > REQUEST_BYTES || !frame.header.is_kv() {
                 break;
             }
             let id = frame.header.id;

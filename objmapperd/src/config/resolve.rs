@@ -77,7 +77,7 @@ pub fn resolve(mut raw: Raw, document: Option<&Document>) -> Result<Loaded, Prob
     let timeouts = timeouts(&mut sheet, &raw.timeouts);
     let kv = kv(&mut sheet, &raw.kv, &raw.kv_allow);
     let log = log(&mut sheet, &raw.log);
-    let mounts = mounts(&mut sheet, raw, kv.has_a_door());
+    let mounts = mounts(&mut sheet, raw, kv.is_served());
     let keys_alone = kv.dir.is_some() && kv.socket.is_none() && kv.listen.is_none();
     listen.is_wanted |= !mounts.is_empty() || keys_alone;
     if listen.is_wanted && kv.socket.as_ref() == Some(&listen.path) {

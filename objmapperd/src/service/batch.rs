@@ -20,7 +20,7 @@ use crate::unsettled::{Failed, Unsettled};
 pub const REQUESTS: usize = 16;
 
 /// Bytes that a request may have: what is copied under the locks of others stays short.
-pub const LONG: usize = 4096;
+pub const REQUEST_BYTES: usize = 4096;
 
 /// Requests, each with its key and where the next one begins in the input.
 #[derive(Debug)]

@@ -20,5 +20,5 @@ pub(super) const PAIRS: u64 = 1 << 22;
 /// Pairs of bytes of names and of a pattern that are compared: more take long. Not tuned.
 pub(super) const STEPS: u64 = 1 << 20;
 
-/// Slots of a table that are looked at: more take long. Not tuned.
-pub(super) const SLOTS: u32 = 1024;
+/// Keys that SCAN looks at, its COUNT: more take long. Not tuned.
+pub(super) const SCAN_COUNT: u32 = 1024;

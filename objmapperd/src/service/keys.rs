@@ -1,4 +1,4 @@
-//! The keyspace's second door: RESP requests to the core's verbs to replies.
+//! The keyspace for those who speak RESP: requests to the core's verbs to replies.
 //!
 //! ```text
 //!  args ─▶ table: which command ─▶ may it, now? ─▶ locks of its keys ─▶ run ─▶ reply

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use objmapper::{Body, Content, Delivery, Fill, Miss, Mode, Object, Refusal, Want};
+use objmapper::{Body, Delivered, Delivery, Fill, Miss, Mode, Object, Refusal, Want};
 use objmapper_proto::{Delivery as Form, ObjectHead, Range, Reason, Status, limits};
 
 use super::{Answer, Service};
@@ -109,8 +109,8 @@ impl Service {
     ) -> Result<Placed, Miss> {
         let head = |form| head(&d.object, d.range, form, d.reason);
         let out = c.link.outbox.bytes();
-        match d.content {
-            Content::Inline(body) | Content::Stream(body) if c.arrivals.is_expected() => {
+        match d.delivered {
+            Delivered::Inline(body) | Delivered::Stream(body) if c.arrivals.is_expected() => {
                 out.extend_from_slice(&head(Form::Destination).encode(0, 0));
                 if let Some(destination) = c.arrivals.take() {
                     let patience = self.daemon.deadlines.of_reading();
@@ -119,13 +119,13 @@ impl Service {
                 self.counters.transfers.add(1);
                 Ok(Placed::Body)
             }
-            Content::Descriptor(fd) => {
+            Delivered::Descriptor(fd) => {
                 out.extend_from_slice(&head(Form::Descriptor).encode(0, 0));
                 c.link.outbox.push(Descriptor::Own(fd));
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }
-            Content::Shared(fd) => {
+            Delivered::Shared(fd) => {
                 let head = head(Form::Descriptor);
                 let flags = head.flags | ObjectHead::SHARED;
                 out.extend_from_slice(&ObjectHead { flags, ..head }.encode(0, 0));
@@ -133,14 +133,14 @@ impl Service {
                 self.counters.descriptors.add(1);
                 Ok(Placed::Descriptor)
             }
-            Content::Inline(body) => self.place_inline(out, head(Form::Inline), &body),
-            Content::NotModified => {
+            Delivered::Inline(body) => self.place_inline(out, head(Form::Inline), &body),
+            Delivered::NotModified => {
                 let head = ObjectHead { status: Status::NotModified, ..head(Form::None) };
                 out.extend_from_slice(&head.encode(0, 0));
                 self.counters.not_modified.add(1);
                 Ok(Placed::NotModified)
             }
-            Content::Stream(body) => {
+            Delivered::Stream(body) => {
                 let permit = match self.daemon.budgets.bodies.take(c.caller.uid()) {
                     Ok(permit) => permit,
                     Err(over) => {

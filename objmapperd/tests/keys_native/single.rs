@@ -19,7 +19,7 @@ fn lengths() -> [usize; 7] {
 }
 
 #[test]
-fn a_key_is_the_same_one_at_every_door() {
+fn a_key_is_the_same_one_in_either_protocol() {
     let (daemon, mut client, mut resp) = scene();
     for length in lengths() {
         let value = content(length, 1);

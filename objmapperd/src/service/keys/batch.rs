@@ -10,7 +10,7 @@ use super::call::Call;
 use super::table::{self, Command, Flags};
 use super::{KeyService, Names};
 use crate::admission::Resource;
-use crate::service::batch::{self, Answered, Batch, LONG, REQUESTS};
+use crate::service::batch::{self, Answered, Batch, REQUEST_BYTES, REQUESTS};
 use crate::session::keys::Talk;
 
 /// Arguments that a request may have. None of these commands takes more.
@@ -96,7 +96,7 @@ impl KeyService {
             else {
                 break;
             };
-            if next - end > LONG {
+            if next - end > REQUEST_BYTES {
                 break;
             }
             let name = room.get(begin + 1).and_then(|name| input.get(name.clone()));

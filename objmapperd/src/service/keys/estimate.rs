@@ -23,7 +23,7 @@ impl KeyService {
         args: Args<'_>,
     ) -> Option<Resource> {
         let much = args.len() > MANY || args.span() as u64 > MUCH;
-        if !much && !command.flags.has(Flags::LONG) {
+        if !much && !command.flags.has(Flags::MAY_TAKE_LONG) {
             return None;
         }
         talk.lacks(self.look_closely(command, talk, args))

@@ -9,7 +9,7 @@ use objmapper_proto::resp::Encoder;
 
 use super::call::{Answer, Call, Oops, integer};
 use crate::admission::Resource;
-use crate::service::effort::{MUCH, SLOTS, STEPS};
+use crate::service::effort::{MUCH, SCAN_COUNT, STEPS};
 
 pub(super) fn keys(call: &mut Call<'_, '_>) -> Answer {
     let mut found = Found::new(call.out.is_three(), Wanted::like(call.args.at(1)));
@@ -46,7 +46,7 @@ pub(super) fn scan(call: &mut Call<'_, '_>) -> Answer {
         }
         at += 2;
     }
-    call.may_take((count, SLOTS.into()))?;
+    call.may_take((count, SCAN_COUNT.into()))?;
     let mut found = Found::new(call.out.is_three(), wanted);
     // The page ends where the reply would be too long: who goes on at the cursor gets the rest.
     let enough = call.talk.room / 2;
@@ -142,7 +142,7 @@ impl<'a> Found<'a> {
         }
         self.pick(call)?;
         self.next = match self.names.len() {
-            0..NAMES => self.next.saturating_mul(2).min(SLOTS),
+            0..NAMES => self.next.saturating_mul(2).min(SCAN_COUNT),
             _ => (self.next / 2).max(1),
         };
         Ok(next)

@@ -45,7 +45,7 @@ impl Flags {
     /// Its second key may belong to another database, which its arguments say.
     pub(super) const ELSEWHERE: Self = Self(2048);
     /// May take long, or takes all locks one after the other.
-    pub(super) const LONG: Self = Self(4096);
+    pub(super) const MAY_TAKE_LONG: Self = Self(4096);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -153,8 +153,8 @@ const WRITES_FAST: Flags = Flags::WRITES.and(Flags::FAST);
 const GROWS: Flags = Flags::WRITES.and(Flags::GROWS);
 const ADMIN: Flags = Flags::ADMIN;
 const CONTAINER: Flags = Flags::CONTAINER;
-/// See [`Flags::LONG`].
-const LONG: Flags = Flags::LONG;
+/// See [`Flags::MAY_TAKE_LONG`].
+const LONG: Flags = Flags::MAY_TAKE_LONG;
 /// Done at once, also after MULTI.
 const AT_ONCE: Flags = Flags::FAST.and(Flags::NOT_QUEUED);
 const GROWS_FAST: Flags = GROWS.and(Flags::FAST);

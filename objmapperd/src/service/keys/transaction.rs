@@ -50,7 +50,7 @@ pub(super) fn queue(
 
 /// Whether it takes long by itself, or takes all locks.
 fn takes_long(command: &Command, args: Args<'_>) -> bool {
-    let long = [Flags::LONG, Flags::WHOLE].iter().any(|flag| command.flags.has(*flag));
+    let long = [Flags::MAY_TAKE_LONG, Flags::WHOLE].iter().any(|flag| command.flags.has(*flag));
     long && (command.name != "info" || info::looks_inside(args))
 }
 

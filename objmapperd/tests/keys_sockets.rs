@@ -1,4 +1,4 @@
-//! The doors to the keyspace, and who stands in them: sockets of several kinds, clients that do not
+//! Where the keyspace is served, and to whom: sockets of several kinds, clients that do not
 //! read, that send half of what they began, or anything at all.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has failed
