@@ -23,7 +23,6 @@ mod settle;
 mod verbs;
 
 use std::mem;
-use std::time::Duration;
 
 use objmapper::Patience;
 use objmapper_proto::frame::Split;
@@ -49,10 +48,6 @@ use endings::{beside_bodies, crowded, flush, parting, stuck};
 
 /// Reads in one turn: requests that open nothing come by the thousand. Not tuned.
 const READS: usize = 4;
-
-/// How often a connection that is over is asked whether its peer has taken the
-/// descriptors that were sent. Not tuned.
-const LINGER: Duration = Duration::from_millis(100);
 
 /// Where connections go that leave.
 #[derive(Clone)]
@@ -138,10 +133,8 @@ impl Attendant {
                 Served::Hungry if c.drained => return self.rest(c),
                 Served::Hungry if reads == READS => return Turn::Again,
                 Served::Hungry => {
-                    let begun = self.input.bytes().len();
-                    c.queued.set(begun + c.kept());
-                    if begun > 0 && !c.queued.may_grow() {
-                        return crowded(c);
+                    if let Some(turn) = self.make_room(c) {
+                        return turn;
                     }
                     reads += 1;
                 }
@@ -153,51 +146,40 @@ impl Attendant {
                 Served::Stuck(flushed) => return stuck(c, flushed).unwrap_or(Turn::Again),
                 Served::Body | Served::Unsettled | Served::Over => return parting(c),
             }
-            let read = self.input.read(c);
-            if let Some(turn) = self.take_in(c, read) {
+            if let Some(turn) = self.read(c, hung_up) {
                 return turn;
-            }
-            match read {
-                // A peer that only shut its sending side down has had its replies.
-                Read::End => {
-                    c.session.closing = true;
-                    return parting(c);
-                }
-                Read::Gone => return Turn::Close,
-                Read::Empty => {
-                    c.drained = true;
-                    return self.rest(c);
-                }
-                Read::Last => c.drained = !hung_up,
-                Read::Some | Read::Descriptors | Read::Lost => {}
             }
         }
     }
 
-    /// A connection that is over. What its peer has not taken yet counts against everybody, and
-    /// is known by this socket alone: it stays until then, shut down, as a connection.
-    fn linger(&mut self, c: &mut Connection) -> Turn {
-        if let Some(late) = c.deadline.is_late()
-            && !c.lingering
-            && c.link.outbox.is_empty()
-        {
-            tracing::debug!(uid = c.caller.uid(), %late, "closing a connection");
-            c.tell(Status::Busy, &late);
-            c.link.flush();
+    /// Nothing, if more may be kept of a request that has begun; else how the turn ends.
+    fn make_room(&self, c: &mut Connection) -> Option<Turn> {
+        let begun = self.input.bytes().len();
+        c.queued.set(begun + c.kept());
+        (begun > 0 && !c.queued.may_grow()).then(|| crowded(c))
+    }
+
+    /// Reads what has come; how the turn ends, if there is nothing to serve.
+    fn read(&mut self, c: &mut Connection, hung_up: bool) -> Option<Turn> {
+        let read = self.input.read(c);
+        if let Some(turn) = self.take_in(c, read) {
+            return Some(turn);
         }
-        c.deadline.clear();
-        if self.service.daemon.is_draining() || !c.link.owes() {
-            return Turn::Close;
+        match read {
+            // A peer that only shut its sending side down has had its replies.
+            Read::End => {
+                c.session.closing = true;
+                return Some(parting(c));
+            }
+            Read::Gone => return Some(Turn::Close),
+            Read::Empty => {
+                c.drained = true;
+                return Some(self.rest(c));
+            }
+            Read::Last => c.drained = !hung_up,
+            Read::Some | Read::Descriptors | Read::Lost => {}
         }
-        c.session.closing = true;
-        if !c.lingering {
-            c.lingering = true;
-            // Once: it wakes our own end as well. Fails if the peer has gone, and then
-            // this is soon over.
-            let _ = c.link.socket.shutdown();
-            self.discard(c);
-        }
-        Turn::Later(LINGER)
+        None
     }
 
     /// Nothing left to do for this connection but to send what is under way.

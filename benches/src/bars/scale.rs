@@ -16,8 +16,9 @@ use crate::plan::{Dialect, Plan};
 use crate::procfs;
 use crate::record::Round;
 use crate::servers::Server;
+use crate::summary::Summary;
 use crate::tree::Tree;
-use crate::turns::Side;
+use crate::turns::{Outcome, Side};
 use crate::wire::Job;
 
 pub(super) const ALL: &[(&str, Measurement)] = &[
@@ -67,38 +68,11 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
     let outcome = bench.take(&sides, bench.pinned)?;
     let stats = ours.stats()?.since(&before);
     let all = summaries(&outcome)?;
-    let longest = |side: usize| all.get(side).map_or(f64::NAN, |s| s.longest_wait_us / 1e3);
     for (number, side) in sides.iter().enumerate().step_by(2).skip(1) {
-        let conns = side.load.conns;
-        let least = COUNTS.iter().find(|(count, _)| *count == conns).map_or(0.0, |c| c.1);
-        let name = format!("{conns} connections, {how}");
-        let figure = |side, figure: fn(&Round) -> f64| of_side(&outcome, side, figure);
-        bars.push(
-            Bar::new(
-                &format!("{name}: throughput / 10"),
-                Goal::AtLeast(least),
-                Some(outcome.ratio(number, 0, Round::rate)),
-            )
-            .floor(outcome.ratio(number + 1, 1, Round::rate))
-            .note(format!(
-                "{:.0} -> {:.0} requests/s; server CPU {:.2} -> {:.2} us, the floor's {:.2} -> {:.2}",
-                figure(0, Round::rate),
-                figure(number, Round::rate),
-                figure(0, Round::cpu_us),
-                figure(number, Round::cpu_us),
-                figure(1, Round::cpu_us),
-                figure(number + 1, Round::cpu_us),
-            )),
-        );
-        bars.push(
-            Bar::new(&format!("{name}: longest wait ms"), Goal::Nothing, Some(longest(number)))
-                .floor(longest(number + 1))
-                .note(format!(
-                    "worst round; median round {:.1} x p50, least served / mean {:.2}",
-                    figure(number, Round::longest_wait_ratio),
-                    figure(number, Round::least_served_share),
-                )),
-        );
+        let name = format!("{} connections, {how}", side.load.conns);
+        let least = COUNTS.iter().find(|(count, _)| *count == side.load.conns).map_or(0.0, |c| c.1);
+        bars.push(throughput(&name, Goal::AtLeast(least), &outcome, number));
+        bars.push(longest_wait(&name, &outcome, &all, number));
     }
     // A limit that was met is the limit's figure and not the connections'.
     if let (Some(waits), Some(bar)) = (stats.get("descriptors.waits"), bars.last_mut())
@@ -107,6 +81,34 @@ fn growing(bench: &Bench<'_>, how: &str, active: usize) -> Result<Vec<Bar>> {
         let _ = write!(bar.note, "; {waits:.0} replies waited for the limit on descriptors");
     }
     Ok(bars)
+}
+
+/// That of side `number` against the few's; the floor's sides come behind each.
+fn throughput(name: &str, goal: Goal, outcome: &Outcome, number: usize) -> Bar {
+    let figure = |side, figure: fn(&Round) -> f64| of_side(outcome, side, figure);
+    let ratio = outcome.ratio(number, 0, Round::rate);
+    Bar::new(&format!("{name}: throughput / 10"), goal, Some(ratio))
+        .floor(outcome.ratio(number + 1, 1, Round::rate))
+        .note(format!(
+            "{:.0} -> {:.0} requests/s; server CPU {:.2} -> {:.2} us, the floor's {:.2} -> {:.2}",
+            figure(0, Round::rate),
+            figure(number, Round::rate),
+            figure(0, Round::cpu_us),
+            figure(number, Round::cpu_us),
+            figure(1, Round::cpu_us),
+            figure(number + 1, Round::cpu_us),
+        ))
+}
+
+fn longest_wait(name: &str, outcome: &Outcome, all: &[Summary], number: usize) -> Bar {
+    let longest = |side: usize| all.get(side).map_or(f64::NAN, |s| s.longest_wait_us / 1e3);
+    Bar::new(&format!("{name}: longest wait ms"), Goal::Nothing, Some(longest(number)))
+        .floor(longest(number + 1))
+        .note(format!(
+            "worst round; median round {:.1} x p50, least served / mean {:.2}",
+            of_side(outcome, number, Round::longest_wait_ratio),
+            of_side(outcome, number, Round::least_served_share),
+        ))
 }
 
 fn memory_thousand(bench: &Bench<'_>) -> Result<Vec<Bar>> {

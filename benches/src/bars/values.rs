@@ -5,6 +5,7 @@ use objmapper_client::{Answer, Client as Objects, Mode, Object, Opened, Pipeline
 use objmapper_os::socket::Stream;
 use std::fmt::Write;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,14 @@ use crate::keys::bursts::{Bursts, name};
 use crate::keys::load::{self, Client, Round, fill};
 use crate::keys::mapper::Mapper;
 use crate::keys::server::Server;
-use crate::plan::Dialect;
+use crate::placement::Placement;
+use crate::plan::{Dialect, Plan};
 use crate::procfs;
 use crate::record::median;
 use crate::servers::Server as Daemon;
 use crate::stop::{PATIENCE, Stop};
 use crate::tree::Tree;
+use crate::turns::Outcome;
 use crate::wire::Job;
 
 /// Values that are asked for in turn. With more than fit into the processor's caches it is memory
@@ -210,11 +213,7 @@ fn objects(server: &Server) -> Result<Objects> {
 pub(super) fn mapped(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     const MAPPERS: usize = 20;
     let size = 16 * MIB;
-    let ours = Server::ours(
-        &bench.program,
-        &bench.args.daemon_arg,
-        crate::placement::Placement::anywhere(),
-    )?;
+    let ours = Server::ours(&bench.program, &bench.args.daemon_arg, Placement::anywhere())?;
     let kv =
         KvArgs { keys: 1, value_size: bytesize::ByteSize::b(size), ..KvArgs::usual(Verb::Get) };
     fill(&ours.socket, Bursts::fill(&kv))?;
@@ -243,6 +242,43 @@ pub(super) fn mapped(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     ])
 }
 
+/// What was taken of one server of descriptors and one of keys.
+struct Taken {
+    descriptors_alone: Outcome,
+    descriptors_beside: Outcome,
+    keys_alone: Round,
+    keys_beside: Round,
+}
+
+/// Takes each load alone, then both at the same time.
+fn alone_and_beside(
+    bench: &Bench<'_>,
+    place: Placement,
+    (server, plan): (&Daemon, &Plan<'_>),
+    (keys, pid): (&Path, i32),
+) -> Result<Taken> {
+    let kv = KvArgs::usual(Verb::Mixed);
+    let bursts = Bursts::new(&kv, 1, Protocol::Resp);
+    fill(keys, Bursts::fill(&kv))?;
+    let value_size = kv.value_size.as_u64();
+    let mut client = Client::connect((Protocol::Resp, keys), CONNS as usize, &bursts, value_size)?;
+    let take = || bench.take(&[bench.side("fdpass", server, plan)], place);
+    let descriptors_alone = take()?;
+    let keys_alone = client.round(&bursts, pid, bench.args.round, &bench.stop)?;
+    let over = AtomicBool::new(false);
+    let (descriptors_beside, keys_beside) = std::thread::scope(|scope| {
+        let keys = scope.spawn(|| load::until(&mut client, &bursts, pid, &over, &bench.stop));
+        let descriptors = take();
+        over.store(true, Ordering::Release);
+        (descriptors, keys.join())
+    });
+    let keys_beside = keys_beside.map_err(|_| anyhow::anyhow!("the other client panicked"))??;
+    let descriptors_beside = descriptors_beside?;
+    summaries(&descriptors_alone)?;
+    summaries(&descriptors_beside)?;
+    Ok(Taken { descriptors_alone, descriptors_beside, keys_alone, keys_beside })
+}
+
 /// Descriptors while another client asks for keys, and the other way round: one daemon, one CPU.
 pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let what = "fdpass beside 50 clients that ask for keys";
@@ -258,69 +294,52 @@ pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let ours = bench.daemon_told(&["--kv-socket", path], &tree, None, place)?;
     let floor = bench.floor(&tree, place)?;
     let [_, theirs] = servers(bench, (&[], &[]), place)?;
-    let kv = KvArgs::usual(Verb::Mixed);
     let form = single(Job::Fdpass);
     let [plan, floor_plan] = plans([(Dialect::Objm, form), (EACH, form)], &tree)?;
-    let load = |daemon: &Daemon, keys: &std::path::Path, pid: i32, ours: bool| -> Result<_> {
-        let bursts = Bursts::new(&kv, 1, Protocol::Resp);
-        fill(keys, Bursts::fill(&kv))?;
-        let mut client = Client::connect(
-            (Protocol::Resp, keys),
-            CONNS as usize,
-            &bursts,
-            kv.value_size.as_u64(),
-        )?;
-        let side = || bench.side("fdpass", daemon, if ours { &plan } else { &floor_plan });
-        let alone = bench.take(&[side()], place)?;
-        let keys_alone = client.round(&bursts, pid, bench.args.round, &bench.stop)?;
-        let over = AtomicBool::new(false);
-        let (both, keys_beside) = std::thread::scope(|scope| {
-            let keys = scope.spawn(|| load::until(&mut client, &bursts, pid, &over, &bench.stop));
-            let both = bench.take(&[side()], place);
-            over.store(true, Ordering::Release);
-            (both, keys.join())
-        });
-        let keys_beside =
-            keys_beside.map_err(|_| anyhow::anyhow!("the other client panicked"))??;
-        let both = both?;
-        summaries(&alone)?;
-        summaries(&both)?;
-        Ok((alone, both, keys_alone, keys_beside))
-    };
-    let (alone, both, keys_alone, keys_beside) = load(&ours, &socket, ours.pid, true)?;
-    let (floor_alone, floor_both, _, theirs_beside) =
-        load(&floor, &theirs.socket, theirs.pid, false)?;
-    let us = |round: &Round| round.latency.percentile_us(0.99);
-    let bar = |what: &str, of: fn(&crate::record::Round) -> f64| {
-        let (ours, theirs) = (of_side(&both, 0, of), of_side(&floor_both, 0, of));
-        Bar::new(
-            &format!("fdpass beside 50 clients of keys: {what} / floor beside redis-server"),
-            Goal::AtMost(1.25),
-            Some(ours / theirs.max(1e-9)),
-        )
-        .note(format!(
-            "{:.1} us, alone {:.1}; the floor {theirs:.1}, alone {:.1}",
-            ours,
-            of_side(&alone, 0, of),
-            of_side(&floor_alone, 0, of)
-        ))
-    };
+    let our = alone_and_beside(bench, place, (&ours, &plan), (&socket, ours.pid))?;
+    let other = (&*theirs.socket, theirs.pid);
+    let their = alone_and_beside(bench, place, (&floor, &floor_plan), other)?;
     Ok(vec![
-        bar("p50", p50),
-        bar("p99", p99),
-        Bar::new(
-            "50 clients of keys beside one of fdpass: p99 / redis-server beside the floor",
-            Goal::AtMost(1.25),
-            Some(us(&keys_beside) / us(&theirs_beside)),
-        )
-        .note(format!(
-            "{:.0} us, alone {:.0}; {:.0} k requests/s, alone {:.0} k; redis-server {:.0} us, {:.0} k",
-            us(&keys_beside),
-            us(&keys_alone),
-            keys_beside.rate() / 1e3,
-            keys_alone.rate() / 1e3,
-            us(&theirs_beside),
-            theirs_beside.rate() / 1e3,
-        )),
+        descriptors_bar("p50", p50, &our, &their),
+        descriptors_bar("p99", p99, &our, &their),
+        keys_bar(&our, &their),
     ])
+}
+
+fn descriptors_bar(
+    what: &str,
+    of: fn(&crate::record::Round) -> f64,
+    our: &Taken,
+    their: &Taken,
+) -> Bar {
+    let of = |outcome: &Outcome| of_side(outcome, 0, of);
+    let (ours, floor) = (of(&our.descriptors_beside), of(&their.descriptors_beside));
+    Bar::new(
+        &format!("fdpass beside 50 clients of keys: {what} / floor beside redis-server"),
+        Goal::AtMost(1.25),
+        Some(ours / floor.max(1e-9)),
+    )
+    .note(format!(
+        "{ours:.1} us, alone {:.1}; the floor {floor:.1}, alone {:.1}",
+        of(&our.descriptors_alone),
+        of(&their.descriptors_alone)
+    ))
+}
+
+fn keys_bar(our: &Taken, their: &Taken) -> Bar {
+    let us = |round: &Round| round.latency.percentile_us(0.99);
+    Bar::new(
+        "50 clients of keys beside one of fdpass: p99 / redis-server beside the floor",
+        Goal::AtMost(1.25),
+        Some(us(&our.keys_beside) / us(&their.keys_beside)),
+    )
+    .note(format!(
+        "{:.0} us, alone {:.0}; {:.0} k requests/s, alone {:.0} k; redis-server {:.0} us, {:.0} k",
+        us(&our.keys_beside),
+        us(&our.keys_alone),
+        our.keys_beside.rate() / 1e3,
+        our.keys_alone.rate() / 1e3,
+        us(&their.keys_beside),
+        their.keys_beside.rate() / 1e3,
+    ))
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use objmapper_proto::Status;
+
+use super::Attendant;
 use crate::connection::{Connection, WaitsFor};
 use crate::link::Flushed;
 use crate::pool::Turn;
@@ -9,6 +12,10 @@ use crate::pool::Turn;
 /// How long a connection waits for descriptors in flight to be taken, in milliseconds:
 /// at first, and at most after doubling each time it was in vain. Not tuned.
 const WAIT_MS: std::ops::RangeInclusive<u64> = 2..=128;
+
+/// How often a connection that is over is asked whether its peer has taken the
+/// descriptors that were sent. Not tuned.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How a turn ends when no more is read: what is under way is sent to its end.
 pub(super) fn parting(c: &Connection) -> Turn {
@@ -59,4 +66,32 @@ pub(super) fn later(c: &mut Connection) -> Turn {
 pub(super) fn flush(c: &mut Connection) -> Option<Turn> {
     let flushed = c.link.flush();
     stuck(c, flushed)
+}
+
+impl Attendant {
+    /// A connection that is over. What its peer has not taken yet counts against everybody, and
+    /// is known by this socket alone: it stays until then, shut down, as a connection.
+    pub(super) fn linger(&mut self, c: &mut Connection) -> Turn {
+        if let Some(late) = c.deadline.is_late()
+            && !c.lingering
+            && c.link.outbox.is_empty()
+        {
+            tracing::debug!(uid = c.caller.uid(), %late, "closing a connection");
+            c.tell(Status::Busy, &late);
+            c.link.flush();
+        }
+        c.deadline.clear();
+        if self.service.daemon.is_draining() || !c.link.owes() {
+            return Turn::Close;
+        }
+        c.session.closing = true;
+        if !c.lingering {
+            c.lingering = true;
+            // Once: it wakes our own end as well. Fails if the peer has gone, and then
+            // this is soon over.
+            let _ = c.link.socket.shutdown();
+            self.discard(c);
+        }
+        Turn::Later(LINGER)
+    }
 }

@@ -57,72 +57,17 @@ impl Attendant {
             if let Some(served) = go_where_it_may(c, keys) {
                 return served;
             }
-            if together > 0 {
-                answered += together;
-                if c.link.outbox.len() >= ENOUGH
-                    && let Some(served) = self.send_keys(c, keys)
-                {
-                    return served;
+            answered += together.max(1);
+            if together == 0 {
+                match self.answer_next(c, keys, quantum) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(served) => return served,
                 }
-                continue;
-            }
-            answered += 1;
-            let caps = if keys.talk.known { Caps::KNOWN } else { Caps::STRANGER };
-            match keys.decoder.step(self.input.bytes(), caps) {
-                Ok(Step::Whole(used)) => {
-                    c.has_come();
-                    let args = keys.decoder.args(self.input.bytes());
-                    let key_service = self.service.key_service();
-                    let at = c.link.outbox.bytes().len();
-                    let failed = Failed::before(&key_service.keyspace);
-                    keys.talk.position = 0;
-                    if used > LARGE {
-                        quantum.foresee();
-                    }
-                    let fine =
-                        key_service.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
-                    if let Some(served) = go_where_it_may(c, keys) {
-                        return served;
-                    }
-                    self.service.counters.commands.add(1);
-                    if !fine {
-                        self.service.counters.errors.add(1);
-                    }
-                    let position = keys.talk.position;
-                    if failed.waits(&key_service.keyspace, position) {
-                        c.unsettled.add(position, at..c.link.outbox.bytes().len());
-                    }
-                    self.input.consume(used);
-                    keys.decoder.reset();
+                let now = keys.talk.last.0;
+                if now - *begun.get_or_insert(now) >= TURN_MS {
+                    return Served::Tired;
                 }
-                Ok(Step::Nothing(used)) => {
-                    self.input.consume(used);
-                    keys.decoder.reset();
-                    continue;
-                }
-                Ok(Step::Partial(wanted)) => {
-                    c.wanted = wanted;
-                    if wanted > c.queued.most() {
-                        return too_long(c, keys, wanted);
-                    }
-                    return Served::Hungry;
-                }
-                Err(malformed) => {
-                    tracing::debug!(uid = c.caller.uid(), %malformed, "a peer broke the protocol");
-                    self.service.counters.violations.add(1);
-                    Encoder::new(c.link.outbox.bytes(), keys.talk.three)
-                        .error(format_args!("ERR {malformed}"));
-                    c.session.closing = true;
-                    return Served::Over;
-                }
-            }
-            if keys.talk.over {
-                c.session.closing = true;
-                return Served::Over;
-            }
-            let now = keys.talk.last.0;
-            if now - *begun.get_or_insert(now) >= TURN_MS {
-                return Served::Tired;
             }
             if c.link.outbox.len() >= ENOUGH
                 && let Some(served) = self.send_keys(c, keys)
@@ -131,6 +76,72 @@ impl Attendant {
             }
         }
         Served::Tired
+    }
+
+    /// Answers the request at the front by itself. Whether there was one, or only what asks for
+    /// nothing; or why no more are answered.
+    #[inline]
+    fn answer_next(
+        &mut self,
+        c: &mut Connection,
+        keys: &mut Keys,
+        quantum: &mut Quantum<'_>,
+    ) -> Result<bool, Served> {
+        let caps = if keys.talk.known { Caps::KNOWN } else { Caps::STRANGER };
+        let (used, is_request) = match keys.decoder.step(self.input.bytes(), caps) {
+            Ok(Step::Whole(used)) => (used, true),
+            Ok(Step::Nothing(used)) => (used, false),
+            Ok(Step::Partial(wanted)) => {
+                c.wanted = wanted;
+                let may_come = wanted <= c.queued.most();
+                return Err(if may_come { Served::Hungry } else { too_long(c, keys, wanted) });
+            }
+            Err(malformed) => {
+                tracing::debug!(uid = c.caller.uid(), %malformed, "a peer broke the protocol");
+                self.service.counters.violations.add(1);
+                Encoder::new(c.link.outbox.bytes(), keys.talk.three)
+                    .error(format_args!("ERR {malformed}"));
+                c.session.closing = true;
+                return Err(Served::Over);
+            }
+        };
+        if is_request {
+            if used > LARGE {
+                quantum.foresee();
+            }
+            self.answer_alone(c, keys)?;
+        }
+        self.input.consume(used);
+        keys.decoder.reset();
+        if is_request && keys.talk.over {
+            c.session.closing = true;
+            return Err(Served::Over);
+        }
+        Ok(is_request)
+    }
+
+    /// Answers the request that was decoded; or why it is not answered here.
+    #[inline]
+    fn answer_alone(&self, c: &mut Connection, keys: &mut Keys) -> Result<(), Served> {
+        c.has_come();
+        let args = keys.decoder.args(self.input.bytes());
+        let key_service = self.service.key_service();
+        let at = c.link.outbox.bytes().len();
+        let failed = Failed::before(&key_service.keyspace);
+        keys.talk.position = 0;
+        let fine = key_service.answer(&mut keys.talk, &c.caller, args, c.link.outbox.bytes());
+        if let Some(served) = go_where_it_may(c, keys) {
+            return Err(served);
+        }
+        self.service.counters.commands.add(1);
+        if !fine {
+            self.service.counters.errors.add(1);
+        }
+        let position = keys.talk.position;
+        if failed.waits(&key_service.keyspace, position) {
+            c.unsettled.add(position, at..c.link.outbox.bytes().len());
+        }
+        Ok(())
     }
 
     /// Answers what can be answered under one hold; gives how many requests that were.

@@ -254,6 +254,12 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
             &UpTo(30 * DAY),
         ),
     };
+    check_kv(sheet, raw, &kv);
+    kv
+}
+
+/// What each setting may be, and not together with others.
+fn check_kv(sheet: &mut Sheet<'_>, raw: &file::Kv, kv: &Kv) {
     if let (Some(given), Some(_)) = (&raw.listen, kv.listen)
         && kv.password_file.is_none()
         && !kv.listen_without_password
@@ -268,7 +274,6 @@ fn kv(sheet: &mut Sheet<'_>, raw: &file::Kv, allow: &[Given]) -> Kv {
                    lost when the daemon stops";
         sheet.refuse("sync", given, why);
     }
-    kv
 }
 
 fn log(sheet: &mut Sheet<'_>, raw: &file::Log) -> Log {

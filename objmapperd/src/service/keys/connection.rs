@@ -1,5 +1,7 @@
 //! Commands about the connection itself.
 
+use objmapper_proto::resp::Args;
+
 use super::call::{Answer, Call, Oops, integer};
 use super::facts::REDIS_VERSION;
 use super::transaction;
@@ -92,34 +94,42 @@ struct Greeting<'a> {
     name: Option<&'a [u8]>,
 }
 
+impl<'a> Greeting<'a> {
+    fn parse(args: Args<'a>) -> Result<Self, Oops> {
+        let mut wish = Self::default();
+        if let Some(version) = args.get(1) {
+            let version = integer(version).map_err(|_| {
+                Oops::Text("ERR Protocol version is not an integer or out of range")
+            })?;
+            if !(2..=3).contains(&version) {
+                return Err(Oops::Text("NOPROTO unsupported protocol version"));
+            }
+            wish.three = Some(version == 3);
+        }
+        let mut at = 2;
+        while let Some(option) = args.get(at) {
+            let values = (args.get(at + 1), args.get(at + 2));
+            match (option.to_ascii_lowercase().as_slice(), values) {
+                (b"auth", (Some(user), Some(password))) => {
+                    wish.login = Some((user, password));
+                    at += 3;
+                }
+                (b"setname", (Some(name), _)) => {
+                    wish.name = Some(name);
+                    at += 2;
+                }
+                _ => {
+                    let option = String::from_utf8_lossy(option);
+                    return Err(Oops::Told(format!("ERR Syntax error in HELLO option '{option}'")));
+                }
+            }
+        }
+        Ok(wish)
+    }
+}
+
 pub(super) fn hello(call: &mut Call<'_, '_>) -> Answer {
-    let mut wish = Greeting::default();
-    if let Some(version) = call.args.get(1) {
-        let version = integer(version)
-            .map_err(|_| Oops::Text("ERR Protocol version is not an integer or out of range"))?;
-        if !(2..=3).contains(&version) {
-            return Err(Oops::Text("NOPROTO unsupported protocol version"));
-        }
-        wish.three = Some(version == 3);
-    }
-    let mut at = 2;
-    while let Some(option) = call.args.get(at) {
-        let values = (call.args.get(at + 1), call.args.get(at + 2));
-        match (option.to_ascii_lowercase().as_slice(), values) {
-            (b"auth", (Some(user), Some(password))) => {
-                wish.login = Some((user, password));
-                at += 3;
-            }
-            (b"setname", (Some(name), _)) => {
-                wish.name = Some(name);
-                at += 2;
-            }
-            _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(Oops::Told(format!("ERR Syntax error in HELLO option '{option}'")));
-            }
-        }
-    }
+    let wish = Greeting::parse(call.args)?;
     if let Some((user, password)) = wish.login {
         identify(call, user, password)?;
     }
@@ -137,6 +147,12 @@ pub(super) fn hello(call: &mut Call<'_, '_>) -> Answer {
         call.talk.three = three;
     }
     call.out.speak(call.talk.three);
+    introduce(call);
+    Ok(())
+}
+
+/// Answers who is greeted.
+fn introduce(call: &mut Call<'_, '_>) {
     let id = i64::try_from(call.talk.member.id).unwrap_or(i64::MAX);
     let out = &mut call.out;
     out.map(7);
@@ -154,7 +170,6 @@ pub(super) fn hello(call: &mut Call<'_, '_>) -> Answer {
     }
     out.text("modules");
     out.array(0);
-    Ok(())
 }
 
 /// What CLIENT SETNAME and HELLO do.
