@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use objmapper::kv::{Expiry, Fault, Keyspace, Options, Policy, Wait, Watch};
 
@@ -53,9 +55,17 @@ fn who_may_wait_gets_them_when_they_are_free() {
     let key = keys.key(0, first.as_bytes());
     let held = keys.hold(&key, NOW);
     thread::scope(|scope| {
-        let waits = scope.spawn(|| keys.try_hold(&key, Wait::Long, NOW).unwrap().remove(&key));
+        let (begins, begun) = mpsc::channel();
+        let (keys, key) = (&keys, &key);
+        let waits = scope.spawn(move || {
+            begins.send(()).unwrap();
+            keys.try_hold(key, Wait::Long, NOW).unwrap().remove(key)
+        });
+        begun.recv().unwrap();
+        // A thousand times as long as a worker would wait.
+        thread::sleep(Duration::from_millis(100));
         let mut held = held;
-        held.remove(&key);
+        held.remove(key);
         drop(held);
         assert!(!waits.join().unwrap(), "it came second");
     });

@@ -6,50 +6,41 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use support::content::Numbers;
 use support::daemon::{Place, Setup, counter};
 use support::resp::{Reply, Resp, connect, encoded, keyspace, ok, start};
 
-/// Numbers that look as if by chance, the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from((self.0 >> 33) % n as u64).unwrap()
-    }
-
-    /// Mostly commands on one key; what is between them is answered by itself.
-    fn request(&mut self) -> Vec<Vec<u8>> {
-        let mut name = || char::from(b"abcdefgh"[self.below(8)]).to_string();
-        let (one, two) = (name(), name());
-        let number = self.below(40).to_string();
-        let long = "x".repeat(100_000);
-        let middle = "y".repeat(5000);
-        let words: &[&str] = match self.below(26) {
-            0..4 => &["GET", &one],
-            4..7 => &["SET", &one, &number],
-            7 => &["SET", &one, &long],
-            8 => &["SET", &one, &middle, "NX", "GET"],
-            9 => &["SET", &one, &number, "XX", "KEEPTTL"],
-            10 => &["APPEND", &one, &number],
-            11 => &["INCRBY", &one, &number],
-            12 => &["SETRANGE", &one, &number, "zz"],
-            13 => &["GETRANGE", &one, "-3", "-1"],
-            14 => &["STRLEN", &one],
-            15 => &["GETDEL", &one],
-            16 => &["EXPIRE", &one, "1000"],
-            17 => &["EXPIRE", &one, "-1"],
-            18 => &["PERSIST", &one],
-            19 => &["SETNX", &one, &number],
-            20 => &["DEL", &one, &two],
-            21 => &["MGET", &one, &two],
-            22 => &["RENAME", &one, &two],
-            23 => &["GET"],
-            24 => &["NOSUCH", &one],
-            _ => &["PING"],
-        };
-        words.iter().map(|word| word.as_bytes().to_vec()).collect()
-    }
+/// Mostly commands on one key; what is between them is answered by itself.
+fn request(chance: &mut Numbers) -> Vec<Vec<u8>> {
+    let mut name = || char::from(b"abcdefgh"[chance.below(8)]).to_string();
+    let (one, two) = (name(), name());
+    let number = chance.below(40).to_string();
+    let long = "x".repeat(100_000);
+    let middle = "y".repeat(5000);
+    let words: &[&str] = match chance.below(26) {
+        0..4 => &["GET", &one],
+        4..7 => &["SET", &one, &number],
+        7 => &["SET", &one, &long],
+        8 => &["SET", &one, &middle, "NX", "GET"],
+        9 => &["SET", &one, &number, "XX", "KEEPTTL"],
+        10 => &["APPEND", &one, &number],
+        11 => &["INCRBY", &one, &number],
+        12 => &["SETRANGE", &one, &number, "zz"],
+        13 => &["GETRANGE", &one, "-3", "-1"],
+        14 => &["STRLEN", &one],
+        15 => &["GETDEL", &one],
+        16 => &["EXPIRE", &one, "1000"],
+        17 => &["EXPIRE", &one, "-1"],
+        18 => &["PERSIST", &one],
+        19 => &["SETNX", &one, &number],
+        20 => &["DEL", &one, &two],
+        21 => &["MGET", &one, &two],
+        22 => &["RENAME", &one, &two],
+        23 => &["GET"],
+        24 => &["NOSUCH", &one],
+        _ => &["PING"],
+    };
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
 fn selected(mut keys: Resp, db: &str) -> Resp {
@@ -58,7 +49,7 @@ fn selected(mut keys: Resp, db: &str) -> Resp {
 }
 
 /// A transaction around some of the requests.
-fn with_transactions(chance: &mut Chance, requests: &[Vec<Vec<u8>>]) -> Vec<Vec<Vec<u8>>> {
+fn with_transactions(chance: &mut Numbers, requests: &[Vec<Vec<u8>>]) -> Vec<Vec<Vec<u8>>> {
     let mut out = Vec::new();
     for piece in requests.chunks(20) {
         let inside = chance.below(3) == 0;
@@ -74,9 +65,9 @@ fn a_pipeline_is_answered_as_its_requests_one_by_one() {
     let daemon = start();
     let mut single = selected(connect(&daemon), "1");
     let mut together = selected(connect(&daemon), "2");
-    let mut chance = Chance(1);
+    let mut chance = Numbers::new(1);
     for round in 0..30 {
-        let requests: Vec<_> = (0..100).map(|_| chance.request()).collect();
+        let requests: Vec<_> = (0..100).map(|_| request(&mut chance)).collect();
         let requests = with_transactions(&mut chance, &requests);
         let stream: Vec<u8> = requests.iter().flat_map(|words| encoded(words)).collect();
         together.send(&stream);

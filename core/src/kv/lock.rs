@@ -1,7 +1,7 @@
 //! How long a shard's lock is waited for.
 //!
-//! What must stay true: whoever serves others meanwhile waits no longer than short work under a lock
-//! takes, in all that it asks for at once; a lock that is free costs the same either way.
+//! What must stay true: a worker waits at most [`BRIEF`], summed over the locks of one hold; a free lock
+//! costs the same with either [`Wait`].
 
 use std::time::{Duration, Instant};
 

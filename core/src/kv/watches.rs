@@ -1,7 +1,7 @@
-//! Watches that end, without a wait for the locks of their keys.
+//! Watches end without waiting for the locks of their keys.
 //!
 //! A client that parts may have watched thousands of keys, and somebody may hold their locks for long:
-//! those that are not free at once are left to whoever ticks.
+//! what cannot be removed at once is left to [`Keyspace::tick`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use super::shard::Watch;
 /// Which lock, which key, whose watch.
 type Left = (u32, Box<[u8]>, Watch);
 
-/// Watches that are over, and their shards do not know it yet.
+/// Watches that have ended but are still registered in a shard.
 #[derive(Debug, Default)]
 pub(super) struct Over {
     watches: Mutex<Vec<Left>>,
@@ -41,7 +41,7 @@ impl Keyspace {
         self.bell.ring();
     }
 
-    /// Ends those that were left.
+    /// Removes those whose locks were held.
     pub(super) fn unwatch_rest(&self) {
         if !self.over.any.swap(false, Ordering::SeqCst) {
             return;

@@ -22,8 +22,8 @@ const LARGE: usize = 64 * 1024;
 /// Not tuned.
 const TURN_MS: i64 = 2;
 
-/// Bytes of replies that are given to somebody who may have no more queued: as others have waiting
-/// who do not read.
+/// Bytes of replies for a client whose user has too much queued: as much as anybody may have unread
+/// before it is sent.
 const SHORT: usize = 2 * ENOUGH;
 
 impl Attendant {
@@ -187,8 +187,8 @@ impl Attendant {
     }
 }
 
-/// Why serving stops, if the request at the front needs what it has elsewhere: it is asked again there,
-/// all of it.
+/// Why serving stops, if the request at the front needs what it was not granted: a helper asks all of it
+/// again.
 #[inline]
 fn go_where_it_may(c: &mut Connection, keys: &mut Keys) -> Option<Served> {
     let resource = keys.talk.wanted()?;

@@ -129,7 +129,7 @@ impl Talk {
         self.wanted
     }
 
-    /// A request needs this, and has done nothing. Always true: that is no error.
+    /// A request needs this, and has done nothing. Gives true, as an answer without an error does.
     #[cold]
     pub fn wants(&mut self, resource: Resource) -> bool {
         (self.granted, self.wanted) = (None, Some(resource));
@@ -152,7 +152,8 @@ impl Talk {
         })
     }
 
-    /// Whether a request is not told beforehand to be short, nor waits for a disk.
+    /// Whether a request is timed: not by a worker, where it was estimated to be short, nor while it
+    /// waits for a disk.
     #[inline]
     pub fn may_be_slow(&self) -> bool {
         self.granted.is_some_and(|granted| granted != Resource::Journal)

@@ -12,8 +12,8 @@ use crate::kv::{Fault, Totals, Value};
 const TRIES: u64 = 64;
 
 impl Hold<'_> {
-    /// Whether more may be taken by what was let begin: as much again as the limit is, since nothing
-    /// else can go while it has its locks.
+    /// Whether a running transaction may still grow: up to twice the limit, since nothing can be evicted
+    /// while it holds its locks.
     pub fn may_go_on_growing(&self) -> Result<(), Fault> {
         let memory = &self.keyspace.memory;
         let limit = memory.limit();

@@ -38,7 +38,7 @@ impl Call<'_, '_> {
     pub(super) fn run(&mut self, command: &Command) -> bool {
         let at = self.out.out().len();
         let mut answer = (command.run)(self);
-        // What changes something has asked before it did; and EXEC is many.
+        // Commands that write checked the reply's size before; EXEC checks each of its commands.
         let asks = [Flags::WRITES, Flags::NOT_QUEUED].iter().any(|flag| command.flags.has(*flag));
         if answer.is_ok() && !asks {
             answer = self.fits(0);
