@@ -22,8 +22,8 @@ const LARGE: usize = 64 * 1024;
 /// Not tuned.
 const TURN_MS: i64 = 2;
 
-/// Bytes of replies for a client whose user has too much queued: as much as anybody may have unread
-/// before it is sent.
+/// Bytes of replies for a client whose user has too much queued: as much as waits for anybody who does
+/// not read.
 const SHORT: usize = 2 * ENOUGH;
 
 impl Attendant {
