@@ -1,6 +1,6 @@
 //! How long a shard's lock is waited for.
 //!
-//! What must stay true: a worker waits at most [`BRIEF`], summed over the locks of one hold; a free lock
+//! What must stay true: a worker waits at most `BRIEF`, summed over the locks of one hold; a free lock
 //! costs the same with either [`Wait`].
 
 use std::time::{Duration, Instant};
