@@ -12,8 +12,6 @@ use std::time::Instant;
 use objmapper::kv::{Hold, Key, Keyspace, Wait, Watch};
 use objmapper_proto::resp::{Args, Decoder};
 
-pub use crate::admission::Resource as Need;
-
 use crate::admission::Resource;
 use crate::budget::Over;
 use crate::clients::Member;

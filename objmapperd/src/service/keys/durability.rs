@@ -11,7 +11,7 @@ use objmapper::kv::journal::{Failure, Journal};
 
 use super::KeyService;
 use super::call::{Answer, Call, Oops};
-use crate::session::keys::Need;
+use crate::admission::Resource;
 
 /// What is said where it takes a journal.
 const NONE: Oops = Oops::Text(
@@ -83,8 +83,8 @@ pub(super) fn save(call: &mut Call<'_, '_>) -> Answer {
 /// All that was answered is in the journal already: this makes it short, and waits for that.
 pub(super) fn compact(call: &mut Call<'_, '_>) -> Answer {
     let journal = journal(call.key_service).ok_or(NONE)?;
-    if !call.talk.has(Need::Time) {
-        return Err(Oops::Elsewhere(Need::Time));
+    if !call.talk.has(Resource::Time) {
+        return Err(Oops::Elsewhere(Resource::Time));
     }
     call.let_go();
     match call.key_service.keyspace.compact_while(&|| !journal.has_stopped()) {
