@@ -20,6 +20,10 @@ use crate::metrics::AnswerCounters;
 /// Errands to destinations that run at the same time: as many again are left for mounts. Not tuned.
 const DESTINATIONS: usize = 128;
 
+/// Those who wait for the journal's disk at the same time: their threads only sleep. One user may be half
+/// of them. Not tuned.
+const SYNCS: usize = 128;
+
 /// What an errand may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
@@ -173,9 +177,10 @@ impl<T> Admission<T> {
             own += usize::from(ticket.account.uid == account.uid);
         }
         let (most, own_most) = match account.resource {
-            Resource::Mount(_) | Resource::Journal | Resource::Locks | Resource::Shards => {
+            Resource::Mount(_) | Resource::Locks | Resource::Shards => {
                 (self.per_mount, self.per_mount)
             }
+            Resource::Journal => (SYNCS, SYNCS / 2 + 1),
             Resource::Destination => (DESTINATIONS, self.per_mount),
             Resource::Time | Resource::Copies => (self.long, self.long),
         };

@@ -235,14 +235,20 @@ fn waitaof_gives_up_when_its_time_is_up() {
         [resp::Reply::Integer(0), resp::Reply::Integer(0)]
     );
     held.is_caught();
-    // Others wait on, and everybody else is served.
-    let mut patient = connect(&daemon);
-    patient.send(b"WAITAOF 1 0 0\r\nGET k\r\n");
-    wait_for("it waits", || (counter(&mut daemon.client(), "helpers.running") == 1).then_some(()));
+    // Others wait on, and everybody else is served, also who waits for a while.
+    let mut patient: Vec<_> = (0..10).map(|_| connect(&daemon)).collect();
+    patient.iter_mut().for_each(|patient| patient.send(b"WAITAOF 1 0 0\r\nGET k\r\n"));
+    until("they wait", || counter(&mut daemon.client(), "helpers.running") == 10);
     assert_eq!(keys.say("GET k"), bulk("v"));
+    assert_eq!(
+        keys.say("WAITAOF 1 0 50").array(),
+        [resp::Reply::Integer(0), resp::Reply::Integer(0)]
+    );
     drop(held);
-    assert_eq!(patient.reply().array(), [resp::Reply::Integer(1), resp::Reply::Integer(0)]);
-    assert_eq!(patient.reply(), bulk("v"));
+    for patient in &mut patient {
+        assert_eq!(patient.reply().array(), [resp::Reply::Integer(1), resp::Reply::Integer(0)]);
+        assert_eq!(patient.reply(), bulk("v"));
+    }
 }
 
 #[test]
