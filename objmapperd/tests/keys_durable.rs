@@ -237,7 +237,9 @@ fn waitaof_gives_up_when_its_time_is_up() {
     held.is_caught();
     // Others wait on, and everybody else is served, also who waits for a while.
     let mut patient: Vec<_> = (0..10).map(|_| connect(&daemon)).collect();
-    patient.iter_mut().for_each(|patient| patient.send(b"WAITAOF 1 0 0\r\nGET k\r\n"));
+    for patient in &mut patient {
+        patient.send(b"WAITAOF 1 0 0\r\nGET k\r\n");
+    }
     until("they wait", || counter(&mut daemon.client(), "helpers.running") == 10);
     assert_eq!(keys.say("GET k"), bulk("v"));
     assert_eq!(
