@@ -1,8 +1,8 @@
-//! Large values that were removed, until they are freed by whoever ticks: that takes some 50 ms for one
-//! of 512 MiB, and who removes it serves others too.
+//! Large values that were removed, until they are freed by whoever ticks: giving the kernel many pages
+//! back takes long, and who removes a value serves others too.
 //!
-//! What must stay true: nobody who may tick means nobody who keeps; and what waits is bounded, so that
-//! memory is not much above what is counted.
+//! What must stay true: where nobody ticks, nothing waits; and what waits is bounded. As much again may
+//! be about to be freed, so memory is above what is counted by twice that at most.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
